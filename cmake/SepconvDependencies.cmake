@@ -1,0 +1,15 @@
+# Everything comes from the system's packages; docs/dependencies.md says what for.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(JPEG REQUIRED)
+find_package(PNG REQUIRED)
+
+# Debian's pthreadpool ships neither a pkg-config nor a CMake file.
+find_path(PTHREADPOOL_INCLUDE_DIR pthreadpool.h REQUIRED)
+find_library(PTHREADPOOL_LIBRARY pthreadpool REQUIRED)
+add_library(sepconv_pthreadpool INTERFACE)
+target_include_directories(sepconv_pthreadpool INTERFACE ${PTHREADPOOL_INCLUDE_DIR})
+target_link_libraries(sepconv_pthreadpool INTERFACE ${PTHREADPOOL_LIBRARY})

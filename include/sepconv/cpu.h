@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace sepconv {
+
+/// What this machine offers to one core.
+struct CpuInfo {
+  std::string name;                        ///< model name as the operating system gives it
+  std::vector<std::string> targets;        ///< usable instruction sets, best first
+  std::vector<std::string> built_targets;  ///< those compiled into this library, best first
+  std::string target;                      ///< the one that new ops use
+  std::size_t l1_bytes = 0;                ///< data cache of a core
+  std::size_t l2_bytes = 0;
+  std::size_t l3_bytes = 0;  ///< shared by the cores
+};
+
+/// Facts of this machine. `SEPCONV_TARGET` (AVX3, AVX2, SSE4, SCALAR, NEON) in the environment caps
+/// `target`; an unknown or unusable name is an ArgumentError.
+CpuInfo cpu_info();
+
+/// Lets ops built from now on use `target` or a lesser instruction set; an empty name lifts the
+/// cap. Ops that exist keep theirs. Throws ArgumentError for a name that is not among the usable
+/// targets.
+void set_target(const std::string& target);
+
+}  // namespace sepconv

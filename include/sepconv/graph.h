@@ -1,0 +1,95 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "sepconv/ops.h"
+
+namespace sepconv {
+
+using Constant = std::shared_ptr<const Tensor>;
+
+/// The network's input.
+struct InputNode {};
+
+/// weight [Cout, C / groups, kh, kw]; bias [Cout] or null. `options.residual` says that a second
+/// input is added.
+struct Conv2dNode {
+  Constant weight, bias;
+  Conv2dOptions options;
+  std::int64_t groups = 1;
+  /// Padding depends on the input size: Padding::same().
+  bool same_padding = false;
+};
+
+/// y = (x − mean) / √(variance + epsilon) · weight + bias, by channel (Ioffe and Szegedy, 2015).
+struct BatchNormNode {
+  Constant weight, bias, mean, variance;
+  double epsilon = 1e-5;
+};
+
+struct ActivationNode {
+  Activation activation;
+};
+
+/// Sum of two inputs of the same shape.
+struct AddNode {};
+
+struct Pool2dNode {
+  Pool kind = Pool::kMax;
+  Pool2dOptions options;
+};
+
+/// [N,C,H,W] → [N,C].
+struct GlobalAveragePoolNode {};
+
+/// weight [out, in]; bias [out] or null.
+struct LinearNode {
+  Constant weight, bias;
+  Activation activation;
+};
+
+struct SoftmaxNode {};
+
+/// A value of the network is the output of the node with the same index.
+using ValueId = std::size_t;
+
+struct Node {
+  std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
+  std::variant<InputNode, Conv2dNode, BatchNormNode, ActivationNode, AddNode, Pool2dNode,
+               GlobalAveragePoolNode, LinearNode, SoftmaxNode>
+      op;
+  std::vector<ValueId> inputs;
+};
+
+/// A network as data: nodes in an order in which they can run. Node 0 is the input; the result is
+/// that of `output`.
+struct Graph {
+  std::vector<Node> nodes{{"input", InputNode{}, {}}};
+  ValueId output = 0;
+
+  /// Appends a node and makes it the output.
+  ValueId add(std::string name, decltype(Node::op) op, std::vector<ValueId> inputs);
+};
+
+/// Shape of every value for an input of [N, C, H, W]. Throws ArgumentError, naming the node, where
+/// shapes do not fit.
+std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input);
+
+/// Multiplies batch norms into the weights and biases of the convolutions before them.
+void fold_batch_norm(Graph& graph);
+/// Moves activations into the convolutions and linear layers before them.
+void fuse_activations(Graph& graph);
+/// Moves additions into the convolution that computes one of the summands.
+void fuse_residuals(Graph& graph);
+/// Drops nodes that do not lead to the output.
+void remove_unused(Graph& graph);
+/// All of the above, in the order in which they serve each other.
+void optimize(Graph& graph);
+
+/// What was fused into a node, e.g. "relu6 + residual"; empty if nothing.
+std::string fused_into(const Node& node);
+
+}  // namespace sepconv

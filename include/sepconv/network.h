@@ -1,0 +1,51 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sepconv/graph.h"
+
+namespace sepconv {
+
+/// One step of a network, as explain() tells it.
+struct StepInfo {
+  std::string name;      ///< nodes that run in it
+  std::string fused;     ///< what was folded into them
+  std::string kernel;    ///< kernels and tiles
+  Shape output;
+  double flops = 0;
+  double bytes = 0;      ///< input, output and weights, each once
+  double seconds = 0;    ///< fastest of the measured runs; 0 if none was measured
+};
+
+/// A graph made ready to run on inputs of one shape: optimised, ops built, every intermediate given
+/// its place in one arena. Immutable; threads may run it at once with workspaces of their own.
+class Network {
+ public:
+  /// Throws ArgumentError if the graph does not fit the input shape [N, C, H, W].
+  Network(Graph graph, const Shape& input);
+  ~Network();
+  Network(Network&&) noexcept;
+  Network& operator=(Network&&) noexcept;
+
+  const Shape& input_shape() const;
+  const Shape& output_shape() const;
+  std::size_t workspace_bytes(int threads = 1) const;
+
+  /// x: input_shape(), float32, dense NCHW or NHWC; y: dense. Allocates nothing.
+  void run(const TensorView& x, const TensorView& y, std::span<std::byte> workspace,
+           const ThreadPool& pool = ThreadPool::single()) const;
+  /// run() with an output and a workspace made for this call.
+  Tensor operator()(const TensorView& x, const ThreadPool& pool = ThreadPool::single()) const;
+
+  /// Every step, timed over `runs` runs of the whole network on zeros (none if 0).
+  std::vector<StepInfo> explain(int runs = 0,
+                                const ThreadPool& pool = ThreadPool::single()) const;
+
+ private:
+  struct Plan;
+  std::unique_ptr<Plan> plan_;
+};
+
+}  // namespace sepconv

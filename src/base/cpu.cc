@@ -1,0 +1,106 @@
+// clang-format off
+#include "kernels/targets.h"
+#include <hwy/highway.h>
+// clang-format on
+#include "base/cpu.h"
+
+#include <hwy/targets.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "sepconv/cpu.h"
+
+namespace sepconv {
+namespace {
+
+std::vector<std::int64_t> split(std::int64_t targets) {
+  std::vector<std::int64_t> list;
+  for (; targets != 0; targets &= targets - 1) list.push_back(targets & -targets);
+  return list;
+}
+
+std::vector<std::string> names(std::int64_t targets) {
+  std::vector<std::string> list;
+  for (std::int64_t target : split(targets)) list.emplace_back(hwy::TargetName(target));
+  return list;
+}
+
+std::int64_t machine_targets() {
+  static const std::int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  return targets;
+}
+
+std::int64_t capped(const std::string& name, const char* what) {
+  std::string known;
+  for (std::int64_t target : split(HWY_TARGETS)) {
+    if (name != hwy::TargetName(target)) {
+      known += std::string(known.empty() ? "" : ", ") + hwy::TargetName(target);
+      continue;
+    }
+    const std::int64_t allowed = machine_targets() & ~(target - 1);
+    check((machine_targets() & target) != 0, "{}: this machine has no {}", what, name);
+    return allowed;
+  }
+  throw ArgumentError(fmt::format("{}: got '{}', expected one of {}", what, name, known));
+}
+
+std::atomic<std::int64_t>& cap() {
+  static std::atomic<std::int64_t> targets = [] {
+    const char* name = std::getenv("SEPCONV_TARGET");
+    return name && *name ? capped(name, "SEPCONV_TARGET") : machine_targets();
+  }();
+  return targets;
+}
+
+std::size_t cache_bytes(int name, std::size_t otherwise) {
+  const long bytes = sysconf(name);
+  return bytes > 0 ? static_cast<std::size_t>(bytes) : otherwise;
+}
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const auto colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+std::int64_t usable_targets() { return cap().load(std::memory_order_relaxed); }
+
+std::size_t l1_cache_bytes() {
+  static const std::size_t bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
+  return bytes;
+}
+
+std::size_t l2_cache_bytes() {
+  static const std::size_t bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 512 << 10);
+  return bytes;
+}
+
+void set_target(const std::string& target) {
+  cap() = target.empty() ? machine_targets() : capped(target, "target");
+}
+
+CpuInfo cpu_info() {
+  CpuInfo info;
+  info.name = processor_name();
+  info.targets = names(machine_targets());
+  info.built_targets = names(HWY_TARGETS);
+  info.target = names(usable_targets()).front();
+  info.l1_bytes = l1_cache_bytes();
+  info.l2_bytes = l2_cache_bytes();
+  info.l3_bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 0);
+  return info;
+}
+
+}  // namespace sepconv

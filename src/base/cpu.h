@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sepconv {
+
+/// Highway's targets (a bit each, lower is better) that new ops may use: what the machine has, what
+/// this library was compiled for, and no better than the cap.
+std::int64_t usable_targets();
+
+/// L2 bytes of one core; what tile and band sizes are derived from.
+std::size_t l2_cache_bytes();
+
+/// L1 data cache bytes of one core.
+std::size_t l1_cache_bytes();
+
+}  // namespace sepconv

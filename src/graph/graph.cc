@@ -1,0 +1,82 @@
+#include "sepconv/graph.h"
+
+#include "base/check.h"
+#include "ops/arguments.h"
+
+namespace sepconv {
+
+ValueId Graph::add(std::string name, decltype(Node::op) op, std::vector<ValueId> inputs) {
+  for (ValueId input : inputs) {
+    check(input < nodes.size(), "graph: {} reads value {}, of which there are {}", name, input,
+          nodes.size());
+  }
+  nodes.push_back({std::move(name), std::move(op), std::move(inputs)});
+  return output = nodes.size() - 1;
+}
+
+namespace {
+
+struct ShapeOf {
+  const std::vector<Shape>& shapes;
+  const Node& node;
+  const Shape& network_input;
+
+  const Shape& in(std::size_t i = 0) const { return shapes[node.inputs[i]]; }
+
+  Shape operator()(const InputNode&) const { return network_input; }
+  Shape operator()(const BatchNormNode& n) const {
+    const Shape expected{in().rank() == 4 ? in()[1] : 0};
+    check(n.mean->shape() == expected, "batch norm over {} channels, x is {}", n.mean->shape()[0],
+          to_string(in()));
+    return in();
+  }
+  Shape operator()(const ActivationNode&) const { return in(); }
+  Shape operator()(const SoftmaxNode&) const { return in(); }
+  Shape operator()(const AddNode&) const {
+    check(in(0) == in(1), "adds {} and {}, expected equal shapes", to_string(in(0)),
+          to_string(in(1)));
+    return in();
+  }
+  Shape operator()(const Conv2dNode& n) const {
+    const Shape& w = n.weight->shape();
+    check(in().rank() == 4 && in()[1] == w[1] * n.groups,
+          "x is {}, expected {} channels for weights of {} and {} groups", to_string(in()),
+          w[1] * n.groups, to_string(w), n.groups);
+    return window_output(in(), w[0], {w[2], w[3]}, n.options.stride, padding_of(n, in()),
+                         n.options.dilation);
+  }
+  Shape operator()(const Pool2dNode& n) const {
+    const Pool2dOptions& o = n.options;
+    return window_output(in(), in()[1], o.kernel, o.stride, o.padding, 1);
+  }
+  Shape operator()(const GlobalAveragePoolNode&) const { return {in()[0], in()[1]}; }
+  Shape operator()(const LinearNode& n) const {
+    check(in().rank() == 2 && in()[1] == n.weight->shape()[1], "x is {}, expected [N, {}]",
+          to_string(in()), n.weight->shape()[1]);
+    return {in()[0], n.weight->shape()[0]};
+  }
+
+  static Padding padding_of(const Conv2dNode& n, const Shape& x) {
+    if (!n.same_padding) return n.options.padding;
+    const Shape& w = n.weight->shape();
+    return Padding::same({x[2], x[3]}, {w[2], w[3]}, n.options.stride, n.options.dilation);
+  }
+};
+
+}  // namespace
+
+std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input) {
+  check(input.rank() == 4, "x: shape is {}, expected [N, C, H, W]", to_string(input));
+  std::vector<Shape> shapes;
+  shapes.reserve(graph.nodes.size());
+  for (const Node& node : graph.nodes) {
+    try {
+      shapes.push_back(std::visit(ShapeOf{shapes, node, input}, node.op));
+    } catch (const ArgumentError& error) {
+      throw ArgumentError(node.name + ": " + error.what());
+    }
+  }
+  return shapes;
+}
+
+}  // namespace sepconv

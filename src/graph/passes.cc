@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "sepconv/graph.h"
+
+namespace sepconv {
+
+namespace {
+
+std::vector<int> count_uses(const Graph& graph) {
+  std::vector<int> uses(graph.nodes.size(), 0);
+  for (const Node& node : graph.nodes) {
+    for (ValueId input : node.inputs) ++uses[input];
+  }
+  ++uses[graph.output];
+  return uses;
+}
+
+// Lets every reader of `from` read `to` instead.
+void replace_value(Graph& graph, ValueId from, ValueId to) {
+  for (Node& node : graph.nodes) std::replace(node.inputs.begin(), node.inputs.end(), from, to);
+  if (graph.output == from) graph.output = to;
+}
+
+void fold_into(Conv2dNode& conv, const BatchNormNode& norm) {
+  const std::int64_t channels = conv.weight->shape()[0];
+  const std::int64_t depth = conv.weight->shape().elements() / std::max<std::int64_t>(channels, 1);
+  auto weight = std::make_shared<Tensor>(conv.weight->shape());
+  auto bias = std::make_shared<Tensor>(Shape{channels});
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double deviation = std::sqrt(static_cast<double>(norm.variance->data()[c]) + norm.epsilon);
+    const double scale = static_cast<double>(norm.weight->data()[c]) / deviation;
+    for (std::int64_t i = c * depth; i < (c + 1) * depth; ++i) {
+      weight->data()[i] = static_cast<float>(static_cast<double>(conv.weight->data()[i]) * scale);
+    }
+    const double before = conv.bias ? static_cast<double>(conv.bias->data()[c]) : 0.0;
+    const double mean = static_cast<double>(norm.mean->data()[c]);
+    bias->data()[c] =
+        static_cast<float>((before - mean) * scale + static_cast<double>(norm.bias->data()[c]));
+  }
+  conv.weight = std::move(weight);
+  conv.bias = std::move(bias);
+}
+
+bool is_plain(const Conv2dNode& conv) {
+  return conv.options.activation == Activation() && !conv.options.residual;
+}
+
+}  // namespace
+
+void fold_batch_norm(Graph& graph) {
+  const std::vector<int> uses = count_uses(graph);
+  for (ValueId i = 0; i < graph.nodes.size(); ++i) {
+    const auto* norm = std::get_if<BatchNormNode>(&graph.nodes[i].op);
+    if (!norm) continue;
+    const ValueId source = graph.nodes[i].inputs[0];
+    auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op);
+    if (!conv || uses[source] != 1 || !is_plain(*conv)) continue;
+    fold_into(*conv, *norm);
+    replace_value(graph, i, source);
+  }
+  remove_unused(graph);
+}
+
+void fuse_activations(Graph& graph) {
+  const std::vector<int> uses = count_uses(graph);
+  for (ValueId i = 0; i < graph.nodes.size(); ++i) {
+    const auto* node = std::get_if<ActivationNode>(&graph.nodes[i].op);
+    if (!node) continue;
+    const ValueId source = graph.nodes[i].inputs[0];
+    if (uses[source] != 1) continue;
+    if (auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op)) {
+      if (conv->options.activation != Activation()) continue;
+      conv->options.activation = node->activation;
+      conv->options.residual_before_activation = conv->options.residual;
+    } else if (auto* linear = std::get_if<LinearNode>(&graph.nodes[source].op)) {
+      if (linear->activation != Activation()) continue;
+      linear->activation = node->activation;
+    } else {
+      continue;
+    }
+    replace_value(graph, i, source);
+  }
+  remove_unused(graph);
+}
+
+void fuse_residuals(Graph& graph) {
+  const std::vector<int> uses = count_uses(graph);
+  for (ValueId i = 0; i < graph.nodes.size(); ++i) {
+    if (!std::holds_alternative<AddNode>(graph.nodes[i].op)) continue;
+    for (std::size_t side : {1, 0}) {
+      const ValueId source = graph.nodes[i].inputs[side];
+      const ValueId other = graph.nodes[i].inputs[1 - side];
+      const auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op);
+      // A depthwise kernel takes no residual, and what is added must exist when the conv runs.
+      const bool depthwise = conv && conv->groups > 1 && conv->weight->shape()[1] == 1;
+      if (!conv || depthwise || conv->options.residual || uses[source] != 1 || other > source) {
+        continue;
+      }
+      auto& target = std::get<Conv2dNode>(graph.nodes[source].op);
+      target.options.residual = true;
+      graph.nodes[source].inputs.push_back(other);
+      replace_value(graph, i, source);
+      break;
+    }
+  }
+  remove_unused(graph);
+}
+
+void remove_unused(Graph& graph) {
+  std::vector<bool> used(graph.nodes.size(), false);
+  used[0] = used[graph.output] = true;
+  for (ValueId i = graph.nodes.size(); i-- > 0;) {
+    if (!used[i]) continue;
+    for (ValueId input : graph.nodes[i].inputs) used[input] = true;
+  }
+  std::vector<ValueId> place(graph.nodes.size());
+  std::vector<Node> kept;
+  for (ValueId i = 0; i < graph.nodes.size(); ++i) {
+    if (!used[i]) continue;
+    place[i] = kept.size();
+    kept.push_back(std::move(graph.nodes[i]));
+    for (ValueId& input : kept.back().inputs) input = place[input];
+  }
+  graph.nodes = std::move(kept);
+  graph.output = place[graph.output];
+}
+
+void optimize(Graph& graph) {
+  remove_unused(graph);
+  fold_batch_norm(graph);
+  fuse_activations(graph);
+  fuse_residuals(graph);
+  fuse_activations(graph);
+}
+
+std::string fused_into(const Node& node) {
+  std::string text;
+  const auto append = [&](const std::string& part) { text += (text.empty() ? "" : " + ") + part; };
+  if (const auto* conv = std::get_if<Conv2dNode>(&node.op)) {
+    const Conv2dOptions& o = conv->options;
+    const bool activates = o.activation != Activation();
+    if (conv->bias) append("bias");
+    if (o.residual && o.residual_before_activation) append("residual");
+    if (activates) append(to_string(o.activation));
+    if (o.residual && !o.residual_before_activation) append("residual");
+  } else if (const auto* linear = std::get_if<LinearNode>(&node.op)) {
+    if (linear->bias) append("bias");
+    if (linear->activation != Activation()) append(to_string(linear->activation));
+  }
+  return text;
+}
+
+}  // namespace sepconv

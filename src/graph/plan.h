@@ -1,0 +1,34 @@
+#pragma once
+
+#include <vector>
+
+#include "ops/op_impl.h"
+#include "sepconv/graph.h"
+
+namespace sepconv {
+
+/// One op of a network with the values that it reads and writes.
+struct Step {
+  std::shared_ptr<const Op::Impl> op;
+  std::vector<ValueId> nodes;  ///< what it computes; the last one's value is its output
+  ValueId input = 0;
+  std::optional<ValueId> residual;
+  double weight_bytes = 0;
+};
+
+/// Ops for every node of an optimised graph, row-local ones joined into chains where a cost model
+/// says that less memory moves.
+std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes);
+
+/// Where each value lies in the arena.
+struct ArenaPlan {
+  std::vector<std::size_t> offset;  ///< by value, in bytes
+  std::size_t bytes = 0;
+};
+
+/// Places values so that those alive at the same time do not overlap (greedy, largest first). Values
+/// of size 0 take no place.
+ArenaPlan plan_arena(const std::vector<std::size_t>& bytes, const std::vector<int>& first_use,
+                     const std::vector<int>& last_use);
+
+}  // namespace sepconv

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/epilogue.h"
+
+namespace sepconv {
+
+/// A window's extent along one axis and how it moves.
+struct Window {
+  std::int64_t size;
+  std::int64_t stride;
+  std::int64_t dilation;
+  std::int64_t pad;  ///< before the first element
+};
+
+/// One or several output rows of a depthwise convolution in NHWC.
+///
+/// Weights and bias are packed by vectors of channels: block b holds the channels from
+/// block_channel(b, channels, lanes), weights as [taps][lanes] with taps in row-major order.
+struct DepthwiseRows {
+  const float* const* in;  ///< the input rows under the first output row's taps, then those further
+                           ///< down; null where a row lies in the padding (single rows only)
+  float* const* out;
+  std::size_t in_pixel, out_pixel;  ///< floats from one pixel to the next
+  std::int64_t in_width, out_width;
+  std::size_t channels;
+  Window rows, columns;
+  const float* weights;
+  const float* bias;
+  Epilogue epilogue;
+};
+
+/// Where block b of the channels starts: the last block overlaps its neighbour rather than ending
+/// in a partial vector, as long as there is one whole vector.
+inline std::size_t block_channel(std::size_t b, std::size_t channels, std::size_t lanes) {
+  const std::size_t c = b * lanes;
+  return c + lanes > channels && channels >= lanes ? channels - lanes : c;
+}
+
+using DepthwiseFunction = void (*)(const DepthwiseRows&);
+
+struct DepthwiseNhwcKernels {
+  std::size_t lanes;
+  std::size_t band;  ///< output rows that `several` computes at once
+  /// Any window, one output row.
+  DepthwiseFunction general;
+  /// Sliding windows for a square size 3, 5, 7 and stride 1, 2 without dilation and at least one
+  /// whole vector of channels: [size / 2 - 1][stride - 1].
+  DepthwiseFunction single[3][2];
+  DepthwiseFunction several[3][2];
+};
+
+const DepthwiseNhwcKernels& depthwise_nhwc_kernels();
+
+/// One output row of one channel in NCHW, over rows that were padded before.
+struct DepthwisePlaneRow {
+  const float* const* in;  ///< `taps_y` padded input rows; null where a row lies in the padding
+  std::size_t taps_y, taps_x;
+  const std::size_t* tap_offset;  ///< per horizontal tap: where output 0 finds its input in a row
+  const float* weights;           ///< [taps_y][taps_x]
+  float bias;
+  float* out;
+  std::size_t out_width;
+  Epilogue epilogue;
+};
+
+struct DepthwiseNchwKernels {
+  std::size_t lanes;
+  std::size_t slack;  ///< floats past a padded row's end that a kernel may read
+  void (*row)(const DepthwisePlaneRow&);
+};
+
+const DepthwiseNchwKernels& depthwise_nchw_kernels();
+
+}  // namespace sepconv

@@ -1,0 +1,186 @@
+// GEMM microkernel. Register tile (AVX2: 6 rows × 2 vectors; AVX-512 and NEON: 12 × 2):
+//
+//              b0       b1        two vectors of the packed panel, loaded once per k
+//      a0 →  acc00    acc01       each a is one float, broadcast from its row's pointer
+//      a1 →  acc10    acc11
+//       ⋮       ⋮        ⋮
+//      a5 →  acc50    acc51
+//
+// Per k: 2·MR FMAs for 2 + MR loads. Flops per byte read from L1: 2·2·MR·L / (4·(2·L + MR)); for
+// AVX2 192 / 88 = 2.2, for AVX-512 768 / 176 = 4.4, so that FMA, not loads, is the limit.
+// The sum of one element runs over k in order from the bias, whatever the tile: splitting rows or
+// columns differently changes no bit.
+
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm.cc"
+#include "kernels/targets.h"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include "kernels/gemm.h"
+#include "kernels/activation-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepconv {
+namespace HWY_NAMESPACE {
+namespace {
+
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+constexpr int kRows = 12;
+#else
+constexpr int kRows = 6;
+#endif
+
+template <int MR, int NV>
+HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  const float* HWY_RESTRICT b = t.b;
+  for (size_t tap = 0; tap < t.taps; ++tap) {
+    const float* a[MR];
+    for (int i = 0; i < MR; ++i)
+      a[i] = t.a[tap * t.a_tap_stride + static_cast<size_t>(i)] + t.a_offset;
+    for (size_t k = 0; k < t.k; ++k) {
+      V column[NV];
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
+      b += NV * lanes;
+#pragma GCC unroll 12
+      for (int i = 0; i < MR; ++i) {
+        const V value = hn::Set(d, a[i][k]);
+#pragma GCC unroll 2
+        for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
+      }
+    }
+  }
+}
+
+// Activation and residual for one row of the tile, then its store.
+template <int NV>
+HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+  float* HWY_RESTRICT c = t.c[row] + t.column;
+  const float* residual = t.residual ? t.residual[row] + t.column : nullptr;
+  for (int j = 0; j < NV; ++j) {
+    const size_t at = static_cast<size_t>(j) * lanes;
+    if (t.columns <= at) return;
+    const size_t n = HWY_MIN(lanes, t.columns - at);
+    const bool whole = n == lanes;
+    V v = sums[j];
+    V add = hn::Zero(d);
+    if (residual) add = whole ? hn::LoadU(d, residual + at) : load_first(d, n, residual + at);
+    if (residual && t.epilogue.residual_first) v = hn::Add(v, add);
+    v = clamp(v, lo, hi);
+    if (residual && !t.epilogue.residual_first) v = hn::Add(v, add);
+    if (whole) {
+      hn::StoreU(v, d, c + at);
+    } else {
+      store_first(d, v, n, c + at);
+    }
+  }
+}
+
+// The tile with a costly activation: through a buffer, so that the code is there once.
+template <int MR, int NV>
+HWY_INLINE void store_activated(const GemmTile& t, V (&acc)[MR][NV]) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  HWY_ALIGN float buffer[MR * NV * hn::MaxLanes(D())];
+  GemmTile rest = t;
+  rest.epilogue = Epilogue();
+  for (int i = 0; i < MR; ++i) {
+    for (int j = 0; j < NV; ++j) {
+      const size_t n =
+          HWY_MIN(lanes, t.columns - HWY_MIN(t.columns, static_cast<size_t>(j) * lanes));
+      const size_t at = static_cast<size_t>(j) * lanes + t.column;
+      V v = acc[i][j];
+      if (t.residual && t.epilogue.residual_first && n) {
+        v = hn::Add(v, load_first(d, n, t.residual[i] + at));
+      }
+      hn::Store(v, d, buffer + static_cast<size_t>(i * NV + j) * lanes);
+    }
+  }
+  activate_vectors(t.epilogue.kind, buffer, MR * NV);
+  if (t.epilogue.residual_first) rest.residual = nullptr;
+  for (int i = 0; i < MR; ++i) {
+    V row[NV];
+    for (int j = 0; j < NV; ++j)
+      row[j] = hn::Load(d, buffer + static_cast<size_t>(i * NV + j) * lanes);
+    store_row<NV>(rest, static_cast<size_t>(i), row);
+  }
+}
+
+// The common case: whole vectors, clamp, residual last.
+template <int MR, int NV, bool kResidual>
+HWY_INLINE void store_whole(const GemmTile& t, V (&acc)[MR][NV]) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      const size_t at = t.column + static_cast<size_t>(j) * lanes;
+      V v = clamp(acc[i][j], lo, hi);
+      if (kResidual) v = hn::Add(v, hn::LoadU(d, t.residual[i] + at));
+      hn::StoreU(v, d, t.c[i] + at);
+    }
+  }
+}
+
+template <int MR, int NV>
+HWY_NOINLINE void tile(const GemmTile& t) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  V acc[MR][NV];
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      acc[i][j] = t.bias_per_row ? hn::Set(d, t.bias[i])
+                                 : hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
+    }
+  }
+  multiply<MR, NV>(t, acc);
+  if (t.epilogue.kind != ActivationKind::kNone) {
+    store_activated<MR, NV>(t, acc);
+  } else if (t.columns >= NV * lanes && !t.residual) {
+    store_whole<MR, NV, false>(t, acc);
+  } else if (t.columns >= NV * lanes && !t.epilogue.residual_first) {
+    store_whole<MR, NV, true>(t, acc);
+  } else {
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; ++i) store_row<NV>(t, static_cast<size_t>(i), acc[i]);
+  }
+}
+
+template <int... I>
+const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
+  static const GemmFunction table[sizeof...(I)][2] = {{tile<I + 1, 1>, tile<I + 1, 2>}...};
+  return table;
+}
+
+const GemmKernels& kernels() {
+  const size_t lanes = hn::Lanes(D());
+  static const GemmKernels table = {lanes, kRows, 2 * lanes,
+                                    tiles(std::make_integer_sequence<int, kRows>())};
+  return table;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepconv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/dispatch.h"
+
+namespace sepconv {
+HWY_EXPORT(kernels);
+const GemmKernels& gemm_kernels() { return dispatched(HWY_DISPATCH_TABLE(kernels))(); }
+}  // namespace sepconv
+#endif

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/epilogue.h"
+
+namespace sepconv {
+
+/// One register tile of C = A·B: some rows of A against one packed panel of B.
+///
+/// A is read through pointers, so that pixels may lie anywhere (a ring buffer, a strided image, the
+/// taps of a k×k kernel). A row of the product is the concatenation of `taps` runs of `k` floats.
+struct GemmTile {
+  const float* const* a;  ///< row i of tap t starts at a[t * a_tap_stride + i] + a_offset
+  std::size_t a_tap_stride;
+  std::size_t a_offset;
+  std::size_t taps;
+  std::size_t k;
+  const float* b;     ///< [taps * k] rows of the panel's whole vectors, 64-byte aligned
+  const float* bias;  ///< by column (the panel's, padded), or one per row
+  bool bias_per_row;
+  float* const* c;               ///< row i is stored at c[i] + column
+  const float* const* residual;  ///< same columns as c, or null
+  std::size_t column;
+  std::size_t columns;  ///< how many of the panel's columns exist
+  Epilogue epilogue;
+};
+
+using GemmFunction = void (*)(const GemmTile&);
+
+/// The microkernels of one instruction set.
+struct GemmKernels {
+  std::size_t lanes;
+  std::size_t rows;               ///< rows of the largest tile
+  std::size_t columns;            ///< columns of a whole panel: two vectors
+  const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
+};
+
+const GemmKernels& gemm_kernels();
+
+}  // namespace sepconv

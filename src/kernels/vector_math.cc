@@ -1,0 +1,128 @@
+// Element-wise loops, pools and softmax: one or two loads and a store per vector, so bandwidth is
+// the limit and nothing is tiled.
+
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/vector_math.cc"
+#include "kernels/targets.h"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include <cmath>
+
+#include "kernels/activation-inl.h"
+#include "kernels/vector_math.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepconv {
+namespace HWY_NAMESPACE {
+namespace {
+
+// Calls f(i, lanes in use) for every vector of n elements.
+template <class F>
+HWY_INLINE void for_vectors(size_t n, const F& f) {
+  const size_t lanes = hn::Lanes(D());
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) f(i, lanes);
+  if (i < n) f(i, n - i);
+}
+
+HWY_INLINE V load(const float* p, size_t n) {
+  const D d;
+  return n == hn::Lanes(d) ? hn::LoadU(d, p) : load_first(d, n, p);
+}
+
+HWY_INLINE void store(V v, float* p, size_t n) {
+  const D d;
+  if (n == hn::Lanes(d)) {
+    hn::StoreU(v, d, p);
+  } else {
+    store_first(d, v, n, p);
+  }
+}
+
+HWY_INLINE V apply(const Epilogue& e, V v) {
+  const D d;
+  v = clamp(v, hn::Set(d, e.lo), hn::Set(d, e.hi));
+  return e.kind == ActivationKind::kNone ? v : activate(d, e.kind, v);
+}
+
+void activate_all(const Epilogue& e, const float* x, float* y, size_t n) {
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR { store(apply(e, load(x + i, m)), y + i, m); });
+}
+
+void add(const Epilogue& e, const float* a, const float* b, float* y, size_t n) {
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    store(apply(e, hn::Add(load(a + i, m), load(b + i, m))), y + i, m);
+  });
+}
+
+void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
+  for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+    V best = load(pixels[0] + c, m);
+    for (size_t p = 1; p < count; ++p) {
+      const V v = load(pixels[p] + c, m);
+      best = hn::IfThenElse(hn::Or(hn::Gt(v, best), hn::IsNaN(v)), v, best);
+    }
+    store(best, y + c, m);
+  });
+}
+
+void sum_pixels(const float* const* pixels, size_t count, float scale, float* y, size_t channels) {
+  const D d;
+  for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+    V sum = hn::Zero(d);
+    for (size_t p = 0; p < count; ++p) sum = hn::Add(sum, load(pixels[p] + c, m));
+    store(hn::Mul(sum, hn::Set(d, scale)), y + c, m);
+  });
+}
+
+void softmax(const float* x, float* y, size_t n) {
+  const D d;
+  float highest = x[0];
+  for (size_t i = 1; i < n; ++i) highest = x[i] > highest || x[i] != x[i] ? x[i] : highest;
+  const V shift = hn::Set(d, highest);
+  double sum = 0;
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    const V z = hn::Sub(load(x + i, m), shift);
+    store(keep_nan(z, exp_clamped(d, z)), y + i, m);
+  });
+  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(y[i]);
+  const V scale = hn::Set(d, static_cast<float>(1 / sum));
+  for_vectors(
+      n, [&](size_t i, size_t m) HWY_ATTR { store(hn::Mul(load(y + i, m), scale), y + i, m); });
+}
+
+void interleave3(const float* const planes[3], float* y, size_t n) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreInterleaved3(hn::LoadU(d, planes[0] + i), hn::LoadU(d, planes[1] + i),
+                          hn::LoadU(d, planes[2] + i), d, y + 3 * i);
+  }
+  for (; i < n; ++i) {
+    for (size_t c = 0; c < 3; ++c) y[3 * i + c] = planes[c][i];
+  }
+}
+
+const VectorMathKernels& kernels() {
+  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,        max_pixels,
+                                          sum_pixels,     softmax,      interleave3};
+  return table;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepconv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/dispatch.h"
+
+namespace sepconv {
+HWY_EXPORT(kernels);
+const VectorMathKernels& vector_math_kernels() { return dispatched(HWY_DISPATCH_TABLE(kernels))(); }
+}  // namespace sepconv
+#endif

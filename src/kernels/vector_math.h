@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/epilogue.h"
+
+namespace sepconv {
+
+/// Loops over contiguous floats (and pools, which are loops over pixels of contiguous channels).
+struct VectorMathKernels {
+  std::size_t lanes;
+  /// y[i] = activation(x[i]); x may be y.
+  void (*activate)(const Epilogue&, const float* x, float* y, std::size_t n);
+  /// y[i] = activation(a[i] + b[i]); y may be a or b.
+  void (*add)(const Epilogue&, const float* a, const float* b, float* y, std::size_t n);
+  /// y[c] = max over pixels p of p[c]; `pixels` ≥ 1 pointers.
+  void (*max_pixels)(const float* const* pixels, std::size_t count, float* y, std::size_t channels);
+  /// y[c] = scale · Σ pixels, in the order of the pointers.
+  void (*sum_pixels)(const float* const* pixels, std::size_t count, float scale, float* y,
+                     std::size_t channels);
+  /// Softmax of n values: exp(x − max) / Σ exp(x − max); x may be y.
+  void (*softmax)(const float* x, float* y, std::size_t n);
+  /// Three planes of n floats to n interleaved triples: the layout change that images need.
+  void (*interleave3)(const float* const planes[3], float* y, std::size_t n);
+};
+
+const VectorMathKernels& vector_math_kernels();
+
+}  // namespace sepconv

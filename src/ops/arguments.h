@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+
+#include "ops/row_op.h"
+#include "ops/window.h"
+#include "sepconv/ops.h"
+
+namespace sepconv {
+
+/// A convolution whose arguments were checked.
+struct ConvArguments {
+  Shape input, output;
+  Window2d window;
+  std::int64_t groups;
+  Tensor weight;  ///< dense [Cout, C / groups, kh, kw]
+  Tensor bias;    ///< dense [Cout], or rank 0 if there is none
+
+  const float* bias_data() const { return bias.shape().rank() ? bias.data() : nullptr; }
+  ImageShape input_image() const { return {input[2], input[3], input[1]}; }
+  ImageShape output_image() const { return {output[2], output[3], output[1]}; }
+};
+
+/// Throws ArgumentError or TypeError, naming the argument, unless everything fits.
+ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const TensorView& bias,
+                             const Conv2dOptions& options, std::int64_t groups);
+
+/// Output size of a window along both axes, checked to be at least 1 (or the input to be empty).
+Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Size2d stride,
+                    const Padding& padding, Size2d dilation);
+
+/// As a row op for NHWC: the depthwise scheme where each group has one input channel, GEMM
+/// otherwise.
+std::shared_ptr<const RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);
+
+}  // namespace sepconv

@@ -1,0 +1,241 @@
+#include "ops/chain.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/aligned.h"
+#include "base/cpu.h"
+
+namespace sepconv {
+
+namespace {
+
+RowRange join(RowRange a, RowRange b) {
+  if (a.size() == 0) return b;
+  if (b.size() == 0) return a;
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
+std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// Relative prices of moving a byte: from beyond L2 against within it.
+constexpr double kFar = 1.0, kNear = 0.15;
+// Price, in bytes, of starting an op on a band.
+constexpr double kBandOverhead = 4096;
+
+}  // namespace
+
+// Where one thread keeps everything while it runs a chain.
+struct Chain::Scratch {
+  std::vector<float*>::size_type stages;
+  const float** input;     // row pointers of the whole input image
+  const float** residual;  // of the whole residual image
+  float** output;          // of the whole output image
+  float** rings;           // one base pointer a stage
+  const float** in;        // row pointers for the op that runs
+  const float** add;
+  float** out;
+  std::byte* op;
+};
+
+Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
+  ring_rows_.resize(stages_.size());
+  const std::int64_t height = output().height;
+  double best = std::numeric_limits<double>::infinity();
+  std::int64_t best_band = 1;
+  for (std::int64_t bands = 1; bands <= std::max<std::int64_t>(height, 1); ++bands) {
+    std::int64_t band = (height + bands - 1) / bands;
+    if (band > 1 && band < height && band % 2 != 0) ++band;
+    if (band == band_ && bands > 1) continue;
+    const double price = cost(std::max<std::int64_t>(band, 1));
+    if (price < best) {
+      best = price;
+      best_band = std::max<std::int64_t>(band, 1);
+    }
+  }
+  band_ = best_band;
+  size_rings(band_);
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
+    op_workspace_ = std::max(op_workspace_, stages_[i].op->workspace_bytes(rows));
+  }
+}
+
+std::vector<RowRange> Chain::needs(RowRange out) const {
+  std::vector<RowRange> need(stages_.size(), RowRange{0, 0});
+  need.back() = out;
+  for (std::size_t i = stages_.size(); i-- > 0;) {
+    const Stage& s = stages_[i];
+    if (s.input >= 0) {
+      RowRange& source = need[to_size(s.input)];
+      source = join(source, s.op->input_rows(need[i]));
+    }
+    if (s.residual >= 0) need[to_size(s.residual)] = join(need[to_size(s.residual)], need[i]);
+  }
+  return need;
+}
+
+// A band that starts afresh needs the most rows; one that continues needs some of these.
+void Chain::size_rings(std::int64_t band) {
+  std::fill(ring_rows_.begin(), ring_rows_.end(), 0);
+  if (stages_.size() == 1) return;
+  const std::int64_t height = output().height;
+  for (std::int64_t row = 0; row < height; ++row) {
+    const auto need = needs({row, std::min(row + band, height)});
+    for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
+      ring_rows_[i] = std::max(ring_rows_[i], need[i].size());
+    }
+  }
+}
+
+// Bytes that move for one image, priced by where they come from. The working set of a band should
+// fit half of L2 beside the weights; weights that do not are read again for every band.
+double Chain::cost(std::int64_t band) {
+  band_ = band;
+  size_rings(band);
+  const double half = static_cast<double>(l2_cache_bytes()) / 2;
+  const double bands = static_cast<double>((output().height + band - 1) / band);
+  double weights = 0, intermediates = 0;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    weights += static_cast<double>(stages_[i].op->weight_bytes());
+    if (i + 1 == stages_.size()) continue;
+    const ImageShape& o = stages_[i].op->output();
+    intermediates += 8.0 * static_cast<double>(o.height * o.row_floats());
+  }
+  const double edge = 4.0 * static_cast<double>(band * output().row_floats()) +
+                      4.0 * static_cast<double>(input().row_floats()) *
+                          static_cast<double>(stages_.front().op->input_rows({0, band}).size());
+  const double working = static_cast<double>(ring_bytes()) + edge;
+  // A single op gains nothing from intermediates, but its GEMM reads the band once per panel.
+  const double moved = stages_.size() > 1 ? intermediates : edge * bands;
+  return bands * weights * (weights > half ? kFar : kNear) +
+         moved * (working > half ? kFar : kNear) +
+         bands * kBandOverhead * static_cast<double>(stages_.size());
+}
+
+std::size_t Chain::ring_bytes() const {
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
+    bytes +=
+        align_up(sizeof(float) * to_size(ring_rows_[i] * stages_[i].op->output().row_floats()));
+  }
+  return bytes;
+}
+
+double Chain::flops() const {
+  double sum = 0;
+  for (const Stage& s : stages_) sum += s.op->flops();
+  return sum;
+}
+
+std::size_t Chain::thread_bytes() const {
+  std::int64_t in = input().height, out = band_;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    in = std::max(in, stages_[i].op->input().height);
+    out = std::max(out, ring_rows_[i]);
+  }
+  const std::size_t pointers =
+      align_up(sizeof(float*) * to_size(input().height)) +
+      2 * align_up(sizeof(float*) * to_size(output().height)) +
+      align_up(sizeof(float*) * stages_.size()) + align_up(sizeof(float*) * to_size(in)) +
+      2 * align_up(sizeof(float*) * to_size(out)) + align_up(2 * sizeof(RowRange) * stages_.size());
+  return align_up(pointers + ring_bytes() + op_workspace_ + kAlignment);
+}
+
+std::size_t Chain::workspace_bytes(int threads) const { return thread_bytes() * to_size(threads); }
+
+void Chain::run_stage(std::size_t i, RowRange rows, const Scratch& s) const {
+  const Stage& stage = stages_[i];
+  // Row r of a source, which is the input image or an earlier stage's ring.
+  const auto source_row = [&](int source, std::int64_t r) -> const float* {
+    if (source == kInput) return s.input[r];
+    if (source == kResidual) return s.residual[r];
+    const std::size_t k = to_size(source);
+    return s.rings[k] + (r % ring_rows_[k]) * stages_[k].op->output().row_floats();
+  };
+  const RowRange in = stage.op->input_rows(rows);
+  for (std::int64_t r = in.begin; r < in.end; ++r) s.in[r - in.begin] = source_row(stage.input, r);
+  const bool last = i + 1 == stages_.size();
+  const std::int64_t row_floats = stage.op->output().row_floats();
+  for (std::int64_t r = rows.begin; r < rows.end; ++r) {
+    s.out[r - rows.begin] = last ? s.output[r] : s.rings[i] + (r % ring_rows_[i]) * row_floats;
+    if (stage.residual != kNone) s.add[r - rows.begin] = source_row(stage.residual, r);
+  }
+  stage.op->run_rows(rows, {s.in, in.begin}, stage.residual == kNone ? nullptr : s.add, s.out,
+                     s.op);
+}
+
+void Chain::run_rows(const float* x, const float* residual, float* y, RowRange rows,
+                     std::byte* workspace) const {
+  Carver carver(workspace);
+  Scratch s{};
+  std::int64_t in_height = input().height, out_rows = band_;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    in_height = std::max(in_height, stages_[i].op->input().height);
+    out_rows = std::max(out_rows, ring_rows_[i]);
+  }
+  s.input = carver.take<const float*>(to_size(input().height));
+  s.residual = carver.take<const float*>(to_size(output().height));
+  s.output = carver.take<float*>(to_size(output().height));
+  s.rings = carver.take<float*>(stages_.size());
+  s.in = carver.take<const float*>(to_size(in_height));
+  s.add = carver.take<const float*>(to_size(out_rows));
+  s.out = carver.take<float*>(to_size(out_rows));
+  RowRange* need = carver.take<RowRange>(2 * stages_.size());
+  RowRange* made = need + stages_.size();
+  for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
+    s.rings[i] = carver.take<float>(to_size(ring_rows_[i] * stages_[i].op->output().row_floats()));
+  }
+  s.op = carver.rest();
+  for (std::int64_t r = 0; r < input().height; ++r) s.input[r] = x + r * input().row_floats();
+  for (std::int64_t r = 0; r < output().height; ++r) {
+    s.residual[r] = residual ? residual + r * output().row_floats() : nullptr;
+    s.output[r] = y + r * output().row_floats();
+  }
+
+  std::fill(made, made + stages_.size(), RowRange{0, -1});
+  for (std::int64_t b = rows.begin; b < rows.end; b += band_) {
+    // Backwards: which rows of each stage this band needs, less what is there already.
+    std::fill(need, need + stages_.size(), RowRange{0, 0});
+    need[stages_.size() - 1] = {b, std::min(b + band_, rows.end)};
+    for (std::size_t i = stages_.size(); i-- > 0;) {
+      const Stage& stage = stages_[i];
+      if (made[i].end >= 0) need[i].begin = std::max(need[i].begin, made[i].end);
+      if (need[i].size() == 0) continue;
+      if (stage.input >= 0) {
+        RowRange& source = need[to_size(stage.input)];
+        source = join(source, stage.op->input_rows(need[i]));
+      }
+      if (stage.residual >= 0) {
+        RowRange& source = need[to_size(stage.residual)];
+        source = join(source, need[i]);
+      }
+    }
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      if (need[i].size() == 0) continue;
+      run_stage(i, need[i], s);
+      made[i].end = need[i].end;
+    }
+  }
+}
+
+void Chain::run(std::int64_t images, const float* x, const float* residual, float* y,
+                std::byte* workspace, const ThreadPool& pool) const {
+  const std::int64_t height = output().height, all = images * height;
+  const std::int64_t in_floats = input().height * input().row_floats();
+  const std::int64_t out_floats = height * output().row_floats();
+  const std::int64_t parts = std::min<std::int64_t>(pool.threads(), all);
+  const std::size_t bytes = thread_bytes();
+  pool.parallel_for(to_size(parts), [&](std::size_t part) {
+    const std::int64_t p = static_cast<std::int64_t>(part);
+    for (std::int64_t row = all * p / parts, end = all * (p + 1) / parts; row < end;) {
+      const std::int64_t image = row / height, first = row % height;
+      const std::int64_t stop = std::min(height, first + end - row);
+      run_rows(x + image * in_floats, residual ? residual + image * out_floats : nullptr,
+               y + image * out_floats, {first, stop}, workspace + part * bytes);
+      row += stop - first;
+    }
+  });
+}
+
+}  // namespace sepconv

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "ops/row_op.h"
+#include "sepconv/threads.h"
+
+namespace sepconv {
+
+/// Row-local ops executed depth-first: band by band of the last op's rows, every op in between
+/// keeping a ring of just the rows that are still needed, so that intermediates stay in L2. On one
+/// thread no row is computed twice, and the order of tiles changes no arithmetic. A single op is a
+/// chain of one.
+class Chain {
+ public:
+  static constexpr int kInput = -1;     ///< the chain's input image
+  static constexpr int kResidual = -2;  ///< a second image of the output's shape
+  static constexpr int kNone = -3;
+
+  struct Stage {
+    std::shared_ptr<const RowOp> op;
+    int input = kInput;    ///< kInput or an earlier stage
+    int residual = kNone;  ///< kNone, kInput, kResidual or an earlier stage
+  };
+
+  /// Stages in order of execution; the last one gives the result. Decides the band and the rings.
+  explicit Chain(std::vector<Stage> stages);
+
+  const std::vector<Stage>& stages() const { return stages_; }
+  const ImageShape& input() const { return stages_.front().op->input(); }
+  const ImageShape& output() const { return stages_.back().op->output(); }
+  std::int64_t band() const { return band_; }
+  /// Bytes of all rings: what the intermediates need instead of whole tensors.
+  std::size_t ring_bytes() const;
+  double flops() const;
+
+  std::size_t workspace_bytes(int threads) const;
+
+  /// `images` images in a row at x, residual (or null) and y; bits do not depend on the threads.
+  void run(std::int64_t images, const float* x, const float* residual, float* y,
+           std::byte* workspace, const ThreadPool& pool) const;
+
+ private:
+  struct Scratch;
+
+  std::vector<RowRange> needs(RowRange out) const;
+  void size_rings(std::int64_t band);
+  double cost(std::int64_t band);
+  std::size_t thread_bytes() const;
+  void run_rows(const float* x, const float* residual, float* y, RowRange rows,
+                std::byte* workspace) const;
+  void run_stage(std::size_t i, RowRange rows, const Scratch& s) const;
+
+  std::vector<Stage> stages_;
+  std::int64_t band_ = 1;
+  std::vector<std::int64_t> ring_rows_;  ///< by stage; 0 for the last
+  std::size_t op_workspace_ = 0;
+};
+
+}  // namespace sepconv

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "ops/chain.h"
+#include "ops/op_impl.h"
+
+namespace sepconv {
+
+/// A chain as an Op: NHWC as it is, NCHW through NHWC copies in the workspace.
+struct ChainOp final : Op::Impl {
+  ChainOp(const Shape& in, const Shape& out, Layout l, bool has_residual, Chain c);
+
+  std::size_t workspace_bytes(int threads) const override;
+  void run(const float* x, const float* add, float* y, std::byte* workspace,
+           const ThreadPool& pool) const override;
+  std::string describe() const override;
+  double flops() const override;
+
+ private:
+  Chain chain_;
+};
+
+}  // namespace sepconv

@@ -1,0 +1,151 @@
+#include "ops/conv_planes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/aligned.h"
+#include "base/cpu.h"
+
+namespace sepconv {
+
+namespace {
+std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
+std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+}  // namespace
+
+struct ConvPlanes::Image {
+  const float* x;
+  const float* const* residual;  // plane pointers, or null
+  float* const* c;
+};
+
+ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
+    : Impl(a.input, a.output, Layout::kNCHW, options.residual),
+      a_(std::move(a)),
+      epilogue_(options.activation),
+      kernels_(&gemm_kernels()),
+      depth_(to_size(a_.weight.shape()[1] * a_.window.taps())) {
+  epilogue_.residual_first = options.residual_before_activation;
+  const std::size_t panel_bytes = depth_ * kernels_->columns * sizeof(float);
+  const std::size_t pixels = to_size(output[2] * output[3]);
+  block_ = std::clamp<std::size_t>(l2_cache_bytes() / 4 / panel_bytes, 1,
+                                   std::max<std::size_t>(1, divide_up(pixels, kernels_->columns)));
+  for (std::int64_t o = 0; o < output[1]; ++o) {
+    rows_.push_back(a_.weight.data() + to_size(o) * depth_);
+    bias_.push_back(a_.bias_data() ? a_.bias_data()[o] : 0.0F);
+  }
+}
+
+std::size_t ConvPlanes::thread_bytes() const {
+  return 2 * align_up(to_size(output[1]) * sizeof(float*)) +
+         align_up(block_ * depth_ * kernels_->columns * sizeof(float));
+}
+
+std::size_t ConvPlanes::workspace_bytes(int threads) const {
+  return thread_bytes() * to_size(threads);
+}
+
+// `count` pixels from `first`, in row-major order of the output, as [depth][whole vectors].
+void ConvPlanes::gather(const float* x, std::size_t first, std::size_t count, float* panel) const {
+  const Window &rows = a_.window.rows, &columns = a_.window.columns;
+  const std::size_t width = divide_up(count, kernels_->lanes) * kernels_->lanes;
+  const std::int64_t plane = input[2] * input[3];
+  const bool flat = a_.window.taps() == 1 && rows.stride == 1 && columns.stride == 1 &&
+                    rows.pad == 0 && columns.pad == 0 && output[3] == input[3];
+  for (std::int64_t c = 0; c < a_.weight.shape()[1]; ++c, x += plane) {
+    for (std::int64_t ky = 0; ky < rows.size; ++ky) {
+      for (std::int64_t kx = 0; kx < columns.size; ++kx, panel += width) {
+        if (flat) {
+          std::memcpy(panel, x + first, count * sizeof(float));
+        } else {
+          std::int64_t oy = static_cast<std::int64_t>(first) / output[3];
+          std::int64_t ox = static_cast<std::int64_t>(first) % output[3];
+          for (std::size_t i = 0; i < count; ++i) {
+            const std::int64_t iy = oy * rows.stride - rows.pad + ky * rows.dilation;
+            const std::int64_t ix = ox * columns.stride - columns.pad + kx * columns.dilation;
+            const bool inside = iy >= 0 && iy < input[2] && ix >= 0 && ix < input[3];
+            panel[i] = inside ? x[iy * input[3] + ix] : 0.0F;
+            if (++ox == output[3]) {
+              ox = 0;
+              ++oy;
+            }
+          }
+        }
+        std::fill(panel + count, panel + width, 0.0F);
+      }
+    }
+  }
+}
+
+void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t first,
+                           float* panels) const {
+  const std::size_t pixels = to_size(output[2] * output[3]), wide = kernels_->columns;
+  const std::size_t end = std::min(pixels, first + block_ * wide);
+  const std::int64_t in_group = a_.weight.shape()[1], out_group = output[1] / a_.groups;
+  const float* x = image.x + group * in_group * input[2] * input[3];
+  for (std::size_t p = first; p < end; p += wide) {
+    gather(x, p, std::min(wide, end - p), panels + (p - first) * depth_);
+  }
+  const std::size_t n = to_size(out_group), blocks = divide_up(n, kernels_->rows);
+  const std::size_t tall = divide_up(n, blocks);
+  for (std::size_t m = 0; m < n; m += tall) {
+    const std::size_t row = to_size(group) * n + m;
+    for (std::size_t p = first; p < end; p += wide) {
+      GemmTile tile{};
+      tile.a = rows_.data() + row;
+      tile.taps = 1;
+      tile.k = depth_;
+      tile.b = panels + (p - first) * depth_;
+      tile.bias = bias_.data() + row;
+      tile.bias_per_row = true;
+      tile.c = image.c + row;
+      tile.residual = image.residual ? image.residual + row : nullptr;
+      tile.column = p;
+      tile.columns = std::min(wide, end - p);
+      tile.epilogue = epilogue_;
+      const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
+      kernels_->tile[std::min(tall, n - m) - 1][vectors - 1](tile);
+    }
+  }
+}
+
+void ConvPlanes::run(const float* x, const float* add, float* y, std::byte* workspace,
+                     const ThreadPool& pool) const {
+  const std::size_t pixels = to_size(output[2] * output[3]), step = block_ * kernels_->columns;
+  const std::size_t blocks = divide_up(pixels, step), channels = to_size(output[1]);
+  const std::size_t all = to_size(input[0]) * to_size(a_.groups) * blocks;
+  const std::size_t parts = std::min<std::size_t>(to_size(pool.threads()), all);
+  const std::size_t bytes = thread_bytes();
+  pool.parallel_for(parts, [&](std::size_t part) {
+    Carver carver(workspace + part * bytes);
+    float** c = carver.take<float*>(channels);
+    const float** skip = carver.take<const float*>(channels);
+    float* panels = carver.take<float>(step * depth_);
+    for (std::size_t i = all * part / parts; i < all * (part + 1) / parts; ++i) {
+      const std::size_t image = i / (to_size(a_.groups) * blocks);
+      for (std::size_t o = 0; o < channels; ++o) {
+        c[o] = y + (image * channels + o) * pixels;
+        if (add) skip[o] = add + (image * channels + o) * pixels;
+      }
+      const float* in = x + static_cast<std::int64_t>(image) * input[1] * input[2] * input[3];
+      const std::size_t group = i / blocks % to_size(a_.groups);
+      run_block({in, add ? skip : nullptr, c}, static_cast<std::int64_t>(group),
+                i % blocks * step, panels);
+    }
+  });
+}
+
+std::string ConvPlanes::describe() const {
+  const std::string kind = a_.window.taps() == 1 ? "pointwise"
+                                                 : fmt::format("conv {}x{}", a_.window.rows.size,
+                                                               a_.window.columns.size);
+  return fmt::format("{} planes gemm {}x{}", kind, kernels_->rows, kernels_->columns);
+}
+
+double ConvPlanes::flops() const {
+  return 2.0 * static_cast<double>(output.elements()) * static_cast<double>(depth_);
+}
+
+}  // namespace sepconv

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/gemm.h"
+#include "ops/arguments.h"
+#include "ops/op_impl.h"
+
+namespace sepconv {
+
+/// Convolution in NCHW: the same microkernel with the roles swapped. The weights are the rows of A;
+/// panels of B are some pixels of the input, gathered by tap into a buffer that stays in L1 or L2.
+struct ConvPlanes final : Op::Impl {
+  ConvPlanes(ConvArguments a, const Conv2dOptions& options);
+
+  std::size_t workspace_bytes(int threads) const override;
+  void run(const float* x, const float* add, float* y, std::byte* workspace,
+           const ThreadPool& pool) const override;
+  std::string describe() const override;
+  double flops() const override;
+
+ private:
+  struct Image;
+
+  std::size_t thread_bytes() const;
+  void gather(const float* x, std::size_t first, std::size_t count, float* panel) const;
+  void run_block(const Image& image, std::int64_t group, std::size_t first, float* panels) const;
+
+  ConvArguments a_;
+  Epilogue epilogue_;
+  const GemmKernels* kernels_;
+  std::size_t depth_;               ///< products per output element
+  std::size_t block_;               ///< panels that are gathered together
+  std::vector<const float*> rows_;  ///< the weights' rows
+  std::vector<float> bias_;
+};
+
+}  // namespace sepconv

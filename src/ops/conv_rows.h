@@ -1,0 +1,53 @@
+#pragma once
+
+#include <memory>
+
+#include "base/aligned.h"
+#include "kernels/epilogue.h"
+#include "kernels/gemm.h"
+#include "ops/row_op.h"
+#include "ops/window.h"
+
+namespace sepconv {
+
+/// Convolution as GEMM on pixels: dense, grouped, 1×1 and linear layers. A pixel's taps are reached
+/// through row pointers, so that no im2col buffer exists; rows with padding are copied once per
+/// band.
+class ConvRows final : public RowOp {
+ public:
+  /// `weight` is [output.channels][input.channels / groups][rows.size][columns.size], `bias`
+  /// [output.channels] or null.
+  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+           std::int64_t groups, const float* weight, const float* bias, const Epilogue& epilogue);
+
+  RowRange input_rows(RowRange out) const override;
+  std::size_t workspace_bytes(std::int64_t rows) const override;
+  void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
+                std::byte* workspace) const override;
+  bool takes_residual() const override { return true; }
+  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  double flops() const override;
+  std::string describe() const override;
+
+ private:
+  struct Sources;
+
+  void pack(const float* weight, const float* bias);
+  Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
+  void multiply(std::size_t pixels, const float* const* a, const float* const* residual,
+                float* const* c) const;
+
+  Window2d window_;
+  std::int64_t groups_;
+  Epilogue epilogue_;
+  const GemmKernels* kernels_;
+  bool copies_rows_;      ///< rows are padded in the workspace before use
+  std::size_t taps_, k_;  ///< as in GemmTile
+  std::size_t panels_;    ///< per group
+  std::size_t panel_floats_ = 0;
+  std::size_t weight_floats_ = 0;
+  AlignedArray<float> weights_;  ///< [groups][panels][taps * k][panel columns]
+  AlignedArray<float> bias_;     ///< [groups][panels][columns]
+};
+
+}  // namespace sepconv

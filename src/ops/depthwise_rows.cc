@@ -1,0 +1,132 @@
+#include "ops/depthwise_rows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace sepconv {
+
+namespace {
+std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
+}  // namespace
+
+DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
+                                 const Window2d& window, const float* weight, const float* bias,
+                                 const Epilogue& epilogue)
+    : RowOp(input, output),
+      window_(window),
+      epilogue_(epilogue),
+      kernels_(&depthwise_nhwc_kernels()),
+      multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
+      single_(kernels_->general) {
+  const Window &r = window.rows, &c = window.columns;
+  const bool square = r.size == c.size && r.stride == c.stride;
+  const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
+  const bool undilated = r.dilation == 1 && c.dilation == 1;
+  if (square && known && undilated && to_size(output.channels) >= kernels_->lanes) {
+    single_ = kernels_->single[r.size / 2 - 1][r.stride - 1];
+    several_ = kernels_->several[r.size / 2 - 1][r.stride - 1];
+  }
+  pack(weight, bias);
+}
+
+void DepthwiseRows2d::pack(const float* weight, const float* bias) {
+  const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
+  const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
+  weight_floats_ = blocks * taps * lanes;
+  weights_ = make_aligned<float>(weight_floats_);
+  bias_ = make_aligned<float>(blocks * lanes);
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::size_t first = block_channel(b, channels, lanes);
+    const std::size_t count = std::min(lanes, channels - first);
+    for (std::size_t i = 0; i < count; ++i) {
+      const float* w = weight + (first + i) * taps;
+      for (std::size_t t = 0; t < taps; ++t) weights_[(b * taps + t) * lanes + i] = w[t];
+      bias_[b * lanes + i] = bias ? bias[first + i] : 0.0F;
+    }
+  }
+}
+
+RowRange DepthwiseRows2d::input_rows(RowRange out) const {
+  return positions(window_.rows, out, input().height);
+}
+
+std::size_t DepthwiseRows2d::workspace_bytes(std::int64_t rows) const {
+  const std::int64_t band = static_cast<std::int64_t>(kernels_->band);
+  std::size_t bytes =
+      align_up(to_size((band - 1) * window_.rows.stride + extent(window_.rows)) * sizeof(float*));
+  if (multiplier_ > 1) {
+    const std::int64_t in = (rows - 1) * window_.rows.stride + extent(window_.rows);
+    const std::size_t count = to_size(std::min(in, input().height));
+    bytes += align_up(count * sizeof(float*)) +
+             count * align_up(to_size(input().width * output().channels) * sizeof(float));
+  }
+  return bytes;
+}
+
+// With a channel multiplier the input rows are first widened to the output's channels.
+InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
+                                           std::byte*& workspace) const {
+  const RowRange in = input_rows(out);
+  Carver carver(workspace);
+  const float** rows = carver.take<const float*>(to_size(in.size()));
+  for (std::int64_t r = in.begin; r < in.end; ++r) {
+    const float* from = x.row[r - x.first];
+    float* to = carver.take<float>(to_size(input().width * output().channels));
+    rows[r - in.begin] = to;
+    for (std::int64_t i = 0; i < input().row_floats(); ++i) {
+      to = std::fill_n(to, multiplier_, from[i]);
+    }
+  }
+  workspace = carver.rest();
+  return {rows, in.begin};
+}
+
+void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const*,
+                               float* const* y, std::byte* workspace) const {
+  const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
+  const std::int64_t stride = window_.rows.stride, band = static_cast<std::int64_t>(kernels_->band);
+  Carver carver(workspace);
+  const float** in = carver.take<const float*>(to_size((band - 1) * stride + extent(window_.rows)));
+  DepthwiseRows args{};
+  args.in = in;
+  args.in_pixel = args.out_pixel = args.channels = to_size(output().channels);
+  args.in_width = input().width;
+  args.out_width = output().width;
+  args.rows = window_.rows;
+  args.columns = window_.columns;
+  args.weights = weights_.get();
+  args.bias = bias_.get();
+  args.epilogue = epilogue_;
+  for (std::int64_t o = out.begin; o < out.end;) {
+    const std::int64_t top = o * stride - window_.rows.pad;
+    const std::int64_t bottom = top + (band - 1) * stride + window_.rows.size;
+    args.out = y + (o - out.begin);
+    if (several_ && o + band <= out.end && top >= 0 && bottom <= input().height) {
+      for (std::int64_t r = top; r < bottom; ++r) in[r - top] = source.row[r - source.first];
+      several_(args);
+      o += band;
+      continue;
+    }
+    for (std::int64_t ky = 0; ky < window_.rows.size; ++ky) {
+      const std::int64_t r = top + ky * window_.rows.dilation;
+      in[ky] = r >= 0 && r < input().height ? source.row[r - source.first] : nullptr;
+    }
+    single_(args);
+    o += 1;
+  }
+}
+
+double DepthwiseRows2d::flops() const {
+  return 2.0 * static_cast<double>(output().height * output().row_floats() * window_.taps());
+}
+
+std::string DepthwiseRows2d::describe() const {
+  const std::string stride =
+      window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
+  return fmt::format("depthwise {}x{}{} {}", window_.rows.size, window_.columns.size, stride,
+                     several_ ? fmt::format("slide {}x{}", kernels_->band, kernels_->lanes)
+                              : fmt::format("general 8x{}", kernels_->lanes));
+}
+
+}  // namespace sepconv

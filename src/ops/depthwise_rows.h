@@ -1,0 +1,38 @@
+#pragma once
+
+#include "base/aligned.h"
+#include "kernels/depthwise.h"
+#include "ops/row_op.h"
+#include "ops/window.h"
+
+namespace sepconv {
+
+/// Depthwise convolution in NHWC. Output channel c reads input channel c / multiplier.
+class DepthwiseRows2d final : public RowOp {
+ public:
+  /// `weight` is [output.channels][rows.size][columns.size], `bias` [output.channels] or null.
+  DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
+                  const float* weight, const float* bias, const Epilogue& epilogue);
+
+  RowRange input_rows(RowRange out) const override;
+  std::size_t workspace_bytes(std::int64_t rows) const override;
+  void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
+                std::byte* workspace) const override;
+  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  double flops() const override;
+  std::string describe() const override;
+
+ private:
+  void pack(const float* weight, const float* bias);
+  InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
+
+  Window2d window_;
+  Epilogue epilogue_;
+  const DepthwiseNhwcKernels* kernels_;
+  std::int64_t multiplier_;
+  DepthwiseFunction single_, several_ = nullptr;
+  std::size_t weight_floats_ = 0;
+  AlignedArray<float> weights_, bias_;
+};
+
+}  // namespace sepconv

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "sepconv/ops.h"
+
+namespace sepconv {
+
+/// What stands behind an Op: pointers in, no checks.
+struct Op::Impl {
+  Shape input, output;
+  Layout layout = Layout::kNHWC;
+  bool residual = false;
+
+  Impl(const Shape& in, const Shape& out, Layout l, bool r)
+      : input(in), output(out), layout(l), residual(r) {}
+  virtual ~Impl() = default;
+  virtual std::size_t workspace_bytes(int threads) const = 0;
+  virtual void run(const float* x, const float* add, float* y, std::byte* workspace,
+                   const ThreadPool& pool) const = 0;
+  virtual std::string describe() const = 0;
+  virtual double flops() const = 0;
+};
+
+}  // namespace sepconv

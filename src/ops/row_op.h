@@ -1,0 +1,68 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace sepconv {
+
+/// One image in NHWC: `height` rows of `width` pixels of `channels` floats.
+struct ImageShape {
+  std::int64_t height, width, channels;
+  std::int64_t row_floats() const { return width * channels; }
+  bool operator==(const ImageShape&) const = default;
+};
+
+/// Rows [begin, end).
+struct RowRange {
+  std::int64_t begin, end;
+  std::int64_t size() const { return std::max<std::int64_t>(end - begin, 0); }
+};
+
+/// Input rows: row[i] points to pixel 0 of image row `first` + i, wherever that lies.
+struct InputRows {
+  const float* const* row;
+  std::int64_t first;
+};
+
+/// An operator whose output rows need only a few input rows each: what chains are made of.
+///
+/// It is built from its parameters and input shape; packing, tile and kernel are decided then. Rows
+/// are dense ([width][channels]) but lie anywhere, so that a ring buffer and a whole tensor look
+/// the same. Immutable; run_rows may be called from several threads with workspaces of their own.
+class RowOp {
+ public:
+  virtual ~RowOp() = default;
+
+  const ImageShape& input() const { return input_; }
+  const ImageShape& output() const { return output_; }
+
+  /// The rows that exist in the input among those that output rows `out` need.
+  virtual RowRange input_rows(RowRange out) const = 0;
+
+  /// Scratch for one call of run_rows with at most `rows` output rows.
+  virtual std::size_t workspace_bytes(std::int64_t rows) const = 0;
+
+  /// Computes output rows `out`: y[i] is row out.begin + i. `residual`, where not null, has the
+  /// same rows as y and is added as the op's epilogue says. x holds input_rows(out) at least.
+  virtual void run_rows(RowRange out, const InputRows& x, const float* const* residual,
+                        float* const* y, std::byte* workspace) const = 0;
+
+  /// Whether run_rows accepts a residual.
+  virtual bool takes_residual() const { return false; }
+  /// Bytes of packed weights that a call reads.
+  virtual std::size_t weight_bytes() const { return 0; }
+  /// Floating-point operations for one image.
+  virtual double flops() const = 0;
+  /// "conv 3x3 s2 6x16" …: what runs, for people.
+  virtual std::string describe() const = 0;
+
+ protected:
+  RowOp(const ImageShape& input, const ImageShape& output) : input_(input), output_(output) {}
+
+ private:
+  ImageShape input_, output_;
+};
+
+}  // namespace sepconv
