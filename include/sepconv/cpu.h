@@ -26,4 +26,10 @@ CpuInfo cpu_info();
 /// targets.
 void set_target(const std::string& target);
 
+/// Limits of one core, measured now with the target that new ops use (about 0.1 s each).
+double measure_peak_gflops();
+/// Gigabytes per second at which one core reads `bytes` again and again: choose them to fit the
+/// cache level in question.
+double measure_read_gbps(std::size_t bytes);
+
 }  // namespace sepconv

@@ -78,7 +78,8 @@ struct Graph {
 /// shapes do not fit.
 std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input);
 
-/// Multiplies batch norms into the weights and biases of the convolutions before them.
+/// Multiplies batch norms into the weights and biases of the convolutions before them; a norm
+/// without one becomes a depthwise 1×1 convolution.
 void fold_batch_norm(Graph& graph);
 /// Moves activations into the convolutions and linear layers before them.
 void fuse_activations(Graph& graph);

@@ -10,13 +10,13 @@ namespace sepconv {
 
 /// One step of a network, as explain() tells it.
 struct StepInfo {
-  std::string name;      ///< nodes that run in it
-  std::string fused;     ///< what was folded into them
-  std::string kernel;    ///< kernels and tiles
+  std::string name;    ///< nodes that run in it
+  std::string fused;   ///< what was folded into them
+  std::string kernel;  ///< kernels and tiles
   Shape output;
   double flops = 0;
-  double bytes = 0;      ///< input, output and weights, each once
-  double seconds = 0;    ///< fastest of the measured runs; 0 if none was measured
+  double bytes = 0;    ///< input, output and weights, each once
+  double seconds = 0;  ///< fastest of the measured runs; 0 if none was measured
 };
 
 /// A graph made ready to run on inputs of one shape: optimised, ops built, every intermediate given
@@ -40,8 +40,7 @@ class Network {
   Tensor operator()(const TensorView& x, const ThreadPool& pool = ThreadPool::single()) const;
 
   /// Every step, timed over `runs` runs of the whole network on zeros (none if 0).
-  std::vector<StepInfo> explain(int runs = 0,
-                                const ThreadPool& pool = ThreadPool::single()) const;
+  std::vector<StepInfo> explain(int runs = 0, const ThreadPool& pool = ThreadPool::single()) const;
 
  private:
   struct Plan;

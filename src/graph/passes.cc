@@ -29,7 +29,8 @@ void fold_into(Conv2dNode& conv, const BatchNormNode& norm) {
   auto weight = std::make_shared<Tensor>(conv.weight->shape());
   auto bias = std::make_shared<Tensor>(Shape{channels});
   for (std::int64_t c = 0; c < channels; ++c) {
-    const double deviation = std::sqrt(static_cast<double>(norm.variance->data()[c]) + norm.epsilon);
+    const double deviation =
+        std::sqrt(static_cast<double>(norm.variance->data()[c]) + norm.epsilon);
     const double scale = static_cast<double>(norm.weight->data()[c]) / deviation;
     for (std::int64_t i = c * depth; i < (c + 1) * depth; ++i) {
       weight->data()[i] = static_cast<float>(static_cast<double>(conv.weight->data()[i]) * scale);
@@ -41,6 +42,18 @@ void fold_into(Conv2dNode& conv, const BatchNormNode& norm) {
   }
   conv.weight = std::move(weight);
   conv.bias = std::move(bias);
+}
+
+// A norm that follows no convolution is one itself: depthwise, 1×1.
+Conv2dNode as_convolution(const BatchNormNode& norm) {
+  const std::int64_t channels = norm.mean->shape()[0];
+  auto ones = std::make_shared<Tensor>(Shape{channels, 1, 1, 1});
+  std::fill_n(ones->data(), channels, 1.0F);
+  Conv2dNode conv;
+  conv.weight = std::move(ones);
+  conv.groups = channels;
+  fold_into(conv, norm);
+  return conv;
 }
 
 bool is_plain(const Conv2dNode& conv) {
@@ -56,7 +69,11 @@ void fold_batch_norm(Graph& graph) {
     if (!norm) continue;
     const ValueId source = graph.nodes[i].inputs[0];
     auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op);
-    if (!conv || uses[source] != 1 || !is_plain(*conv)) continue;
+    if (!conv || uses[source] != 1 || !is_plain(*conv)) {
+      Conv2dNode own = as_convolution(*norm);
+      graph.nodes[i].op = std::move(own);
+      continue;
+    }
     fold_into(*conv, *norm);
     replace_value(graph, i, source);
   }

@@ -2,39 +2,202 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 
 #include "base/cpu.h"
-#include "kernels/vector_math.h"
 #include "ops/arguments.h"
 #include "ops/chain_op.h"
+#include "ops/elementwise_rows.h"
+#include "ops/factories.h"
 #include "ops/pool_rows.h"
+#include "sepconv/error.h"
 
 namespace sepconv {
 
 namespace {
 
-ImageShape image(const Shape& s) { return {s[2], s[3], s[1]}; }
+constexpr std::size_t kLongestChain = 12;
 
-std::shared_ptr<const RowOp> conv_rows(const Conv2dNode& n, const Shape& input) {
-  Conv2dOptions options = n.options;
-  const Shape& w = n.weight->shape();
-  if (n.same_padding) {
-    options.padding =
-        Padding::same({input[2], input[3]}, {w[2], w[3]}, options.stride, options.dilation);
+ImageShape image(const Shape& s) {
+  return s.rank() == 4 ? ImageShape{s[2], s[3], s[1]} : ImageShape{1, 1, s[1]};
+}
+
+// The row op of a node, or null where its output rows do not come from a few input rows.
+struct RowOpOf {
+  const Shape &in, &out;
+
+  std::shared_ptr<const RowOp> operator()(const Conv2dNode& n) const {
+    Conv2dOptions options = n.options;
+    const Shape& w = n.weight->shape();
+    if (n.same_padding) {
+      options.padding =
+          Padding::same({in[2], in[3]}, {w[2], w[3]}, options.stride, options.dilation);
+    }
+    const TensorView bias = n.bias ? n.bias->view() : TensorView();
+    return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options);
   }
-  const TensorView bias = n.bias ? n.bias->view() : TensorView();
-  return conv_row_op(conv_arguments(input, n.weight->view(), bias, options, n.groups), options);
-}
+  std::shared_ptr<const RowOp> operator()(const Pool2dNode& n) const {
+    const Pool2dOptions& o = n.options;
+    const Window2d window{{o.kernel.height, o.stride.height, 1, o.padding.top},
+                          {o.kernel.width, o.stride.width, 1, o.padding.left}};
+    return std::make_shared<PoolRows>(image(in), image(out), window, n.kind, o.count_include_pad);
+  }
+  std::shared_ptr<const RowOp> operator()(const GlobalAveragePoolNode&) const {
+    const Window2d window{{in[2], in[2], 1, 0}, {in[3], in[3], 1, 0}};
+    return std::make_shared<PoolRows>(image(in), image(out), window, Pool::kAverage, true);
+  }
+  std::shared_ptr<const RowOp> operator()(const ActivationNode& n) const {
+    return in.rank() == 4
+               ? std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), false)
+               : nullptr;
+  }
+  std::shared_ptr<const RowOp> operator()(const AddNode&) const {
+    return std::make_shared<ElementwiseRows>(image(in), Epilogue(), true);
+  }
+  template <class Other>
+  std::shared_ptr<const RowOp> operator()(const Other&) const {
+    return nullptr;
+  }
+};
 
-std::shared_ptr<const RowOp> pool_rows(const Pool2dNode& n, const Shape& in, const Shape& out) {
-  const Pool2dOptions& o = n.options;
-  const Window2d window{{o.kernel.height, o.stride.height, 1, o.padding.top},
-                        {o.kernel.width, o.stride.width, 1, o.padding.left}};
-  return std::make_shared<PoolRows>(image(in), image(out), window, o.kind_or(n.kind),
-                                    o.count_include_pad);
-}
+class Planner {
+ public:
+  Planner(const Graph& graph, const std::vector<Shape>& shapes)
+      : graph_(graph),
+        shapes_(shapes),
+        rows_(graph.nodes.size()),
+        last_use_(graph.nodes.size(), 0) {
+    for (ValueId i = 1; i < graph.nodes.size(); ++i) {
+      const Node& node = graph.nodes[i];
+      rows_[i] = std::visit(RowOpOf{shapes[node.inputs[0]], shapes[i]}, node.op);
+      for (ValueId input : node.inputs) last_use_[input] = i;
+    }
+    last_use_[graph.output] = graph.nodes.size();
+  }
+
+  std::vector<Step> run() {
+    std::vector<Step> steps;
+    for (ValueId i = 1; i < graph_.nodes.size();) {
+      if (!rows_[i]) {
+        steps.push_back(single(i));
+        ++i;
+        continue;
+      }
+      ValueId end = i + 1;
+      while (end < graph_.nodes.size() && rows_[end] && graph_.nodes[end].inputs[0] == end - 1) {
+        ++end;
+      }
+      for (auto [b, e] : cut(i, end)) steps.push_back(chained(b, e));
+      i = end;
+    }
+    return steps;
+  }
+
+ private:
+  // The nodes [begin, end) each read the one before. Splits them into chains so that the sum of
+  // their costs is least (dynamic programming over the last cut).
+  std::vector<std::pair<ValueId, ValueId>> cut(ValueId begin, ValueId end) const {
+    const std::size_t n = end - begin;
+    std::vector<double> best(n + 1, std::numeric_limits<double>::infinity());
+    std::vector<std::size_t> from(n + 1, 0);
+    best[0] = 0;
+    for (std::size_t e = 1; e <= n; ++e) {
+      for (std::size_t b = e > kLongestChain ? e - kLongestChain : 0; b < e; ++b) {
+        if (!joinable(begin + b, begin + e)) continue;
+        const double price = best[b] + cost(begin + b, begin + e);
+        if (price < best[e]) {
+          best[e] = price;
+          from[e] = b;
+        }
+      }
+    }
+    std::vector<std::pair<ValueId, ValueId>> parts;
+    for (std::size_t e = n; e > 0; e = from[e]) parts.emplace_back(begin + from[e], begin + e);
+    std::reverse(parts.begin(), parts.end());
+    return parts;
+  }
+
+  // Whether nobody outside reads what lies inside, and at most one value besides the chain's input
+  // comes from outside.
+  bool joinable(ValueId b, ValueId e) const {
+    for (ValueId i = b; i + 1 < e; ++i) {
+      if (last_use_[i] >= e) return false;
+    }
+    const ValueId source = graph_.nodes[b].inputs[0];
+    for (ValueId i = b; i < e; ++i) {
+      if (graph_.nodes[i].inputs.size() < 2) continue;
+      const ValueId add = graph_.nodes[i].inputs[1];
+      // A second image from outside has the chain's output shape, so only its last op can add it.
+      if (add < b && add != source && i + 1 != e) return false;
+      if (add == source && i + 1 != e && !(shapes_[source] == shapes_[i])) return false;
+    }
+    return true;
+  }
+
+  Chain chain(ValueId b, ValueId e) const {
+    const ValueId source = graph_.nodes[b].inputs[0];
+    std::vector<Chain::Stage> stages;
+    for (ValueId i = b; i < e; ++i) {
+      const Node& node = graph_.nodes[i];
+      Chain::Stage stage{rows_[i], i == b ? Chain::kInput : static_cast<int>(i - b) - 1};
+      if (node.inputs.size() > 1) {
+        const ValueId add = node.inputs[1];
+        stage.residual = add >= b        ? static_cast<int>(add - b)
+                         : add == source ? Chain::kInput
+                                         : Chain::kResidual;
+      }
+      stages.push_back(std::move(stage));
+    }
+    return Chain(std::move(stages));
+  }
+
+  double cost(ValueId b, ValueId e) const {
+    const Chain joined = chain(b, e);
+    return joined.cost();
+  }
+
+  Step chained(ValueId b, ValueId e) const {
+    Step step;
+    step.input = graph_.nodes[b].inputs[0];
+    for (ValueId i = b; i < e; ++i) {
+      step.nodes.push_back(i);
+      step.weight_bytes += static_cast<double>(rows_[i]->weight_bytes());
+      if (graph_.nodes[i].inputs.size() > 1) {
+        const ValueId add = graph_.nodes[i].inputs[1];
+        if (add < b && add != step.input) step.residual = add;
+      }
+    }
+    step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC,
+                                        step.residual.has_value(), chain(b, e));
+    return step;
+  }
+
+  Step single(ValueId i) const {
+    const Node& node = graph_.nodes[i];
+    Step step;
+    step.nodes = {i};
+    step.input = node.inputs[0];
+    if (const auto* linear = std::get_if<LinearNode>(&node.op)) {
+      const TensorView bias = linear->bias ? linear->bias->view() : TensorView();
+      step.op = linear_op(shapes_[step.input], linear->weight->view(), bias, linear->activation);
+      step.weight_bytes = 4.0 * static_cast<double>(linear->weight->shape().elements());
+    } else if (std::holds_alternative<SoftmaxNode>(node.op)) {
+      step.op = softmax_op(shapes_[step.input]);
+    } else {
+      throw ArgumentError(node.name + ": cannot run on its own here");
+    }
+    return step;
+  }
+
+  const Graph& graph_;
+  const std::vector<Shape>& shapes_;
+  std::vector<std::shared_ptr<const RowOp>> rows_;
+  std::vector<ValueId> last_use_;
+};
 
 }  // namespace
+
+std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes) {
+  return Planner(graph, shapes).run();
+}
 
 }  // namespace sepconv

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "ops/op_impl.h"
@@ -26,8 +27,8 @@ struct ArenaPlan {
   std::size_t bytes = 0;
 };
 
-/// Places values so that those alive at the same time do not overlap (greedy, largest first). Values
-/// of size 0 take no place.
+/// Places values so that those alive at the same time do not overlap (greedy, largest first).
+/// Values of size 0 take no place.
 ArenaPlan plan_arena(const std::vector<std::size_t>& bytes, const std::vector<int>& first_use,
                      const std::vector<int>& last_use);
 

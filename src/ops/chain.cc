@@ -40,20 +40,21 @@ struct Chain::Scratch {
 
 Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
   ring_rows_.resize(stages_.size());
-  const std::int64_t height = output().height;
-  double best = std::numeric_limits<double>::infinity();
-  std::int64_t best_band = 1;
-  for (std::int64_t bands = 1; bands <= std::max<std::int64_t>(height, 1); ++bands) {
+  const std::int64_t height = std::max<std::int64_t>(output().height, 1);
+  cost_ = std::numeric_limits<double>::infinity();
+  std::int64_t best = 1, last = 0;
+  for (std::int64_t bands = 1; bands <= height; ++bands) {
     std::int64_t band = (height + bands - 1) / bands;
-    if (band > 1 && band < height && band % 2 != 0) ++band;
-    if (band == band_ && bands > 1) continue;
-    const double price = cost(std::max<std::int64_t>(band, 1));
-    if (price < best) {
-      best = price;
-      best_band = std::max<std::int64_t>(band, 1);
+    if (band < height) band += band % 2;
+    if (band == last) continue;
+    last = band;
+    const double cost = price(band);
+    if (cost < cost_) {
+      cost_ = cost;
+      best = band;
     }
   }
-  band_ = best_band;
+  band_ = best;
   size_rings(band_);
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
@@ -88,29 +89,32 @@ void Chain::size_rings(std::int64_t band) {
   }
 }
 
-// Bytes that move for one image, priced by where they come from. The working set of a band should
-// fit half of L2 beside the weights; weights that do not are read again for every band.
-double Chain::cost(std::int64_t band) {
+// The working set of a band should fit half of L2 beside the weights; weights that do not are read
+// again for every band, and intermediates that do not go out and come back.
+double Chain::price(std::int64_t band) {
   band_ = band;
   size_rings(band);
   const double half = static_cast<double>(l2_cache_bytes()) / 2;
   const double bands = static_cast<double>((output().height + band - 1) / band);
-  double weights = 0, intermediates = 0;
+  const auto image_bytes = [](const ImageShape& s) {
+    return sizeof(float) * static_cast<double>(s.height * s.row_floats());
+  };
+  double weights = 0, between = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     weights += static_cast<double>(stages_[i].op->weight_bytes());
-    if (i + 1 == stages_.size()) continue;
-    const ImageShape& o = stages_[i].op->output();
-    intermediates += 8.0 * static_cast<double>(o.height * o.row_floats());
+    if (i + 1 < stages_.size()) between += 2 * image_bytes(stages_[i].op->output());
   }
-  const double edge = 4.0 * static_cast<double>(band * output().row_floats()) +
-                      4.0 * static_cast<double>(input().row_floats()) *
-                          static_cast<double>(stages_.front().op->input_rows({0, band}).size());
-  const double working = static_cast<double>(ring_bytes()) + edge;
-  // A single op gains nothing from intermediates, but its GEMM reads the band once per panel.
-  const double moved = stages_.size() > 1 ? intermediates : edge * bands;
-  return bands * weights * (weights > half ? kFar : kNear) +
-         moved * (working > half ? kFar : kNear) +
-         bands * kBandOverhead * static_cast<double>(stages_.size());
+  const double rows_in = static_cast<double>(stages_.front().op->input_rows({0, band}).size());
+  const double edge = image_bytes(output()) * static_cast<double>(band) /
+                          static_cast<double>(std::max<std::int64_t>(output().height, 1)) +
+                      image_bytes(input()) * rows_in / static_cast<double>(input().height);
+  const bool fits = static_cast<double>(ring_bytes()) + edge <= half;
+  const auto moved = [&](double bytes, bool near) { return bytes * (near ? kNear : kFar); };
+  return moved(bands * weights, weights <= half) + moved(between, fits) +
+         moved(image_bytes(input()), image_bytes(input()) <= half) +
+         moved(image_bytes(output()), image_bytes(output()) <= half) +
+         // A GEMM reads the band's pixels once per panel of weights.
+         moved(edge * bands, fits) + bands * kBandOverhead * static_cast<double>(stages_.size());
 }
 
 std::size_t Chain::ring_bytes() const {

@@ -34,6 +34,9 @@ class Chain {
   /// Bytes of all rings: what the intermediates need instead of whole tensors.
   std::size_t ring_bytes() const;
   double flops() const;
+  /// Bytes that move for one image, priced by where they come from; for comparing ways to cut a
+  /// network into chains.
+  double cost() const { return cost_; }
 
   std::size_t workspace_bytes(int threads) const;
 
@@ -46,7 +49,7 @@ class Chain {
 
   std::vector<RowRange> needs(RowRange out) const;
   void size_rings(std::int64_t band);
-  double cost(std::int64_t band);
+  double price(std::int64_t band);
   std::size_t thread_bytes() const;
   void run_rows(const float* x, const float* residual, float* y, RowRange rows,
                 std::byte* workspace) const;
@@ -54,6 +57,7 @@ class Chain {
 
   std::vector<Stage> stages_;
   std::int64_t band_ = 1;
+  double cost_ = 0;
   std::vector<std::int64_t> ring_rows_;  ///< by stage; 0 for the last
   std::size_t op_workspace_ = 0;
 };

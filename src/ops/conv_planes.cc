@@ -131,8 +131,8 @@ void ConvPlanes::run(const float* x, const float* add, float* y, std::byte* work
       }
       const float* in = x + static_cast<std::int64_t>(image) * input[1] * input[2] * input[3];
       const std::size_t group = i / blocks % to_size(a_.groups);
-      run_block({in, add ? skip : nullptr, c}, static_cast<std::int64_t>(group),
-                i % blocks * step, panels);
+      run_block({in, add ? skip : nullptr, c}, static_cast<std::int64_t>(group), i % blocks * step,
+                panels);
     }
   });
 }

@@ -1,7 +1,7 @@
 #include "base/check.h"
 #include "ops/arguments.h"
 #include "ops/chain.h"
-#include "ops/op_impl.h"
+#include "ops/factories.h"
 
 namespace sepconv {
 
@@ -25,6 +25,8 @@ struct LinearOp final : Op::Impl {
   Chain chain;
 };
 
+}  // namespace
+
 std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const TensorView& weight,
                                           const TensorView& bias, const Activation& activation) {
   check(input.rank() == 2, "x: shape is {}, expected [N, in]", to_string(input));
@@ -39,8 +41,6 @@ std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const TensorView& 
   Chain chain({{conv_row_op(a, options)}});
   return std::make_shared<LinearOp>(input, Shape{input[0], w[0]}, std::move(chain));
 }
-
-}  // namespace
 
 Linear::Linear(const Shape& input, const TensorView& weight, const TensorView& bias,
                Activation activation)

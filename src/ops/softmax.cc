@@ -1,6 +1,6 @@
 #include "base/check.h"
 #include "kernels/vector_math.h"
-#include "ops/op_impl.h"
+#include "ops/factories.h"
 
 namespace sepconv {
 
@@ -22,13 +22,13 @@ struct SoftmaxOp final : Op::Impl {
   const VectorMathKernels* kernels = &vector_math_kernels();
 };
 
+}  // namespace
+
 std::shared_ptr<const Op::Impl> softmax_op(const Shape& input) {
   check(input.rank() == 2 && input[1] > 0, "x: shape is {}, expected [N, classes]",
         to_string(input));
   return std::make_shared<SoftmaxOp>(input);
 }
-
-}  // namespace
 
 Softmax::Softmax(const Shape& input) : Op(softmax_op(input)) {}
 

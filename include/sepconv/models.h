@@ -1,0 +1,68 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "sepconv/graph.h"
+#include "sepconv/io.h"
+
+namespace sepconv::models {
+
+struct ModelInfo {
+  std::string name;    ///< as its source names it
+  std::string family;  ///< "MobileNetV2" …
+  std::string source;  ///< whose tensor names its weight files have: "timm" or "torchvision"
+  io::Preprocessing preprocessing;
+  std::int64_t classes = 1000;
+};
+
+/// A tensor that a model reads from its weight file.
+struct TensorSpec {
+  std::string name;
+  Shape shape;
+};
+
+/// Where a model's tensors come from.
+class Weights {
+ public:
+  virtual ~Weights() = default;
+  virtual Constant get(const std::string& name, const Shape& shape) = 0;
+};
+
+/// Tensors of a safetensors file. Integer counters that checkpoints carry beside the batch norms
+/// (`num_batches_tracked`) are not missed and not minded.
+class FileWeights final : public Weights {
+ public:
+  explicit FileWeights(const io::SafeTensors& file) : file_(file) {}
+  /// Throws FileError, with the nearest name that the file has, if there is no such tensor.
+  Constant get(const std::string& name, const Shape& shape) override;
+  /// Throws FileError if the file has tensors that nobody asked for.
+  void finish() const;
+
+ private:
+  const io::SafeTensors& file_;
+  std::vector<std::string> used_;
+};
+
+/// Seeded random values in place of trained ones, at scales that keep activations finite: for
+/// explain and for timing.
+class RandomWeights final : public Weights {
+ public:
+  Constant get(const std::string& name, const Shape& shape) override;
+};
+
+/// Names that build() knows, by family.
+const std::vector<ModelInfo>& list();
+/// Throws ArgumentError with the nearest names for a name that is not listed.
+const ModelInfo& find(const std::string& name);
+/// The network as a graph from an image [N,3,H,W] to logits [N, classes].
+Graph build(const std::string& name, Weights& weights);
+/// The same from a file, which must hold just the model's tensors.
+Graph build(const std::string& name, const io::SafeTensors& file);
+/// The tensors that the model reads, in its source's order.
+std::vector<TensorSpec> tensors(const std::string& name);
+/// The model's preprocessing, or what the file's metadata says instead: keys "mean", "std" (three
+/// numbers each, separated by commas, of values from 0 to 1), "interpolation" and "crop".
+io::Preprocessing preprocessing(const ModelInfo& model, const io::SafeTensors& file);
+
+}  // namespace sepconv::models

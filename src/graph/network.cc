@@ -1,0 +1,172 @@
+#include "sepconv/network.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <limits>
+
+#include "base/aligned.h"
+#include "base/check.h"
+#include "graph/plan.h"
+#include "kernels/vector_math.h"
+
+namespace sepconv {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::size_t value_bytes(const Shape& shape) {
+  return static_cast<std::size_t>(shape.elements()) * sizeof(float);
+}
+
+}  // namespace
+
+struct Network::Plan {
+  Graph graph;
+  Shape input;
+  std::vector<Shape> shapes;
+  std::vector<Step> steps;
+  ArenaPlan arena;
+  const VectorMathKernels* kernels = &vector_math_kernels();
+
+  Plan(Graph g, const Shape& in);
+  std::size_t workspace_bytes(int threads) const;
+  const float* to_nhwc(const TensorView& x, float* to) const;
+  template <class Visit>
+  void run(const TensorView& x, float* y, std::byte* workspace, const ThreadPool& pool,
+           const Visit& after_step) const;
+};
+
+Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
+  infer_shapes(graph, input);
+  optimize(graph);
+  shapes = infer_shapes(graph, input);
+  steps = plan_steps(graph, shapes);
+  check(!steps.empty(), "graph: has no nodes besides its input");
+  std::vector<std::size_t> bytes(graph.nodes.size(), 0);
+  std::vector<int> first(graph.nodes.size(), 0), last(graph.nodes.size(), 0);
+  bytes[0] = value_bytes(input);
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const int now = static_cast<int>(s);
+    last[steps[s].input] = now;
+    if (steps[s].residual) last[*steps[s].residual] = now;
+    const ValueId out = steps[s].nodes.back();
+    first[out] = last[out] = now;
+    if (out != graph.output) bytes[out] = value_bytes(shapes[out]);
+  }
+  arena = plan_arena(bytes, first, last);
+}
+
+std::size_t Network::Plan::workspace_bytes(int threads) const {
+  std::size_t most = 0;
+  for (const Step& step : steps) most = std::max(most, step.op->workspace_bytes(threads));
+  return align_up(arena.bytes) + align_up(most);
+}
+
+const float* Network::Plan::to_nhwc(const TensorView& x, float* to) const {
+  if (x.is_dense(Layout::kNHWC)) return x.floats();
+  const std::size_t pixels = static_cast<std::size_t>(input[2] * input[3]);
+  if (input[1] != 3) {
+    copy(x, TensorView(to, input, Layout::kNHWC));
+    return to;
+  }
+  for (std::size_t n = 0; n < static_cast<std::size_t>(input[0]); ++n) {
+    const float* from = x.floats() + 3 * pixels * n;
+    const float* planes[3] = {from, from + pixels, from + 2 * pixels};
+    kernels->interleave3(planes, to + 3 * pixels * n, pixels);
+  }
+  return to;
+}
+
+template <class Visit>
+void Network::Plan::run(const TensorView& x, float* y, std::byte* workspace, const ThreadPool& pool,
+                        const Visit& after_step) const {
+  std::byte* scratch = workspace + align_up(arena.bytes);
+  const auto place = [&](ValueId v) {
+    return v == graph.output ? y : reinterpret_cast<float*>(workspace + arena.offset[v]);
+  };
+  const float* in = to_nhwc(x, place(0));
+  for (std::size_t s = 0; s < steps.size(); ++s) {
+    const Step& step = steps[s];
+    const float* source = step.input == 0 ? in : place(step.input);
+    const float* add = nullptr;
+    if (step.residual) add = *step.residual == 0 ? in : place(*step.residual);
+    step.op->run(source, add, place(step.nodes.back()), scratch, pool);
+    after_step(s);
+  }
+}
+
+Network::Network(Graph graph, const Shape& input)
+    : plan_(std::make_unique<Plan>(std::move(graph), input)) {}
+Network::~Network() = default;
+Network::Network(Network&&) noexcept = default;
+Network& Network::operator=(Network&&) noexcept = default;
+
+const Shape& Network::input_shape() const { return plan_->input; }
+const Shape& Network::output_shape() const { return plan_->shapes[plan_->graph.output]; }
+std::size_t Network::workspace_bytes(int threads) const { return plan_->workspace_bytes(threads); }
+
+void Network::run(const TensorView& x, const TensorView& y, std::span<std::byte> workspace,
+                  const ThreadPool& pool) const {
+  check(x.shape() == input_shape(), "x: shape is {}, the network was built for {}",
+        to_string(x.shape()), to_string(input_shape()));
+  check<TypeError>(x.dtype() == DType::kFloat32, "x: dtype is {}, expected float32",
+                   to_string(x.dtype()));
+  check(x.is_dense(Layout::kNCHW) || x.is_dense(Layout::kNHWC),
+        "x: strides are neither those of dense NCHW nor of dense NHWC memory");
+  const Layout out = output_shape().rank() == 4 ? Layout::kNHWC : Layout::kNCHW;
+  check(y.shape() == output_shape() && y.is_dense(out), "y: expected dense {} of {}",
+        to_string(out), to_string(output_shape()));
+  const std::size_t bytes = workspace_bytes(pool.threads());
+  check(workspace.size() >= bytes, "workspace: has {} bytes, expected at least {}",
+        workspace.size(), bytes);
+  check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
+        "workspace: address is not a multiple of {}", kAlignment);
+  if (output_shape().elements() == 0) return;
+  plan_->run(x, y.floats(), workspace.data(), pool, [](std::size_t) {});
+}
+
+Tensor Network::operator()(const TensorView& x, const ThreadPool& pool) const {
+  Tensor y(output_shape(), Layout::kNHWC);
+  const std::size_t bytes = workspace_bytes(pool.threads());
+  const auto workspace = make_aligned<std::byte>(bytes);
+  run(x, y.view(), {workspace.get(), bytes}, pool);
+  return y;
+}
+
+std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
+  std::vector<StepInfo> infos;
+  for (const Step& step : plan_->steps) {
+    StepInfo info;
+    for (ValueId v : step.nodes) {
+      const Node& node = plan_->graph.nodes[v];
+      info.name += (info.name.empty() ? "" : " > ") + node.name;
+      const std::string fused = fused_into(node);
+      info.fused += (v == step.nodes.front() ? "" : " > ") + (fused.empty() ? "-" : fused);
+    }
+    info.kernel = step.op->describe();
+    info.output = plan_->shapes[step.nodes.back()];
+    info.flops = step.op->flops();
+    info.bytes = step.weight_bytes + static_cast<double>(value_bytes(plan_->shapes[step.input])) +
+                 static_cast<double>(value_bytes(info.output));
+    infos.push_back(std::move(info));
+  }
+  if (runs <= 0) return infos;
+  const Tensor x(input_shape(), Layout::kNHWC);
+  Tensor y(output_shape(), Layout::kNHWC);
+  const auto workspace = make_aligned<std::byte>(workspace_bytes(pool.threads()));
+  std::vector<double> best(infos.size(), std::numeric_limits<double>::infinity());
+  for (int i = 0; i < runs; ++i) {
+    auto start = Clock::now();
+    plan_->run(x.view(), y.data(), workspace.get(), pool, [&](std::size_t s) {
+      const auto now = Clock::now();
+      best[s] = std::min(best[s], std::chrono::duration<double>(now - start).count());
+      start = now;
+    });
+  }
+  for (std::size_t s = 0; s < infos.size(); ++s) infos[s].seconds = best[s];
+  return infos;
+}
+
+}  // namespace sepconv

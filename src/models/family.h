@@ -1,0 +1,20 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "sepconv/models.h"
+
+namespace sepconv::models {
+
+/// A network that can be built by name.
+struct Model {
+  ModelInfo info;
+  std::function<Graph(Weights&)> build;
+};
+
+// One per family; the registry lists them.
+std::vector<Model> mobilenet_models();
+std::vector<Model> efficientnet_models();
+
+}  // namespace sepconv::models
