@@ -1,0 +1,283 @@
+// The extension module behind the Python package. It checks nothing that the library checks itself;
+// argument forms and array kinds are dealt with in Python.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <mutex>
+
+#include "base/aligned.h"
+#include "base/check.h"
+#include "sepconv/sepconv.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace sepconv {
+namespace {
+
+using Array = nb::ndarray<nb::device::cpu>;
+using ConstArray = nb::ndarray<nb::ro, nb::device::cpu>;
+
+template <class AnyArray>
+TensorView view_of(const char* name, const AnyArray& array) {
+  check<TypeError>(array.dtype() == nb::dtype<float>(), "{}: dtype is not float32", name);
+  check(array.ndim() <= Shape::kMaxRank, "{}: has {} dimensions, expected at most 4", name,
+        array.ndim());
+  std::array<std::int64_t, Shape::kMaxRank> dims{}, strides{};
+  for (std::size_t i = 0; i < array.ndim(); ++i) {
+    dims[i] = static_cast<std::int64_t>(array.shape(i));
+    strides[i] = array.stride(i);
+  }
+  void* data = const_cast<void*>(static_cast<const void*>(array.data()));
+  return TensorView(data, Shape(dims.data(), static_cast<int>(array.ndim())), strides,
+                    DType::kFloat32);
+}
+
+TensorView optional_view(const char* name, const std::optional<ConstArray>& array) {
+  return array ? view_of(name, *array) : TensorView();
+}
+
+// The threads that everything from Python runs on, and a workspace for each calling thread.
+class Runtime {
+ public:
+  static Runtime& get() {
+    static Runtime runtime;
+    return runtime;
+  }
+  void set_threads(int threads) {
+    auto pool = std::make_shared<const ThreadPool>(threads);
+    const std::lock_guard lock(mutex_);
+    pool_ = std::move(pool);
+  }
+  std::shared_ptr<const ThreadPool> pool() {
+    const std::lock_guard lock(mutex_);
+    return pool_;
+  }
+  static std::span<std::byte> workspace(std::size_t bytes) {
+    thread_local AlignedArray<std::byte> memory;
+    thread_local std::size_t size = 0;
+    if (size < bytes) {
+      memory = make_aligned<std::byte>(bytes);
+      size = bytes;
+    }
+    return {memory.get(), size};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<const ThreadPool> pool_ = std::make_shared<const ThreadPool>(1);
+};
+
+Conv2dOptions options(const std::array<std::int64_t, 2>& stride,
+                      const std::array<std::int64_t, 4>& padding,
+                      const std::array<std::int64_t, 2>& dilation, const std::string& activation,
+                      bool residual) {
+  Conv2dOptions o;
+  o.stride = {stride[0], stride[1]};
+  o.padding = {padding[0], padding[1], padding[2], padding[3]};
+  o.dilation = {dilation[0], dilation[1]};
+  o.activation = Activation::named(activation);
+  o.residual = residual;
+  return o;
+}
+
+void run_op(const Op& op, const ConstArray& x, const Array& y,
+            const std::optional<ConstArray>& residual) {
+  const TensorView in = view_of("x", x), out = view_of("y", y);
+  const TensorView add = optional_view("residual", residual);
+  const nb::gil_scoped_release release;
+  const auto pool = Runtime::get().pool();
+  const auto workspace = Runtime::workspace(op.workspace_bytes(pool->threads()));
+  if (residual) {
+    op.run(in, add, out, workspace, *pool);
+  } else {
+    op.run(in, out, workspace, *pool);
+  }
+}
+
+std::vector<std::int64_t> dims(const Shape& shape) {
+  std::vector<std::int64_t> list;
+  for (int i = 0; i < shape.rank(); ++i) list.push_back(shape[i]);
+  return list;
+}
+
+Shape shape_of(const std::vector<std::int64_t>& dims) {
+  return Shape(dims.data(), static_cast<int>(dims.size()));
+}
+
+// A named network with its weights, from which networks for input shapes are built.
+struct Model {
+  models::ModelInfo info;
+  io::Preprocessing preprocessing;
+  Graph graph;
+
+  Model(const std::string& name, const std::string& weights)
+      : info(models::find(name)), preprocessing(info.preprocessing) {
+    const nb::gil_scoped_release release;
+    if (weights.empty()) {
+      models::RandomWeights random;
+      graph = models::build(name, random);
+    } else {
+      const io::SafeTensors file(weights);
+      preprocessing = models::preprocessing(info, file);
+      graph = models::build(name, file);
+    }
+  }
+};
+
+nb::dict cpu_dict() {
+  const CpuInfo info = cpu_info();
+  nb::dict d;
+  d["name"] = info.name;
+  d["targets"] = info.targets;
+  d["built_targets"] = info.built_targets;
+  d["target"] = info.target;
+  d["l1_bytes"] = info.l1_bytes;
+  d["l2_bytes"] = info.l2_bytes;
+  d["l3_bytes"] = info.l3_bytes;
+  return d;
+}
+
+nb::list explain(const Network& network, int runs) {
+  std::vector<StepInfo> steps;
+  {
+    const nb::gil_scoped_release release;
+    steps = network.explain(runs, *Runtime::get().pool());
+  }
+  nb::list list;
+  for (const StepInfo& s : steps) {
+    nb::dict d;
+    d["name"] = s.name;
+    d["fused"] = s.fused;
+    d["kernel"] = s.kernel;
+    d["output"] = dims(s.output);
+    d["flops"] = s.flops;
+    d["bytes"] = s.bytes;
+    d["seconds"] = s.seconds;
+    list.append(d);
+  }
+  return list;
+}
+
+}  // namespace
+}  // namespace sepconv
+
+NB_MODULE(_core, m) {
+  using namespace sepconv;
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const TypeError& e) {
+      PyErr_SetString(PyExc_TypeError, e.what());
+    } catch (const Error& e) {
+      PyErr_SetString(PyExc_ValueError, e.what());
+    }
+  });
+
+  nb::class_<Op>(m, "Op")
+      .def_prop_ro("output_shape", [](const Op& op) { return dims(op.output_shape()); })
+      .def_prop_ro("flops", &Op::flops)
+      .def("describe", &Op::describe)
+      .def("run", run_op, "x"_a, "y"_a, "residual"_a = nb::none());
+
+  m.def(
+      "conv2d",
+      [](const std::vector<std::int64_t>& shape, const ConstArray& weight,
+         const std::optional<ConstArray>& bias, const std::array<std::int64_t, 2>& stride,
+         const std::array<std::int64_t, 4>& padding, const std::array<std::int64_t, 2>& dilation,
+         std::int64_t groups, const std::string& activation, bool residual, bool nhwc) -> Op {
+        return Conv2d(shape_of(shape), view_of("weight", weight), optional_view("bias", bias),
+                      options(stride, padding, dilation, activation, residual), groups,
+                      nhwc ? Layout::kNHWC : Layout::kNCHW);
+      },
+      "shape"_a, "weight"_a, "bias"_a.none(), "stride"_a, "padding"_a, "dilation"_a, "groups"_a,
+      "activation"_a, "residual"_a, "nhwc"_a);
+
+  m.def(
+      "separable_conv2d",
+      [](const std::vector<std::int64_t>& shape, const ConstArray& depthwise_weight,
+         const ConstArray& pointwise_weight, const std::optional<ConstArray>& depthwise_bias,
+         const std::optional<ConstArray>& pointwise_bias, const std::array<std::int64_t, 2>& stride,
+         const std::array<std::int64_t, 4>& padding, const std::array<std::int64_t, 2>& dilation,
+         const std::string& depthwise_activation, const std::string& activation, bool nhwc) -> Op {
+        Conv2dOptions pointwise;
+        pointwise.activation = Activation::named(activation);
+        return SeparableConv2d(shape_of(shape), view_of("depthwise_weight", depthwise_weight),
+                               view_of("pointwise_weight", pointwise_weight),
+                               optional_view("depthwise_bias", depthwise_bias),
+                               optional_view("pointwise_bias", pointwise_bias),
+                               options(stride, padding, dilation, depthwise_activation, false),
+                               pointwise, nhwc ? Layout::kNHWC : Layout::kNCHW);
+      },
+      "shape"_a, "depthwise_weight"_a, "pointwise_weight"_a, "depthwise_bias"_a.none(),
+      "pointwise_bias"_a.none(), "stride"_a, "padding"_a, "dilation"_a, "depthwise_activation"_a,
+      "activation"_a, "nhwc"_a);
+
+  nb::class_<Network>(m, "Network")
+      .def_prop_ro("output_shape", [](const Network& n) { return dims(n.output_shape()); })
+      .def("explain", explain, "runs"_a)
+      .def(
+          "run",
+          [](const Network& network, const ConstArray& x, const Array& y) {
+            const TensorView in = view_of("x", x), out = view_of("y", y);
+            const nb::gil_scoped_release release;
+            const auto pool = Runtime::get().pool();
+            network.run(in, out, Runtime::workspace(network.workspace_bytes(pool->threads())),
+                        *pool);
+          },
+          "x"_a, "y"_a);
+
+  nb::class_<Model>(m, "Model")
+      .def(nb::init<const std::string&, const std::string&>(), "name"_a, "weights"_a)
+      .def_prop_ro("input_size", [](const Model& model) { return model.preprocessing.size; })
+      .def_prop_ro("classes", [](const Model& model) { return model.info.classes; })
+      .def(
+          "network",
+          [](const Model& model, const std::vector<std::int64_t>& shape) {
+            const nb::gil_scoped_release release;
+            return Network(model.graph, shape_of(shape));
+          },
+          "shape"_a)
+      .def(
+          "preprocess",
+          [](const Model& model, const std::string& path, const Array& x) {
+            const TensorView to = view_of("x", x);
+            const nb::gil_scoped_release release;
+            copy(io::preprocess(io::read_image(path), model.preprocessing).view(), to);
+          },
+          "path"_a, "x"_a);
+
+  m.def("models", [] {
+    std::vector<std::string> names;
+    for (const models::ModelInfo& info : models::list()) names.push_back(info.name);
+    return names;
+  });
+  m.def("imagenet_label", [](std::int64_t i) { return std::string(io::imagenet_label(i)); });
+  m.def("decode", [](const std::string& path) {
+    const io::Image image = io::read_image(path);
+    return nb::make_tuple(image.height, image.width,
+                          nb::bytes(image.rgb.data(), image.rgb.size()));
+  });
+  m.def("resize", [](const nb::bytes& rgb, std::int64_t height, std::int64_t width,
+                     std::int64_t to_height, std::int64_t to_width, bool bicubic) {
+    check(rgb.size() == static_cast<std::size_t>(3 * height * width), "rgb: has {} bytes",
+          rgb.size());
+    const auto* p = reinterpret_cast<const std::uint8_t*>(rgb.c_str());
+    const io::Image image{width, height, {p, p + rgb.size()}};
+    const io::Image out =
+        io::resize(image, to_width, to_height,
+                   bicubic ? io::Interpolation::kBicubic : io::Interpolation::kBilinear);
+    return nb::bytes(out.rgb.data(), out.rgb.size());
+  });
+  m.def("set_num_threads", [](int threads) { Runtime::get().set_threads(threads); });
+  m.def("get_num_threads", [] { return Runtime::get().pool()->threads(); });
+  m.def("cpu_info", cpu_dict);
+  m.def("set_target", &set_target);
+  m.def("measure_peak_gflops", &measure_peak_gflops);
+}

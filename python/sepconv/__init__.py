@@ -1,0 +1,36 @@
+"""Depthwise and pointwise convolution at the hardware's limit.
+
+Arrays are float32, [N, C, H, W] in shape, in either memory format: NumPy arrays or anything with
+``__dlpack__``. Results have the kind and the memory format of the input.
+"""
+
+from sepconv._core import cpu_info, get_num_threads, models, set_num_threads
+from sepconv._networks import Network, load
+from sepconv._ops import (
+    Conv2d,
+    DepthwiseConv2d,
+    PointwiseConv2d,
+    SeparableConv2d,
+    conv2d,
+    depthwise_conv2d,
+    pointwise_conv2d,
+    separable_conv2d,
+)
+
+__version__ = "0.1.0"
+__all__ = [
+    "Conv2d",
+    "DepthwiseConv2d",
+    "Network",
+    "PointwiseConv2d",
+    "SeparableConv2d",
+    "conv2d",
+    "cpu_info",
+    "depthwise_conv2d",
+    "get_num_threads",
+    "load",
+    "models",
+    "pointwise_conv2d",
+    "separable_conv2d",
+    "set_num_threads",
+]

@@ -1,0 +1,80 @@
+"""Whole networks by name."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Union
+
+import numpy as np
+
+from sepconv import _core
+from sepconv._arrays import as_float32, as_image_batch, like
+
+Path = Union[str, "os.PathLike[str]"]
+
+
+class Network:
+    """A network with its weights; call it with images, or give it a picture's path to classify."""
+
+    def __init__(self, name: str, weights: Path | None = None) -> None:
+        """Loads the model; see load()."""
+        self.name = name
+        self._model = _core.Model(name, "" if weights is None else os.fspath(weights))
+        self._networks: dict[tuple[int, ...], _core.Network] = {}
+
+    def _network(self, shape: tuple[int, ...]) -> _core.Network:
+        network = self._networks.get(shape)
+        if network is None:
+            network = self._networks[shape] = self._model.network(list(shape))
+        return network
+
+    def __call__(self, x: Any) -> Any:
+        """Runs float32 images [N, 3, H, W], preprocessed, to logits [N, classes].
+
+        The first call with a new shape plans the network for it.
+        """
+        array, _ = as_image_batch(as_float32(x, "x"))
+        network = self._network(array.shape)
+        y = np.empty(network.output_shape, np.float32)
+        network.run(array, y)
+        return like(y, x)
+
+    def preprocess(self, path: Path) -> np.ndarray:
+        """Reads a JPEG or PNG picture as the network wants it: [1, 3, H, W] in NHWC memory."""
+        size = self._model.input_size
+        x = np.empty((1, size, size, 3), np.float32).transpose(0, 3, 1, 2)
+        self._model.preprocess(os.fspath(path), x)
+        return x
+
+    def classify(self, path: Path, top: int = 5) -> list[tuple[str, float]]:
+        """Names what a picture shows: (label, probability) pairs, likeliest first."""
+        if top < 1:
+            raise ValueError(f"top: got {top}, expected at least 1")
+        logits = self(self.preprocess(path))[0].astype(np.float64)
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        order = np.argsort(-p, kind="stable")[:top]
+        return [(_core.imagenet_label(int(i)), float(p[i])) for i in order]
+
+    def explain(self, size: int | None = None, batch: int = 1, runs: int = 20) -> list[dict[str, Any]]:
+        """Describes each step for images of size × size.
+
+        Keys: name, fused, kernel, output (shape), flops, bytes, seconds (fastest of `runs`), and
+        share, its part of the core's FMA peak times the number of threads.
+        """
+        size = size or self._model.input_size
+        steps: list[dict[str, Any]] = list(self._network((batch, 3, size, size)).explain(runs))
+        peak = _core.measure_peak_gflops() * 1e9 * _core.get_num_threads()
+        for step in steps:
+            step["share"] = step["flops"] / step["seconds"] / peak if step["seconds"] else None
+        return steps
+
+
+def load(name: str, weights: Path | None = None) -> Network:
+    """Loads a network by its name in timm or torchvision (see models()).
+
+    weights: a safetensors file with that source's tensor names; without one the network has seeded
+    random weights, for timing. Raises ValueError for an unknown name (with the nearest ones) and for
+    a file that lacks a tensor, has one too many, or is no safetensors file.
+    """
+    return Network(name, weights)
