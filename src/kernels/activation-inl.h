@@ -19,18 +19,24 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// The bound is the first operand because x86's min and max return the second one if either is NaN.
-HWY_INLINE V clamp(V x, V lo, V hi) { return hn::Min(hi, hn::Max(lo, x)); }
-
-// exp(x) for x ≤ 88; at most 1 ulp (Highway), 0 below −104.
-HWY_INLINE V exp_clamped(D d, V x) { return hn::Exp(d, hn::Min(x, hn::Set(d, 88.0f))); }
+// NaN passes through: x86's min and max return the second operand if either is NaN, NEON's return
+// NaN; Highway's scalar ones would return the number.
+HWY_INLINE V clamp(V x, V lo, V hi) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Lt(x, lo), lo, hn::IfThenElse(hn::Lt(hi, x), hi, x));
+#else
+  return hn::Min(hi, hn::Max(lo, x));
+#endif
+}
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
+// With e = exp(−|x|) ≤ 1, so that nothing overflows: 1 / (1 + e), or e / (1 + e) below zero.
 HWY_INLINE V sigmoid(D d, V x) {
   const V one = hn::Set(d, 1.0f);
-  const V y = hn::Div(one, hn::Add(one, exp_clamped(d, hn::Neg(x))));
-  return keep_nan(x, y);
+  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
+  const V top = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one);
+  return keep_nan(x, hn::Div(top, hn::Add(one, e)));
 }
 
 HWY_INLINE V hardsigmoid(D d, V x) {
@@ -107,7 +113,9 @@ inline HWY_NOINLINE void activate_vectors(ActivationKind kind, float* HWY_RESTRI
     hn::Store(activate(d, kind, hn::Load(d, x + i)), d, x + i);
 }
 
-// Loads the first `n` of a vector's lanes, the others are zero; touches no other memory.
+// The first `n` of a vector's lanes, the others zero, touching no other memory. Below AVX2, and on
+// NEON, Highway's masked loads and stores access the whole vector, so these go lane by lane there.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 HWY_INLINE V load_first(D d, size_t n, const float* p) {
   return hn::MaskedLoad(hn::FirstN(d, n), d, p);
 }
@@ -115,6 +123,19 @@ HWY_INLINE V load_first(D d, size_t n, const float* p) {
 HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
   hn::BlendedStore(v, hn::FirstN(d, n), d, p);
 }
+#else
+HWY_INLINE V load_first(D d, size_t n, const float* p) {
+  HWY_ALIGN float lanes[hn::MaxLanes(D())] = {};
+  for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return hn::Load(d, lanes);
+}
+
+HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
+  HWY_ALIGN float lanes[hn::MaxLanes(D())];
+  hn::Store(v, d, lanes);
+  for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+#endif
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sepconv
