@@ -6,7 +6,7 @@
 // The caller has copied the rows with their padding and, for stride S, split them into S phases, so
 // that every tap reads consecutive floats and no border needs a case of its own.
 // Per tap and vector: one FMA for one (L1) load: 2·L flops for 4·L bytes. The sum of one element
-// takes taps in row-major order.
+// takes taps in row-major order, then the bias.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -29,7 +29,7 @@ HWY_INLINE void block(const DepthwisePlaneRow& a, size_t x, size_t columns) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   V sum[NV];
-  for (V& s : sum) s = hn::Set(d, a.bias);
+  for (V& s : sum) s = hn::Zero(d);
   const float* w = a.weights;
   for (size_t ky = 0; ky < a.taps_y; ++ky, w += a.taps_x) {
     const float* row = a.in[ky];
@@ -42,10 +42,11 @@ HWY_INLINE void block(const DepthwisePlaneRow& a, size_t x, size_t columns) {
         sum[j] = hn::MulAdd(hn::LoadU(d, p + j * lanes), weight, sum[j]);
     }
   }
+  const V bias = hn::Set(d, a.bias);
   const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
   for (size_t j = 0; j < NV; ++j) {
     const size_t n = HWY_MIN(lanes, columns - j * lanes);
-    V v = clamp(sum[j], lo, hi);
+    V v = clamp(hn::Add(sum[j], bias), lo, hi);
     if (a.epilogue.kind != ActivationKind::kNone) v = activate(d, a.epilogue.kind, v);
     if (n == lanes) {
       hn::StoreU(v, d, a.out + x + j * lanes);

@@ -13,7 +13,8 @@
 // rows 9 FMAs for 2 loads: 18 flops for 8 bytes of input and 4 of output, 1.5 flops per byte of
 // traffic, so that the cache, not FMA, limits small kernels.
 // The sum of one element takes columns from left to right and, within a column, rows from top to
-// bottom, whatever R: splitting rows differently changes no bit.
+// bottom, then the bias (first, it would make every addition round at its own size), whatever R:
+// splitting rows differently changes no bit.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -41,9 +42,9 @@ struct Slide {
 
   V sum[R][kPending];
 
-  HWY_INLINE void start(V bias) {
+  HWY_INLINE void start() {
     for (int o = 0; o < R; ++o) {
-      for (int q = 0; q < kPending; ++q) sum[o][q] = bias;
+      for (int q = 0; q < kPending; ++q) sum[o][q] = hn::Zero(D());
     }
   }
 
@@ -95,17 +96,19 @@ struct Slide {
     }
   }
 
-  HWY_INLINE void store(const DepthwiseRows& a, float* const (&out)[R], int64_t j, V lo, V hi) {
+  HWY_INLINE void store(const DepthwiseRows& a, float* const (&out)[R], int64_t j, V bias, V lo,
+                        V hi) {
     const D d;
     for (int o = 0; o < R; ++o) {
-      hn::StoreU(clamp(sum[o][0], lo, hi), d, out[o] + static_cast<size_t>(j) * a.out_pixel);
+      hn::StoreU(clamp(hn::Add(sum[o][0], bias), lo, hi), d,
+                 out[o] + static_cast<size_t>(j) * a.out_pixel);
     }
   }
 
-  HWY_INLINE void advance(V bias) {
+  HWY_INLINE void advance() {
     for (int o = 0; o < R; ++o) {
       for (int q = 0; q + 1 < kPending; ++q) sum[o][q] = sum[o][q + 1];
-      sum[o][kPending - 1] = bias;
+      sum[o][kPending - 1] = hn::Zero(D());
     }
   }
 
@@ -117,8 +120,8 @@ struct Slide {
     const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
     for (int64_t j = begin; j < end; ++j) {
       slide.template columns<K - S, S, kInside>(in, j * S - a.columns.pad, a, w);
-      slide.store(a, out, j, lo, hi);
-      slide.advance(bias);
+      slide.store(a, out, j, bias, lo, hi);
+      slide.advance();
     }
   }
 
@@ -134,7 +137,7 @@ struct Slide {
     const int64_t fit = a.in_width + pad - K;
     const int64_t right = HWY_MAX(left, HWY_MIN(a.out_width, fit < 0 ? int64_t{0} : fit / S + 1));
     Slide slide;
-    slide.start(bias);
+    slide.start();
     slide.template columns<0, K - S, false>(in, -pad, a, w);
     outputs<false>(slide, in, out, 0, left, a, w, bias);
     outputs<true>(slide, in, out, left, right, a, w, bias);
@@ -189,7 +192,7 @@ HWY_INLINE void general_pixels(const DepthwiseRows& a, size_t c, const float* HW
   const D d;
   const size_t lanes = hn::Lanes(d);
   V sum[kPixels];
-  for (V& s : sum) s = bias;
+  for (V& s : sum) s = hn::Zero(d);
   const Window& win = a.columns;
   const int64_t x0 = j0 * win.stride - win.pad;
   const int64_t last = x0 + (count - 1) * win.stride;
@@ -223,7 +226,7 @@ HWY_INLINE void general_pixels(const DepthwiseRows& a, size_t c, const float* HW
   for (int64_t i = 0; i < kPixels; ++i) {
     if (i >= count) continue;
     float* p = a.out[0] + static_cast<size_t>(j0 + i) * a.out_pixel + c;
-    const V v = clamp(sum[i], lo, hi);
+    const V v = clamp(hn::Add(sum[i], bias), lo, hi);
     if (kPartial) {
       store_first(d, v, a.channels, p);
     } else {

@@ -8,8 +8,9 @@
 //
 // Per k: 2·MR FMAs for 2 + MR loads. Flops per byte read from L1: 2·2·MR·L / (4·(2·L + MR)); for
 // AVX2 192 / 88 = 2.2, for AVX-512 768 / 176 = 4.4, so that FMA, not loads, is the limit.
-// The sum of one element runs over k in order from the bias, whatever the tile: splitting rows or
-// columns differently changes no bit.
+// The sum of one element runs over k in order, in parts of kPart, and the bias comes last (first,
+// it would make every addition round at its own size), whatever the tile: splitting rows or columns
+// changes no bit.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -33,26 +34,66 @@ constexpr int kRows = 12;
 constexpr int kRows = 6;
 #endif
 
+// Products that are added up in one go. Longer sums are made of such parts, so that rounding errors
+// do not grow with the length of one chain.
+constexpr size_t kPart = 256;
+
+// Adds the part in acc to the sums in memory and starts a new one.
+template <int MR, int NV>
+HWY_INLINE void close_part(V (&acc)[MR][NV], float* HWY_RESTRICT sums) {
+  const D d;
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      float* p = sums + static_cast<size_t>(i * NV + j) * hn::Lanes(d);
+      hn::Store(hn::Add(hn::Load(d, p), acc[i][j]), d, p);
+      acc[i][j] = hn::Zero(d);
+    }
+  }
+}
+
 template <int MR, int NV>
 HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
+  HWY_ALIGN float sums[MR * NV * hn::MaxLanes(D())];
+  const bool parts = t.taps * t.k > kPart;
+  if (parts) std::fill_n(sums, MR * NV * lanes, 0.0f);
   const float* HWY_RESTRICT b = t.b;
+  size_t room = kPart;
   for (size_t tap = 0; tap < t.taps; ++tap) {
     const float* a[MR];
-    for (int i = 0; i < MR; ++i)
+    for (int i = 0; i < MR; ++i) {
       a[i] = t.a[tap * t.a_tap_stride + static_cast<size_t>(i)] + t.a_offset;
-    for (size_t k = 0; k < t.k; ++k) {
-      V column[NV];
+    }
+    for (size_t k = 0; k < t.k;) {
+      const size_t end = HWY_MIN(t.k, k + room);
+      room -= end - k;
+      for (; k < end; ++k) {
+        V column[NV];
 #pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
-      b += NV * lanes;
+        for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
+        b += NV * lanes;
 #pragma GCC unroll 12
-      for (int i = 0; i < MR; ++i) {
-        const V value = hn::Set(d, a[i][k]);
+        for (int i = 0; i < MR; ++i) {
+          const V value = hn::Set(d, a[i][k]);
 #pragma GCC unroll 2
-        for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
+          for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
+        }
       }
+      if (room == 0) {
+        if (parts) close_part<MR, NV>(acc, sums);
+        room = kPart;
+      }
+    }
+  }
+  if (!parts) return;
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      acc[i][j] = hn::Add(hn::Load(d, sums + static_cast<size_t>(i * NV + j) * lanes), acc[i][j]);
     }
   }
 }
@@ -141,11 +182,19 @@ HWY_NOINLINE void tile(const GemmTile& t) {
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
-      acc[i][j] = t.bias_per_row ? hn::Set(d, t.bias[i])
-                                 : hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
+      acc[i][j] = hn::Zero(d);
     }
   }
   multiply<MR, NV>(t, acc);
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      const V bias = t.bias_per_row ? hn::Set(d, t.bias[i])
+                                    : hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
+      acc[i][j] = hn::Add(acc[i][j], bias);
+    }
+  }
   if (t.epilogue.kind != ActivationKind::kNone) {
     store_activated<MR, NV>(t, acc);
   } else if (t.columns >= NV * lanes && !t.residual) {
