@@ -261,8 +261,7 @@ NB_MODULE(_core, m) {
   m.def("imagenet_label", [](std::int64_t i) { return std::string(io::imagenet_label(i)); });
   m.def("decode", [](const std::string& path) {
     const io::Image image = io::read_image(path);
-    return nb::make_tuple(image.height, image.width,
-                          nb::bytes(image.rgb.data(), image.rgb.size()));
+    return nb::make_tuple(image.height, image.width, nb::bytes(image.rgb.data(), image.rgb.size()));
   });
   m.def("resize", [](const nb::bytes& rgb, std::int64_t height, std::int64_t width,
                      std::int64_t to_height, std::int64_t to_width, bool bicubic) {

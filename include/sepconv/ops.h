@@ -7,6 +7,7 @@
 #include <string>
 
 #include "sepconv/activation.h"
+#include "sepconv/error.h"
 #include "sepconv/tensor.h"
 #include "sepconv/threads.h"
 

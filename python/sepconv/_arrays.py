@@ -16,7 +16,9 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
         x = detach()
     if hasattr(x, "__dlpack__"):
         return np.from_dlpack(x)
-    raise TypeError(f"{name}: got {type(x).__name__}, expected a NumPy array or one with __dlpack__")
+    raise TypeError(
+        f"{name}: got {type(x).__name__}, expected a NumPy array or one with __dlpack__"
+    )
 
 
 def like(result: np.ndarray, x: Any) -> Any:

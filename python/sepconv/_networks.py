@@ -56,7 +56,9 @@ class Network:
         order = np.argsort(-p, kind="stable")[:top]
         return [(_core.imagenet_label(int(i)), float(p[i])) for i in order]
 
-    def explain(self, size: int | None = None, batch: int = 1, runs: int = 20) -> list[dict[str, Any]]:
+    def explain(
+        self, size: int | None = None, batch: int = 1, runs: int = 20
+    ) -> list[dict[str, Any]]:
         """Describes each step for images of size × size.
 
         Keys: name, fused, kernel, output (shape), flops, bytes, seconds (fastest of `runs`), and
@@ -73,8 +75,8 @@ class Network:
 def load(name: str, weights: Path | None = None) -> Network:
     """Loads a network by its name in timm or torchvision (see models()).
 
-    weights: a safetensors file with that source's tensor names; without one the network has seeded
-    random weights, for timing. Raises ValueError for an unknown name (with the nearest ones) and for
-    a file that lacks a tensor, has one too many, or is no safetensors file.
+    weights: a safetensors file with that source's tensor names; without one the network has
+    seeded random weights, for timing. Raises ValueError for an unknown name (with the nearest
+    ones) and for a file that lacks a tensor, has one too many, or is no safetensors file.
     """
     return Network(name, weights)

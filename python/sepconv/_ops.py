@@ -48,9 +48,9 @@ def _pads(
 class Conv2d:
     """A convolution with fixed parameters.
 
-    weight: [Cout, C / groups, kh, kw]; bias: [Cout] or None; float32 arrays, copied when the object
-    is made. Calling it takes x of [N, C, H, W], float32, and gives [N, Cout, Hout, Wout] of the same
-    kind of array in the same memory format. The weights are packed once for each new shape of x.
+    weight: [Cout, C / groups, kh, kw]; bias: [Cout] or None; float32 arrays, copied when the
+    object is made. Calling it takes x of [N, C, H, W], float32, and gives [N, Cout, Hout, Wout] of
+    the same kind of array in the same memory format. The weights are packed once for each new shape of x.
     Raises ValueError or TypeError, naming the argument, if something does not fit.
     """
 
@@ -109,9 +109,7 @@ class Conv2d:
         else:
             add = as_float32(residual, "residual")
             if add.shape != y.shape:
-                raise ValueError(
-                    f"residual: shape is {list(add.shape)}, expected {list(y.shape)} like the result"
-                )
+                raise ValueError(f"residual: shape is {list(add.shape)}, expected {list(y.shape)}")
             if add.strides != y.strides:
                 same = empty(op.output_shape, nhwc)
                 same[...] = add
@@ -180,14 +178,12 @@ class SeparableConv2d:
         activation: str | None = None,
     ) -> None:
         """Keeps the parameters; they are checked against x when the first one comes."""
-        self._weights = (
-            np.array(as_float32(depthwise_weight, "depthwise_weight")),
-            np.array(as_float32(pointwise_weight, "pointwise_weight")),
-        )
-        self._biases = (
-            None if depthwise_bias is None else np.array(as_float32(depthwise_bias, "depthwise_bias")),
-            None if pointwise_bias is None else np.array(as_float32(pointwise_bias, "pointwise_bias")),
-        )
+        halves = {"depthwise": depthwise_weight, "pointwise": pointwise_weight}
+        self._weights = [np.array(as_float32(w, f"{k}_weight")) for k, w in halves.items()]
+        halves = {"depthwise": depthwise_bias, "pointwise": pointwise_bias}
+        self._biases = [
+            None if b is None else np.array(as_float32(b, f"{k}_bias")) for k, b in halves.items()
+        ]
         self._stride = _pair("stride", stride)
         self._padding = padding
         self._dilation = _pair("dilation", dilation)

@@ -27,6 +27,7 @@ std::vector<std::string> nearest_names(const std::string& name,
                                        const std::vector<std::string>& candidates,
                                        std::size_t count) {
   std::vector<std::pair<std::size_t, std::string>> ranked;
+  ranked.reserve(candidates.size());
   for (const std::string& candidate : candidates) {
     ranked.emplace_back(edit_distance(name, candidate), candidate);
   }

@@ -129,7 +129,7 @@ void copy(const TensorView& from, const TensorView& to) {
   const Shape& s = from.shape();
   std::array<std::int64_t, 4> n{1, 1, 1, 1}, a{}, b{};
   for (int i = 0; i < s.rank(); ++i) {
-    const auto k = static_cast<std::size_t>(4 - s.rank() + i);
+    const auto k = static_cast<std::size_t>(4) - static_cast<std::size_t>(s.rank() - i);
     n[k] = s[i];
     a[k] = from.stride(i);
     b[k] = to.stride(i);

@@ -106,7 +106,7 @@ void fuse_residuals(Graph& graph) {
   const std::vector<int> uses = count_uses(graph);
   for (ValueId i = 0; i < graph.nodes.size(); ++i) {
     if (!std::holds_alternative<AddNode>(graph.nodes[i].op)) continue;
-    for (std::size_t side : {1, 0}) {
+    for (const std::size_t side : {std::size_t{1}, std::size_t{0}}) {
       const ValueId source = graph.nodes[i].inputs[side];
       const ValueId other = graph.nodes[i].inputs[1 - side];
       const auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op);

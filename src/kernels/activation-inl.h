@@ -8,7 +8,7 @@
 
 #include <hwy/highway.h>
 
-#include "hwy/contrib/math/math-inl.h"
+#include <hwy/contrib/math/math-inl.h>
 #include "kernels/epilogue.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -42,7 +42,7 @@ struct Slide {
 
   V sum[R][kPending];
 
-  HWY_INLINE void start() {
+  HWY_INLINE Slide() {
     for (int o = 0; o < R; ++o) {
       for (int q = 0; q < kPending; ++q) sum[o][q] = hn::Zero(D());
     }
@@ -137,7 +137,6 @@ struct Slide {
     const int64_t fit = a.in_width + pad - K;
     const int64_t right = HWY_MAX(left, HWY_MIN(a.out_width, fit < 0 ? int64_t{0} : fit / S + 1));
     Slide slide;
-    slide.start();
     slide.template columns<0, K - S, false>(in, -pad, a, w);
     outputs<false>(slide, in, out, 0, left, a, w, bias);
     outputs<true>(slide, in, out, left, right, a, w, bias);

@@ -89,12 +89,12 @@ void Chain::size_rings(std::int64_t band) {
   }
 }
 
-// The working set of a band should fit half of L2 beside the weights; weights that do not are read
-// again for every band, and intermediates that do not go out and come back.
+// What fits half of L2 stays there; from there to a quarter beyond L2, more and more of it goes out
+// and comes back. Weights are read again for every band.
 double Chain::price(std::int64_t band) {
   band_ = band;
   size_rings(band);
-  const double half = static_cast<double>(l2_cache_bytes()) / 2;
+  const double l2 = static_cast<double>(l2_cache_bytes());
   const double bands = static_cast<double>((output().height + band - 1) / band);
   const auto image_bytes = [](const ImageShape& s) {
     return sizeof(float) * static_cast<double>(s.height * s.row_floats());
@@ -108,13 +108,17 @@ double Chain::price(std::int64_t band) {
   const double edge = image_bytes(output()) * static_cast<double>(band) /
                           static_cast<double>(std::max<std::int64_t>(output().height, 1)) +
                       image_bytes(input()) * rows_in / static_cast<double>(input().height);
-  const bool fits = static_cast<double>(ring_bytes()) + edge <= half;
-  const auto moved = [&](double bytes, bool near) { return bytes * (near ? kNear : kFar); };
-  return moved(bands * weights, weights <= half) + moved(between, fits) +
-         moved(image_bytes(input()), image_bytes(input()) <= half) +
-         moved(image_bytes(output()), image_bytes(output()) <= half) +
+  const double working = static_cast<double>(ring_bytes()) + edge;
+  // `bytes` that belong to a set of `resident` bytes which is used again and again.
+  const auto moved = [l2](double bytes, double resident) {
+    const double outside = std::clamp((resident - 0.5 * l2) / (0.75 * l2), 0.0, 1.0);
+    return bytes * (kNear + (kFar - kNear) * outside);
+  };
+  return moved(bands * weights, weights) + moved(between, working) +
+         moved(image_bytes(input()), image_bytes(input())) +
+         moved(image_bytes(output()), image_bytes(output())) +
          // A GEMM reads the band's pixels once per panel of weights.
-         moved(edge * bands, fits) + bands * kBandOverhead * static_cast<double>(stages_.size());
+         moved(edge * bands, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
 }
 
 std::size_t Chain::ring_bytes() const {

@@ -1,4 +1,4 @@
-"""Whole networks against timm and torchvision in float64, with weights that make every block matter."""
+"""Whole networks against timm and torchvision in float64; every block's weights matter."""
 
 from concurrent.futures import ThreadPoolExecutor
 

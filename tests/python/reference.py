@@ -22,7 +22,7 @@ STEEPEST = 1.6
 
 
 def conv(x, w, bias, stride, pads, dilation, groups):
-    """Convolves in float64; gives the result and Σ|x·w| + |bias|. pads: top, bottom, left, right."""
+    """Gives the float64 result and Σ|x·w| + |bias|; pads: top, bottom, left, right."""
     x, w = torch.from_numpy(x).double(), torch.from_numpy(w).double()
     t, b, left, right = pads
     x = functional.pad(x, (left, right, t, b))

@@ -185,9 +185,7 @@ def test_kind_and_memory_format_are_kept(rng):
     assert last.transpose(0, 2, 3, 1).flags.c_contiguous
     strided = np.zeros((2, 8, 6, 10), np.float32)[..., ::2]
     strided[...] = x
-    np.testing.assert_array_equal(
-        sepconv.depthwise_conv2d(strided, weight, padding="same"), plain
-    )
+    np.testing.assert_array_equal(sepconv.depthwise_conv2d(strided, weight, padding="same"), plain)
     t = sepconv.depthwise_conv2d(torch.from_numpy(x), torch.from_numpy(weight), padding="same")
     assert isinstance(t, torch.Tensor)
     np.testing.assert_array_equal(t.numpy(), plain)
@@ -211,7 +209,11 @@ BAD = {
     "kind of x": (dict(x=[1, 2]), TypeError, "x: got list"),
     "channels": (dict(x=np.zeros((1, 5, 8, 8), np.float32)), ValueError, "weight: shape"),
     "rank of weight": (dict(weight=W[0]), ValueError, "weight: shape"),
-    "inner channels": (dict(weight=np.zeros((4, 2, 3, 3), np.float32)), ValueError, "weight: shape"),
+    "inner channels": (
+        dict(weight=np.zeros((4, 2, 3, 3), np.float32)),
+        ValueError,
+        "weight: shape",
+    ),
     "bias": (dict(bias=np.zeros(5, np.float32)), ValueError, "bias: shape"),
     "stride": (dict(stride=0), ValueError, "stride: got 0"),
     "stride triple": (dict(stride=(1, 1, 1)), ValueError, "stride: got"),

@@ -23,7 +23,9 @@ def _memory_format(x: torch.Tensor) -> torch.memory_format:
 
 
 def _ours(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    """Whether sepconv's kernels can take the call: float32 on the CPU, dense, not traced."""
+    """Whether sepconv's kernels can take the call: plain float32 tensors on the CPU."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
     tensors = (x, weight) if bias is None else (x, weight, bias)
     plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
     known = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
@@ -85,7 +87,7 @@ class _Conv(nn.Module):
         """Convolves x [N, C, H, W]; what sepconv has no kernels for goes to PyTorch."""
         c = self.conv
         args = (c.stride, c.padding, c.dilation, c.groups)
-        if torch.compiler.is_compiling() or not _ours(x, c.weight, c.bias):
+        if not _ours(x, c.weight, c.bias):
             return functional.conv2d(x, c.weight, c.bias, *args)
         return _Convolution.apply(x, c.weight, c.bias, args)
 

@@ -1,0 +1,81 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <vector>
+
+#include "base/nearest.h"
+#include "sepconv/sepconv.h"
+
+namespace sepconv {
+namespace {
+
+TEST(Shape, CountsElementsAndRefusesWhatCannotBe) {
+  EXPECT_EQ(Shape({2, 3, 4, 5}).elements(), 120);
+  EXPECT_EQ(Shape({2, 0, 4}).elements(), 0);
+  EXPECT_EQ(Shape().elements(), 1);
+  EXPECT_THROW(Shape({-1}), ArgumentError);
+  EXPECT_THROW(Shape({1, 1, 1, 1, 1}), ArgumentError);
+  EXPECT_THROW(Shape({std::int64_t{1} << 40, std::int64_t{1} << 40}), ArgumentError);
+}
+
+TEST(Tensor, IsAlignedAndZero) {
+  for (std::int64_t n : {1, 7, 1000}) {
+    const Tensor t(Shape{n});
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(t.data()) % 64, 0u);
+    for (std::int64_t i = 0; i < n; ++i) EXPECT_EQ(t.data()[i], 0.0F);
+  }
+}
+
+TEST(TensorView, KnowsItsLayout) {
+  Tensor t({2, 3, 4, 5}, Layout::kNHWC);
+  EXPECT_TRUE(t.view().is_dense(Layout::kNHWC));
+  EXPECT_FALSE(t.view().is_dense(Layout::kNCHW));
+  Tensor one({2, 1, 4, 5}, Layout::kNHWC);
+  EXPECT_TRUE(one.view().is_dense(Layout::kNCHW));
+}
+
+TEST(TensorView, CopiesBetweenLayouts) {
+  Tensor a({2, 3, 4, 5}), b({2, 3, 4, 5}, Layout::kNHWC), c({2, 3, 4, 5});
+  for (int i = 0; i < 120; ++i) a.data()[i] = static_cast<float>(i);
+  copy(a.view(), b.view());
+  copy(b.view(), c.view());
+  EXPECT_EQ(b.data()[1], 20.0F);
+  for (int i = 0; i < 120; ++i) EXPECT_EQ(c.data()[i], static_cast<float>(i));
+}
+
+TEST(ThreadPool, RunsEveryTaskOnce) {
+  for (int threads : {1, 2, 5}) {
+    const ThreadPool pool(threads);
+    std::vector<std::atomic<int>> runs(100);
+    pool.parallel_for(runs.size(), [&](std::size_t i) { ++runs[i]; });
+    for (const auto& n : runs) EXPECT_EQ(n, 1);
+  }
+  EXPECT_THROW(ThreadPool(0), ArgumentError);
+}
+
+TEST(CpuInfo, ListsUsableTargetsAmongTheBuiltOnes) {
+  const CpuInfo info = cpu_info();
+  ASSERT_FALSE(info.targets.empty());
+  for (const std::string& target : info.targets) {
+    EXPECT_NE(std::find(info.built_targets.begin(), info.built_targets.end(), target),
+              info.built_targets.end());
+    set_target(target);
+    EXPECT_EQ(cpu_info().target, target);
+  }
+  EXPECT_THROW(set_target("AVX9"), ArgumentError);
+  set_target("");
+}
+
+TEST(Activation, NamesAndRange) {
+  EXPECT_EQ(to_string(Activation::named("gelu_tanh")), "gelu_tanh");
+  EXPECT_THROW(Activation::named("swish"), ArgumentError);
+  EXPECT_THROW(Activation::clamp(1, 0), ArgumentError);
+}
+
+TEST(NearestNames, OrdersByEditDistance) {
+  const auto near = nearest_names("relu7", {"gelu", "relu6", "relu"}, 2);
+  EXPECT_EQ(near, (std::vector<std::string>{"relu", "relu6"}));
+}
+
+}  // namespace
+}  // namespace sepconv

@@ -1,0 +1,151 @@
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "graph/plan.h"
+#include "sepconv/sepconv.h"
+#include "support/reference.h"
+
+namespace sepconv {
+namespace {
+
+Constant random_constant(const Shape& shape, std::mt19937& random) {
+  return std::make_shared<Tensor>(testing::random_tensor(shape, random));
+}
+
+Conv2dNode conv_node(const Shape& weight, std::mt19937& random) {
+  Conv2dNode conv;
+  conv.weight = random_constant(weight, random);
+  conv.options.padding = weight[2] / 2;
+  return conv;
+}
+
+BatchNormNode norm_node(std::int64_t channels, std::mt19937& random) {
+  BatchNormNode norm;
+  norm.weight = random_constant({channels}, random);
+  norm.bias = random_constant({channels}, random);
+  norm.mean = random_constant({channels}, random);
+  auto variance = std::make_shared<Tensor>(Shape{channels});
+  for (std::int64_t c = 0; c < channels; ++c) variance->data()[c] = 1.0F + static_cast<float>(c);
+  norm.variance = variance;
+  return norm;
+}
+
+// A block whose every part the passes should fold, and an output that they may not.
+Graph block(std::mt19937& random) {
+  Graph g;
+  ValueId x = g.add("norm0", norm_node(6, random), {0});
+  const ValueId skip = g.add("conv1", conv_node({6, 6, 1, 1}, random), {x});
+  x = g.add("norm1", norm_node(6, random), {skip});
+  x = g.add("relu", ActivationNode{ActivationKind::kRelu}, {x});
+  const ValueId a = x;
+  x = g.add("conv2", conv_node({6, 6, 3, 3}, random), {x});
+  x = g.add("norm2", norm_node(6, random), {x});
+  x = g.add("add", AddNode{}, {a, x});
+  g.add("silu", ActivationNode{ActivationKind::kSilu}, {x});
+  return g;
+}
+
+TEST(Passes, FoldAndFuseEverythingInABlock) {
+  std::mt19937 random(1);
+  Graph g = block(random);
+  optimize(g);
+  std::vector<std::string> names;
+  for (const Node& node : g.nodes) names.push_back(node.name + ": " + fused_into(node));
+  EXPECT_EQ(names, (std::vector<std::string>{"input: ", "norm0: bias", "conv1: bias + relu",
+                                             "conv2: bias + residual + silu"}));
+}
+
+TEST(Network, GivesWhatTheNodesGiveOneByOne) {
+  std::mt19937 random(2);
+  const Graph g = block(random);
+  const Shape shape{2, 6, 7, 9};
+  const Network network(g, shape);
+  const Tensor x = testing::random_tensor(shape, random);
+  Tensor last(shape, Layout::kNHWC);
+  copy(x.view(), last.view());
+  const Tensor y = network(x.view());
+
+  // The definition, node by node, in double.
+  std::vector<std::vector<double>> values;
+  const auto conv = [&](std::size_t node, const std::vector<double>& in) {
+    const auto& n = std::get<Conv2dNode>(g.nodes[node].op);
+    Tensor t(shape);
+    for (std::size_t i = 0; i < in.size(); ++i) t.data()[i] = static_cast<float>(in[i]);
+    return testing::convolve(t.view(), n.weight->view(), nullptr, n.options, 1, shape).value;
+  };
+  const auto norm = [&](std::size_t node, std::vector<double> in) {
+    const auto& n = std::get<BatchNormNode>(g.nodes[node].op);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      const std::size_t c = i / 63 % 6;
+      const double deviation = std::sqrt(static_cast<double>(n.variance->data()[c]) + n.epsilon);
+      in[i] = (in[i] - static_cast<double>(n.mean->data()[c])) / deviation *
+                  static_cast<double>(n.weight->data()[c]) +
+              static_cast<double>(n.bias->data()[c]);
+    }
+    return in;
+  };
+  std::vector<double> v(x.data(), x.data() + shape.elements());
+  v = norm(3, conv(2, norm(1, v)));
+  for (double& e : v) e = std::max(e, 0.0);
+  const std::vector<double> w = norm(6, conv(5, v));
+  for (std::size_t i = 0; i < v.size(); ++i) {
+    const double s = v[i] + w[i], expected = s / (1 + std::exp(-s));
+    const auto n = static_cast<std::int64_t>(i);
+    const float got = testing::at(y.view(), n / 378, n / 63 % 6, n / 9 % 7, n % 9);
+    ASSERT_NEAR(got, expected, 2e-4 * (1 + std::abs(expected)));
+  }
+}
+
+TEST(InferShapes, NamesTheNodeThatDoesNotFit) {
+  std::mt19937 random(3);
+  const Graph g = block(random);
+  try {
+    infer_shapes(g, {1, 5, 8, 8});
+    FAIL();
+  } catch (const ArgumentError& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("norm0: ", 0), 0u) << error.what();
+  }
+}
+
+TEST(PlanArena, NeverLetsLivingValuesOverlap) {
+  std::mt19937 random(4);
+  for (int round = 0; round < 200; ++round) {
+    const std::size_t n = 12;
+    std::vector<std::size_t> bytes(n), total(30, 0);
+    std::vector<int> first(n), last(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      bytes[i] = random() % 5000;
+      first[i] = static_cast<int>(random() % 20);
+      last[i] = first[i] + static_cast<int>(random() % 8);
+      for (int t = first[i]; t <= last[i]; ++t) total[static_cast<std::size_t>(t)] += bytes[i];
+    }
+    const ArenaPlan plan = plan_arena(bytes, first, last);
+    EXPECT_GE(plan.bytes, *std::max_element(total.begin(), total.end()));
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t j = 0; j < i; ++j) {
+        const bool together = first[i] <= last[j] && first[j] <= last[i];
+        const bool apart = plan.offset[i] + bytes[i] <= plan.offset[j] ||
+                           plan.offset[j] + bytes[j] <= plan.offset[i];
+        EXPECT_TRUE(!together || apart || bytes[i] == 0 || bytes[j] == 0);
+      }
+  }
+}
+
+TEST(Network, RunsWithoutIntermediatesOfItsChains) {
+  models::RandomWeights weights;
+  const Network network(models::build("mobilenetv2_100", weights), {1, 3, 224, 224});
+  // Layer by layer, the largest input and output together need 6 MB.
+  EXPECT_LT(network.workspace_bytes(), 6'000'000u);
+}
+
+TEST(Network, RefusesInputsThatDoNotFit) {
+  models::RandomWeights weights;
+  const Network network(models::build("mobilenetv2_035", weights), {1, 3, 32, 32});
+  const Tensor x(Shape{1, 3, 33, 32});
+  EXPECT_THROW(network(x.view()), ArgumentError);
+  EXPECT_THROW(Network(models::build("mobilenetv2_035", weights), {1, 4, 32, 32}), ArgumentError);
+}
+
+}  // namespace
+}  // namespace sepconv

@@ -1,0 +1,141 @@
+// Convolutions between guard pages against nested loops in double, on every target.
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "base/aligned.h"
+#include "sepconv/ops.h"
+#include "support/guarded.h"
+#include "support/reference.h"
+#include "support/targets.h"
+
+namespace sepconv {
+namespace {
+
+using testing::GuardedFloats;
+
+struct Case {
+  Shape x, weight;
+  Conv2dOptions options;
+  std::int64_t groups;
+};
+
+std::int64_t draw(std::mt19937& random, std::int64_t lo, std::int64_t hi) {
+  return std::uniform_int_distribution<std::int64_t>(lo, hi)(random);
+}
+
+Case draw_case(std::mt19937& random, int kind) {
+  Case c;
+  const std::int64_t k = kind == 1 ? 1 : draw(random, 1, 4) * 2 - 1;
+  c.groups = kind == 0 ? draw(random, 2, 40) : kind == 3 ? draw(random, 2, 3) : 1;
+  const std::int64_t in = kind == 0 ? c.groups : c.groups * draw(random, 1, 24);
+  const std::int64_t out = c.groups * draw(random, 1, kind == 0 ? 2 : 24);
+  c.x = {draw(random, 0, 2), in, draw(random, k, 17), draw(random, k, 17)};
+  c.weight = {out, in / c.groups, k, k};
+  c.options.stride = {draw(random, 1, 3), draw(random, 1, 3)};
+  if (draw(random, 0, 1)) c.options.stride = c.options.stride.height;
+  c.options.padding = kind == 1 ? 0 : draw(random, 0, k / 2);
+  return c;
+}
+
+class ConvTest : public testing::EachTarget {};
+
+TEST_P(ConvTest, StaysInsideItsTensorsAndTheBound) {
+  std::mt19937 random(1);
+  for (int i = 0; i < 400; ++i) {
+    const Case c = draw_case(random, i % 4);
+    const Layout layout = i / 4 % 2 ? Layout::kNCHW : Layout::kNHWC;
+    const bool after = i / 8 % 2;
+    const Tensor weight = testing::random_tensor(c.weight, random);
+    const Tensor bias = testing::random_tensor({c.weight[0]}, random);
+    const Conv2d op(c.x, weight.view(), bias.view(), c.options, c.groups, layout);
+    const Shape& out = op.output_shape();
+    GuardedFloats x(static_cast<std::size_t>(c.x.elements()), after);
+    GuardedFloats y(static_cast<std::size_t>(out.elements()), after);
+    testing::fill(x.data(), c.x.elements(), random);
+    const TensorView in(x.data(), c.x, layout), result(y.data(), out, layout);
+    const std::size_t bytes = op.workspace_bytes();
+    const auto workspace = make_aligned<std::byte>(bytes);
+    op.run(in, result, {workspace.get(), bytes});
+    const testing::Exact exact =
+        testing::convolve(in, weight.view(), bias.data(), c.options, c.groups, out);
+    const std::int64_t products = c.weight[1] * c.weight[2] * c.weight[3] + 1;
+    std::size_t k = 0;
+    for (std::int64_t n = 0; n < out[0]; ++n)
+      for (std::int64_t ch = 0; ch < out[1]; ++ch)
+        for (std::int64_t h = 0; h < out[2]; ++h)
+          for (std::int64_t w = 0; w < out[3]; ++w, ++k) {
+            ASSERT_NEAR(testing::at(result, n, ch, h, w), exact.value[k],
+                        testing::bound(exact.magnitude[k], products))
+                << op.describe() << " case " << i;
+          }
+  }
+}
+
+TEST_P(ConvTest, ClampAndResidualBeforeTheActivation) {
+  std::mt19937 random(2);
+  const Shape shape{1, 9, 4, 5};
+  const Tensor weight = testing::random_tensor({7, 9, 1, 1}, random);
+  const Tensor x = testing::random_tensor(shape, random, Layout::kNHWC);
+  const Tensor add = testing::random_tensor({1, 7, 4, 5}, random, Layout::kNHWC);
+  const PointwiseConv2d plain(shape, weight.view());
+  const Tensor sums = plain(x.view());
+  for (bool before : {false, true}) {
+    Conv2dOptions options;
+    options.activation = Activation::clamp(-0.5F, 0.25F);
+    options.residual = true;
+    options.residual_before_activation = before;
+    const PointwiseConv2d op(shape, weight.view(), {}, options);
+    Tensor y(op.output_shape(), Layout::kNHWC);
+    const std::size_t bytes = op.workspace_bytes();
+    const auto workspace = make_aligned<std::byte>(bytes);
+    op.run(x.view(), add.view(), y.view(), {workspace.get(), bytes});
+    for (std::int64_t i = 0; i < y.shape().elements(); ++i) {
+      const float s = sums.data()[i], r = add.data()[i];
+      const float expected =
+          before ? std::clamp(s + r, -0.5F, 0.25F) : std::clamp(s, -0.5F, 0.25F) + r;
+      EXPECT_EQ(y.data()[i], expected);
+    }
+  }
+}
+
+TEST_P(ConvTest, OneOpRunsOnManyThreadsAtOnce) {
+  std::mt19937 random(3);
+  const Tensor weight = testing::random_tensor({33, 1, 3, 3}, random);
+  const DepthwiseConv2d op({1, 33, 40, 40}, weight.view());
+  const Tensor x = testing::random_tensor({1, 33, 40, 40}, random, Layout::kNHWC);
+  const Tensor expected = op(x.view());
+  std::vector<std::thread> threads;
+  std::vector<int> wrong(4, 0);
+  for (std::size_t t = 0; t < wrong.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 20; ++i) {
+        const Tensor y = op(x.view());
+        wrong[t] += !std::equal(y.data(), y.data() + y.shape().elements(), expected.data());
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(wrong, std::vector<int>(4, 0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, ConvTest, ::testing::ValuesIn(testing::built_targets()),
+                         testing::target_name);
+
+TEST(Op, RefusesViewsThatDoNotFit) {
+  const Tensor weight({4, 4});
+  const PointwiseConv2d op({1, 4, 3, 3}, weight.view());
+  Tensor x({1, 4, 3, 3}, Layout::kNHWC), y({1, 4, 3, 3}, Layout::kNHWC), other({1, 4, 3, 3});
+  const std::size_t bytes = op.workspace_bytes();
+  const auto workspace = make_aligned<std::byte>(bytes + 1);
+  EXPECT_THROW(op.run(other.view(), y.view(), {workspace.get(), bytes}), ArgumentError);
+  EXPECT_THROW(op.run(x.view(), y.view(), {workspace.get(), bytes - 1}), ArgumentError);
+  EXPECT_THROW(op.run(x.view(), y.view(), {workspace.get() + 1, bytes}), ArgumentError);
+  const TensorView integers(x.data(), x.shape(), dense_strides(x.shape(), Layout::kNHWC),
+                            DType::kInt32);
+  EXPECT_THROW(op.run(integers, y.view(), {workspace.get(), bytes}), TypeError);
+}
+
+}  // namespace
+}  // namespace sepconv

@@ -1,0 +1,135 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "sepconv/ops.h"
+#include "support/reference.h"
+#include "support/targets.h"
+
+namespace sepconv {
+namespace {
+
+class OpsTest : public testing::EachTarget {};
+
+TEST_P(OpsTest, LinearIsAMatrixProduct) {
+  std::mt19937 random(1);
+  for (std::int64_t n : {0, 1, 2, 7, 50}) {
+    const Tensor x = testing::random_tensor({n, 37}, random);
+    const Tensor w = testing::random_tensor({21, 37}, random);
+    const Tensor b = testing::random_tensor({21}, random);
+    const Tensor y = Linear(x.shape(), w.view(), b.view())(x.view());
+    for (std::int64_t i = 0; i < n * 21; ++i) {
+      double sum = b.data()[i % 21], size = std::abs(sum);
+      for (std::int64_t k = 0; k < 37; ++k) {
+        const double p = static_cast<double>(x.data()[i / 21 * 37 + k]) *
+                         static_cast<double>(w.data()[i % 21 * 37 + k]);
+        sum += p;
+        size += std::abs(p);
+      }
+      ASSERT_NEAR(y.data()[i], sum, testing::bound(size, 38));
+    }
+  }
+}
+
+TEST_P(OpsTest, PoolsMatchTheirDefinition) {
+  std::mt19937 random(2);
+  for (Layout layout : {Layout::kNHWC, Layout::kNCHW}) {
+    for (bool include : {false, true}) {
+      const Tensor x = testing::random_tensor({2, 11, 9, 8}, random, layout);
+      Pool2dOptions o;
+      o.kernel = {3, 2};
+      o.stride = {2, 3};
+      o.padding = 1;
+      o.count_include_pad = include;
+      const Tensor top = Pool2d(x.shape(), Pool::kMax, o, layout)(x.view());
+      const Tensor mean = Pool2d(x.shape(), Pool::kAverage, o, layout)(x.view());
+      const Shape& s = top.shape();
+      ASSERT_EQ(s, (Shape{2, 11, 5, 3}));
+      for (std::int64_t n = 0; n < 2; ++n)
+        for (std::int64_t c = 0; c < 11; ++c)
+          for (std::int64_t i = 0; i < s[2]; ++i)
+            for (std::int64_t j = 0; j < s[3]; ++j) {
+              double sum = 0;
+              float best = -std::numeric_limits<float>::infinity();
+              int count = 0;
+              for (std::int64_t h = 2 * i - 1; h < 2 * i + 2; ++h)
+                for (std::int64_t w = 3 * j - 1; w < 3 * j + 1; ++w) {
+                  if (h < 0 || h >= 9 || w < 0 || w >= 8) continue;
+                  const float v = testing::at(x.view(), n, c, h, w);
+                  sum += static_cast<double>(v);
+                  best = std::max(best, v);
+                  ++count;
+                }
+              EXPECT_EQ(testing::at(top.view(), n, c, i, j), best);
+              EXPECT_NEAR(testing::at(mean.view(), n, c, i, j), sum / (include ? 6 : count), 1e-5);
+            }
+      const Tensor all = GlobalAveragePool(x.shape(), layout)(x.view());
+      ASSERT_EQ(all.shape(), (Shape{2, 11, 1, 1}));
+      double sum = 0;
+      for (std::int64_t i = 0; i < 72; ++i) {
+        sum += static_cast<double>(testing::at(x.view(), 1, 10, i / 8, i % 8));
+      }
+      EXPECT_NEAR(testing::at(all.view(), 1, 10, 0, 0), sum / 72, 1e-6);
+    }
+  }
+}
+
+TEST_P(OpsTest, SoftmaxSumsToOneAndBearsLargeValues) {
+  Tensor x(Shape{2, 13});
+  for (int i = 0; i < 26; ++i) x.data()[i] = static_cast<float>(i * i) - 100.0F;
+  const Tensor y = Softmax(x.shape())(x.view());
+  for (int row = 0; row < 2; ++row) {
+    double sum = 0, top = 0;
+    for (int i = 0; i < 13; ++i) {
+      sum += static_cast<double>(y.data()[13 * row + i]);
+      top += std::exp(static_cast<double>(x.data()[13 * row + i] - x.data()[13 * row + 12]));
+    }
+    EXPECT_NEAR(sum, 1.0, 1e-6);
+    EXPECT_NEAR(y.data()[13 * row + 12], 1 / top, 1e-6);
+  }
+}
+
+TEST_P(OpsTest, ActivationsAreAccurateOverTheWholeRange) {
+  const std::int64_t n = 20001;
+  const Shape shape{1, 1, 1, n};
+  Tensor x(shape, Layout::kNHWC), one(Shape{1, 1});
+  one.data()[0] = 1;
+  for (std::int64_t i = 0; i < n; ++i) x.data()[i] = static_cast<float>(i - 10000) * 0.002F;
+  const auto check = [&](ActivationKind kind, double (*f)(double), double ulps) {
+    Conv2dOptions o;
+    o.activation = kind;
+    const Tensor y = PointwiseConv2d(shape, one.view(), {}, o)(x.view());
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double exact = f(static_cast<double>(x.data()[i]));
+      // gelu loses digits where 1 + erf cancels: its bound is in units of x there.
+      const double unit = std::max(std::abs(exact), std::abs(static_cast<double>(x.data()[i])) / 8);
+      ASSERT_NEAR(y.data()[i], exact, ulps * 0x1p-23 * unit + 1e-38) << x.data()[i];
+    }
+  };
+  check(
+      ActivationKind::kSilu, [](double v) { return v / (1 + std::exp(-v)); }, 4);
+  check(
+      ActivationKind::kGelu, [](double v) { return v / 2 * (1 + std::erf(v / std::sqrt(2.0))); },
+      8);
+  check(
+      ActivationKind::kSigmoid, [](double v) { return 1 / (1 + std::exp(-v)); }, 8);
+  check(
+      ActivationKind::kGeluTanh,
+      [](double v) {
+        return v / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+      },
+      12);
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, OpsTest, ::testing::ValuesIn(testing::built_targets()),
+                         testing::target_name);
+
+TEST(Pool2d, RefusesPaddingAsLargeAsTheKernel) {
+  Pool2dOptions o;
+  o.padding = 1;
+  EXPECT_THROW(Pool2d({1, 1, 4, 4}, Pool::kMax, o), ArgumentError);
+}
+
+}  // namespace
+}  // namespace sepconv

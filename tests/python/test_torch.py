@@ -1,0 +1,123 @@
+"""The article's two modules as printed there, side by side with ours."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import sepconv.torch
+
+
+class ArticleDepthwise(nn.Module):
+    def __init__(self, in_channels, kernel_size, stride=1, padding=0):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, in_channels, kernel_size, stride, padding, groups=in_channels
+        )
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class ArticlePointwise(nn.Module):
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+PAIRS = [
+    (ArticleDepthwise(19, 3, padding=1), sepconv.torch.DepthwiseConv2d(19, 3, padding=1)),
+    (ArticleDepthwise(19, (5, 3), 2), sepconv.torch.DepthwiseConv2d(19, (5, 3), 2)),
+    (ArticlePointwise(19, 33), sepconv.torch.PointwiseConv2d(19, 33)),
+]
+FORMATS = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_same_state_outputs_and_gradients(pair, memory_format):
+    theirs, ours = copy.deepcopy(pair[0]), copy.deepcopy(pair[1])
+    assert list(theirs.state_dict()) == list(ours.state_dict()) == ["conv.weight", "conv.bias"]
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 19, 17, 15).contiguous(memory_format=memory_format)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected, got = theirs(a), ours(b)
+    assert got.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(got, expected)
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    (got * weights).sum().backward()
+    torch.testing.assert_close(b.grad, a.grad)
+    torch.testing.assert_close(ours.conv.weight.grad, theirs.conv.weight.grad)
+    torch.testing.assert_close(ours.conv.bias.grad, theirs.conv.bias.grad)
+
+
+def test_forward_runs_in_our_kernels(monkeypatch):
+    from sepconv.torch import _modules
+
+    monkeypatch.setattr(_modules.functional, "conv2d", lambda *_: pytest.fail("went to PyTorch"))
+    sepconv.torch.DepthwiseConv2d(8, 3)(torch.randn(1, 8, 9, 9))
+    with torch.inference_mode():
+        sepconv.torch.PointwiseConv2d(8, 3)(torch.randn(1, 8, 9, 9))
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_dense_input_is_not_copied(monkeypatch, memory_format):
+    from sepconv import _core
+
+    seen = []
+    run = _core.Op.run
+
+    class Spy:
+        def __init__(self, op):
+            self.op, self.output_shape = op, op.output_shape
+
+        def run(self, x, y):
+            seen.append(x.data_ptr())
+            run(self.op, x, y)
+
+    make = _core.conv2d
+    monkeypatch.setattr(_core, "conv2d", lambda *args: Spy(make(*args)))
+    x = torch.randn(1, 8, 9, 9).contiguous(memory_format=memory_format)
+    sepconv.torch.DepthwiseConv2d(8, 3)(x)
+    assert seen == [x.data_ptr()]
+
+
+def test_odd_strides_other_dtypes_and_devices_are_silently_correct():
+    ours = sepconv.torch.DepthwiseConv2d(6, 3, padding=1)
+    x = torch.randn(1, 6, 9, 18)[..., ::2]
+    torch.testing.assert_close(ours(x), ours.conv(x))
+    double = copy.deepcopy(ours).double()
+    assert double(x.double()).dtype == torch.float64
+    half = copy.deepcopy(ours).to(torch.bfloat16)
+    assert half(x.to(torch.bfloat16)).dtype == torch.bfloat16
+    assert copy.deepcopy(ours).to("meta")(x.to("meta")).device.type == "meta"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ours(x).dtype == torch.bfloat16
+    assert torch.isfinite(torch.func.vmap(ours)(torch.randn(3, 2, 6, 9, 9))).all()
+
+
+def test_wrong_input_is_an_error():
+    with pytest.raises((ValueError, RuntimeError)):
+        sepconv.torch.DepthwiseConv2d(6, 3)(torch.randn(1, 5, 9, 9))
+
+
+def test_gradient_check_in_float64():
+    module = sepconv.torch.DepthwiseConv2d(3, 3, 2, 1).double()
+    x = torch.randn(1, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(module, (x,))
+
+
+def test_compile_pickle_and_zero_batch():
+    module = sepconv.torch.PointwiseConv2d(6, 4)
+    again = pickle.loads(pickle.dumps(module))
+    x = torch.randn(2, 6, 5, 5)
+    torch.testing.assert_close(again(x), module(x))
+    torch.testing.assert_close(torch.compile(module, backend="eager")(x), module(x))
+    assert module(x[:0]).shape == (0, 4, 5, 5)

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "sepconv/ops.h"
+
+namespace sepconv::testing {
+
+/// What a convolution should give, and the sum of the magnitudes that went into it.
+struct Exact {
+  std::vector<double> value, magnitude;
+};
+
+inline float& at(const TensorView& t, std::int64_t n, std::int64_t c, std::int64_t h,
+                 std::int64_t w) {
+  return t.floats()[n * t.stride(0) + c * t.stride(1) + h * t.stride(2) + w * t.stride(3)];
+}
+
+/// The definition as nested loops in double; results in NCHW order.
+inline Exact convolve(const TensorView& x, const TensorView& weight, const float* bias,
+                      const Conv2dOptions& o, std::int64_t groups, const Shape& out) {
+  Exact exact;
+  const Shape& w = weight.shape();
+  const std::int64_t per_group = out[1] / groups;
+  for (std::int64_t n = 0; n < out[0]; ++n)
+    for (std::int64_t c = 0; c < out[1]; ++c)
+      for (std::int64_t i = 0; i < out[2]; ++i)
+        for (std::int64_t j = 0; j < out[3]; ++j) {
+          double sum = bias ? bias[c] : 0.0, size = std::abs(sum);
+          for (std::int64_t k = 0; k < w[1]; ++k)
+            for (std::int64_t u = 0; u < w[2]; ++u)
+              for (std::int64_t v = 0; v < w[3]; ++v) {
+                const std::int64_t h = i * o.stride.height + u * o.dilation.height - o.padding.top;
+                const std::int64_t l = j * o.stride.width + v * o.dilation.width - o.padding.left;
+                if (h < 0 || h >= x.shape()[2] || l < 0 || l >= x.shape()[3]) continue;
+                const double product =
+                    static_cast<double>(at(x, n, c / per_group * w[1] + k, h, l)) *
+                    static_cast<double>(at(weight, c, k, u, v));
+                sum += product;
+                size += std::abs(product);
+              }
+          exact.value.push_back(sum);
+          exact.magnitude.push_back(size);
+        }
+  return exact;
+}
+
+/// The bound of docs/numerics.md for n products.
+inline double bound(double magnitude, std::int64_t n) {
+  return 2.0 * static_cast<double>(n) * 0x1p-23 * magnitude;
+}
+
+inline void fill(float* p, std::int64_t n, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  for (std::int64_t i = 0; i < n; ++i) p[i] = normal(random);
+}
+
+inline Tensor random_tensor(const Shape& shape, std::mt19937& random,
+                            Layout layout = Layout::kNCHW) {
+  Tensor t(shape, layout);
+  fill(t.data(), shape.elements(), random);
+  return t;
+}
+
+}  // namespace sepconv::testing
