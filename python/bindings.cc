@@ -7,6 +7,7 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <mutex>
@@ -144,6 +145,32 @@ nb::dict cpu_dict() {
   return d;
 }
 
+Constant constant(const char* name, const ConstArray& array) {
+  const TensorView view = view_of(name, array);
+  auto tensor = std::make_shared<Tensor>(view.shape());
+  copy(view, tensor->view());
+  return tensor;
+}
+
+// Convolutions with ReLU6 one after the other as a network: what benchmarks stack.
+Network sequential(
+    const std::vector<std::tuple<ConstArray, ConstArray, std::int64_t, std::int64_t, std::int64_t>>&
+        layers,
+    const std::vector<std::int64_t>& shape) {
+  Graph graph;
+  for (const auto& [weight, bias, stride, padding, groups] : layers) {
+    Conv2dNode conv;
+    conv.weight = constant("weight", weight);
+    conv.bias = constant("bias", bias);
+    conv.options.stride = stride;
+    conv.options.padding = padding;
+    conv.options.activation = ActivationKind::kRelu6;
+    conv.groups = groups;
+    graph.add("conv", std::move(conv), {graph.output});
+  }
+  return Network(std::move(graph), shape_of(shape));
+}
+
 nb::list explain(const Network& network, int runs) {
   std::vector<StepInfo> steps;
   {
@@ -252,6 +279,8 @@ NB_MODULE(_core, m) {
             copy(io::preprocess(io::read_image(path), model.preprocessing).view(), to);
           },
           "path"_a, "x"_a);
+
+  m.def("sequential", sequential, "layers"_a, "shape"_a);
 
   m.def("models", [] {
     std::vector<std::string> names;

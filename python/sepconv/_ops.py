@@ -50,7 +50,8 @@ class Conv2d:
 
     weight: [Cout, C / groups, kh, kw]; bias: [Cout] or None; float32 arrays, copied when the
     object is made. Calling it takes x of [N, C, H, W], float32, and gives [N, Cout, Hout, Wout] of
-    the same kind of array in the same memory format. The weights are packed once for each new shape of x.
+    the same kind of array in the same memory format. The weights are packed once for each new shape
+    of x.
     Raises ValueError or TypeError, naming the argument, if something does not fit.
     """
 

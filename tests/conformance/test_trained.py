@@ -103,13 +103,8 @@ def test_converter_leaves_nothing_half_written(tmp_path):
     with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
         archive.writestr("readme", "nothing")
     (tmp_path / "names").write_text("a [10]\n")
-    for name, *more in (
-        ["cut"],
-        ["text"],
-        ["zip"],
-        ["none"],
-        ["x", "--tensors", tmp_path / "names"],
-    ):
+    wrong_names = ["x", "--tensors", tmp_path / "names"]
+    for name, *more in (["cut"], ["text"], ["zip"], ["none"], wrong_names):
         result = convert(tmp_path / f"{name}.pth", tmp_path / "out", *more)
         assert result.returncode == 2
         assert result.stderr.count("\n") == 1
