@@ -10,6 +10,7 @@ Example: scripts/bench-peers --only depthwise
 
 import argparse
 import contextlib
+import copy
 import io
 import math
 import os
@@ -51,7 +52,7 @@ def torch_nchw(model, x):
 
 def torch_channels_last(model, x):
     t = torch.from_numpy(x).to(memory_format=torch.channels_last)
-    last = model.to(memory_format=torch.channels_last)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     return lambda: last(t).numpy()
 
 
@@ -108,8 +109,9 @@ def xnnpack(model, x):
             torch.export.export(model, (t,)), partitioner=[XnnpackPartitioner()]
         ).to_executorch()
     portable_lib._unsafe_reset_threadpool(1)
-    module = portable_lib._load_for_executorch_from_buffer(program.buffer)
-    return lambda: module.run_method("forward", [t])[0].numpy()
+    buffer = program.buffer  # the module reads from it and does not keep it alive
+    module = portable_lib._load_for_executorch_from_buffer(buffer)
+    return lambda buffer=buffer: module.run_method("forward", [t])[0].numpy()
 
 
 MAKERS = dict(zip(PEERS, [torch_nchw, torch_channels_last, onnx_runtime, openvino, xnnpack]))

@@ -2,6 +2,8 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
+# Compiled files are found again from another clone.
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
 
 BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libhwy-dev libpthreadpool-dev libfmt-dev
   nlohmann-json3-dev libcli11-dev libjpeg-dev libpng-dev libgtest-dev libbenchmark-dev python3)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -41,15 +42,20 @@ inline std::size_t block_channel(std::size_t b, std::size_t channels, std::size_
 
 using DepthwiseFunction = void (*)(const DepthwiseRows&);
 
+/// A sliding window: rows[r - 1] computes r output rows at once, up to `band`.
+struct DepthwiseScheme {
+  static constexpr std::size_t kMaxBand = 4;
+  std::size_t band;
+  DepthwiseFunction rows[kMaxBand];
+};
+
 struct DepthwiseNhwcKernels {
   std::size_t lanes;
-  std::size_t band;  ///< output rows that `several` computes at once
   /// Any window, one output row.
   DepthwiseFunction general;
-  /// Sliding windows for a square size 3, 5, 7 and stride 1, 2 without dilation and at least one
-  /// whole vector of channels: [size / 2 - 1][stride - 1].
-  DepthwiseFunction single[3][2];
-  DepthwiseFunction several[3][2];
+  /// For a square size 3, 5, 7 and stride 1, 2 without dilation and at least one whole vector of
+  /// channels: [size / 2 - 1][stride - 1].
+  std::array<std::array<DepthwiseScheme, 2>, 3> slide;
 };
 
 const DepthwiseNhwcKernels& depthwise_nhwc_kernels();

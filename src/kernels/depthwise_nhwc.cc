@@ -9,12 +9,11 @@
 //     └─────┴─────┴─────┘
 //
 // A new column of input is loaded once and added into every sum that it belongs to, of R output
-// rows at a time. Per output element: K·K FMAs for ((R−1)·S+K)·S/R loads; for 3×3 stride 1 and two
-// rows 9 FMAs for 2 loads: 18 flops for 8 bytes of input and 4 of output, 1.5 flops per byte of
-// traffic, so that the cache, not FMA, limits small kernels.
-// The sum of one element takes columns from left to right and, within a column, rows from top to
-// bottom, then the bias (first, it would make every addition round at its own size), whatever R:
-// splitting rows differently changes no bit.
+// rows at a time. Per output element: K·K FMAs for ((R−1)·S+K)·S/R loads; for 3×3 stride 1 and
+// three rows 9 FMAs for 1.7 loads: 18 flops for 6.7 bytes of input and 4 of output, 1.7 flops per
+// byte, so that the cache, not FMA, limits small kernels. The sum of one element takes columns from
+// left to right and, within a column, rows from top to bottom, then the bias (first, it would make
+// every addition round at its own size), whatever R: splitting rows differently changes no bit.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -24,6 +23,8 @@
 #include <hwy/highway.h>
 // clang-format on
 
+#include <utility>
+
 #include "kernels/activation-inl.h"
 #include "kernels/depthwise.h"
 
@@ -32,12 +33,22 @@ namespace sepconv {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int kBand = 2;
+// Output rows that are computed together: enough chains of additions to hide FMA's latency, few
+// enough that the sums stay in registers.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+constexpr int kBand3 = 4;
+#else
+constexpr int kBand3 = 3;
+#endif
+constexpr int kBand5 = 2, kBand7 = 2;
 
 // Output rows R ≥ 1 of a K×K window with stride S; R = 1 accepts missing (null) rows.
 template <int K, int S, int R>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
+  // Whether a whole column of input fits into registers beside the sums: then each weight is loaded
+  // once for all rows, otherwise once for each.
+  static constexpr bool kHoldsColumn = K == 3;
   static constexpr int kPending = (K - 1) / S + 1;
 
   V sum[R][kPending];
@@ -67,19 +78,39 @@ struct Slide {
     }
   }
 
-  // A whole column at byte offset `at` of every row.
+  // The same for a whole column in registers.
+  template <int C>
+  HWY_INLINE void add_column(const V (&x)[kInputRows], const float* HWY_RESTRICT w) {
+    const D d;
+    const size_t lanes = hn::Lanes(d);
+#pragma GCC unroll 8
+    for (int q = 0; q < kPending; ++q) {
+      const int kx = C - S * q;
+      if (kx < 0) continue;
+#pragma GCC unroll 8
+      for (int ky = 0; ky < K; ++ky) {
+        const V weight = hn::Load(d, w + static_cast<size_t>(ky * K + kx) * lanes);
+#pragma GCC unroll 8
+        for (int o = 0; o < R; ++o) sum[o][q] = hn::MulAdd(x[o * S + ky], weight, sum[o][q]);
+      }
+    }
+  }
+
+  // A whole column at float offset `at` of every row.
   template <int C>
   HWY_INLINE void column(const float* const (&in)[kInputRows], size_t at,
                          const float* HWY_RESTRICT w) {
     const D d;
-    if constexpr (R == 1) {
-#pragma GCC unroll 8
-      for (int i = 0; i < K; ++i) {
-        if (in[i]) add<C>(hn::LoadU(d, in[i] + at), i, w);
-      }
+    if constexpr (R > 1 && kHoldsColumn) {
+      V x[kInputRows];
+#pragma GCC unroll 16
+      for (int i = 0; i < kInputRows; ++i) x[i] = hn::LoadU(d, in[i] + at);
+      add_column<C>(x, w);
     } else {
 #pragma GCC unroll 16
-      for (int i = 0; i < kInputRows; ++i) add<C>(hn::LoadU(d, in[i] + at), i, w);
+      for (int i = 0; i < kInputRows; ++i) {
+        if (R > 1 || in[i]) add<C>(hn::LoadU(d, in[i] + at), i, w);
+      }
     }
   }
 
@@ -258,16 +289,21 @@ void general(const DepthwiseRows& a) {
   }
 }
 
+template <int K, int S, int... I>
+DepthwiseScheme scheme(std::integer_sequence<int, I...>) {
+  return {sizeof...(I), {slide_rows<K, S, I + 1>...}};
+}
+
+// With stride 2 two rows need nearly twice the input of one: more would not stay in L1.
+template <int K, int kBand>
+std::array<DepthwiseScheme, 2> schemes() {
+  return {scheme<K, 1>(std::make_integer_sequence<int, kBand>()),
+          scheme<K, 2>(std::make_integer_sequence<int, 2>())};
+}
+
 const DepthwiseNhwcKernels& kernels() {
-  static const DepthwiseNhwcKernels table = {hn::Lanes(D()),
-                                             kBand,
-                                             general,
-                                             {{slide_rows<3, 1, 1>, slide_rows<3, 2, 1>},
-                                              {slide_rows<5, 1, 1>, slide_rows<5, 2, 1>},
-                                              {slide_rows<7, 1, 1>, slide_rows<7, 2, 1>}},
-                                             {{slide_rows<3, 1, kBand>, slide_rows<3, 2, kBand>},
-                                              {slide_rows<5, 1, kBand>, slide_rows<5, 2, kBand>},
-                                              {slide_rows<7, 1, kBand>, slide_rows<7, 2, kBand>}}};
+  static const DepthwiseNhwcKernels table = {
+      hn::Lanes(D()), general, {schemes<3, kBand3>(), schemes<5, kBand5>(), schemes<7, kBand7>()}};
   return table;
 }
 

@@ -34,6 +34,43 @@ constexpr int kRows = 12;
 constexpr int kRows = 6;
 #endif
 
+// acc += A·B over k values from the given rows; the loop that all time is spent in.
+template <int MR, int NV>
+HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t count,
+                             const float* HWY_RESTRICT b, V (&acc)[MR][NV]) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  const float* a[MR];
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) a[i] = rows[i] + offset;
+  for (size_t k = 0; k < count; ++k) {
+    V column[NV];
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
+    b += NV * lanes;
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; ++i) {
+      const V value = hn::Set(d, a[i][k]);
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
+    }
+  }
+}
+
+template <int MR, int NV>
+HWY_INLINE void add_bias(const GemmTile& t, V (&acc)[MR][NV]) {
+  const D d;
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      const V bias = t.bias_per_row ? hn::Set(d, t.bias[i])
+                                    : hn::Load(d, t.bias + static_cast<size_t>(j) * hn::Lanes(d));
+      acc[i][j] = hn::Add(acc[i][j], bias);
+    }
+  }
+}
+
 // Products that are added up in one go. Longer sums are made of such parts, so that rounding errors
 // do not grow with the length of one chain.
 constexpr size_t kPart = 256;
@@ -59,29 +96,16 @@ HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
   const size_t lanes = hn::Lanes(d);
   HWY_ALIGN float sums[MR * NV * hn::MaxLanes(D())];
   const bool parts = t.taps * t.k > kPart;
-  if (parts) std::fill_n(sums, MR * NV * lanes, 0.0f);
+  std::fill_n(sums, MR * NV * lanes, 0.0f);
   const float* HWY_RESTRICT b = t.b;
   size_t room = kPart;
   for (size_t tap = 0; tap < t.taps; ++tap) {
-    const float* a[MR];
-    for (int i = 0; i < MR; ++i) {
-      a[i] = t.a[tap * t.a_tap_stride + static_cast<size_t>(i)] + t.a_offset;
-    }
     for (size_t k = 0; k < t.k;) {
-      const size_t end = HWY_MIN(t.k, k + room);
-      room -= end - k;
-      for (; k < end; ++k) {
-        V column[NV];
-#pragma GCC unroll 2
-        for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
-        b += NV * lanes;
-#pragma GCC unroll 12
-        for (int i = 0; i < MR; ++i) {
-          const V value = hn::Set(d, a[i][k]);
-#pragma GCC unroll 2
-          for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
-        }
-      }
+      const size_t count = HWY_MIN(t.k - k, room);
+      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset + k, count, b, acc);
+      b += count * NV * lanes;
+      k += count;
+      room -= count;
       if (room == 0) {
         if (parts) close_part<MR, NV>(acc, sums);
         room = kPart;
@@ -174,27 +198,17 @@ HWY_INLINE void store_whole(const GemmTile& t, V (&acc)[MR][NV]) {
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void tile(const GemmTile& t) {
+HWY_INLINE void one_tile(const GemmTile& t) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   V acc[MR][NV];
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      acc[i][j] = hn::Zero(d);
-    }
+    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
   }
   multiply<MR, NV>(t, acc);
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      const V bias = t.bias_per_row ? hn::Set(d, t.bias[i])
-                                    : hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
-      acc[i][j] = hn::Add(acc[i][j], bias);
-    }
-  }
+  add_bias<MR, NV>(t, acc);
   if (t.epilogue.kind != ActivationKind::kNone) {
     store_activated<MR, NV>(t, acc);
   } else if (t.columns >= NV * lanes && !t.residual) {
@@ -204,6 +218,50 @@ HWY_NOINLINE void tile(const GemmTile& t) {
   } else {
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) store_row<NV>(t, static_cast<size_t>(i), acc[i]);
+  }
+}
+
+// Whole columns, short sums, clamp: the tiles of a network's early layers, where each has so few
+// products that what surrounds them counts.
+template <int MR, int NV, bool kResidual>
+HWY_NOINLINE void short_tiles(const GemmTile& first, size_t tiles) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  GemmTile t = first;
+  for (size_t n = 0; n < tiles; ++n) {
+    V acc[MR][NV];
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
+    }
+    const float* HWY_RESTRICT b = t.b;
+    for (size_t tap = 0; tap < t.taps; ++tap) {
+      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset, t.k, b, acc);
+      b += t.k * NV * lanes;
+    }
+    add_bias<MR, NV>(t, acc);
+    store_whole<MR, NV, kResidual>(t, acc);
+    t.a += MR;
+    t.c += MR;
+    if (kResidual) t.residual += MR;
+  }
+}
+
+template <int MR, int NV>
+HWY_NOINLINE void tile(const GemmTile& first, size_t tiles) {
+  const size_t lanes = hn::Lanes(D());
+  const bool plain = first.epilogue.kind == ActivationKind::kNone && !first.bias_per_row &&
+                     first.columns >= NV * lanes && first.taps * first.k <= kPart;
+  if (plain && !first.residual) return short_tiles<MR, NV, false>(first, tiles);
+  if (plain && !first.epilogue.residual_first) return short_tiles<MR, NV, true>(first, tiles);
+  GemmTile t = first;
+  for (size_t i = 0; i < tiles; ++i) {
+    one_tile<MR, NV>(t);
+    t.a += MR;
+    t.c += MR;
+    if (t.residual) t.residual += MR;
+    if (t.bias_per_row) t.bias += MR;
   }
 }
 

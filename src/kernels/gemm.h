@@ -6,7 +6,7 @@
 
 namespace sepconv {
 
-/// One register tile of C = A·B: some rows of A against one packed panel of B.
+/// Some rows of C = A·B: rows of A against one packed panel of B, a register tile at a time.
 ///
 /// A is read through pointers, so that pixels may lie anywhere (a ring buffer, a strided image, the
 /// taps of a k×k kernel). A row of the product is the concatenation of `taps` runs of `k` floats.
@@ -26,12 +26,13 @@ struct GemmTile {
   Epilogue epilogue;
 };
 
-using GemmFunction = void (*)(const GemmTile&);
+/// `tiles` tiles of the function's number of rows each, one below the other.
+using GemmFunction = void (*)(const GemmTile&, std::size_t tiles);
 
 /// The microkernels of one instruction set.
 struct GemmKernels {
   std::size_t lanes;
-  std::size_t rows;               ///< rows of the largest tile
+  std::size_t rows;               ///< of the largest tile
   std::size_t columns;            ///< columns of a whole panel: two vectors
   const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
 };

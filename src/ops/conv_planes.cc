@@ -106,7 +106,7 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
       tile.columns = std::min(wide, end - p);
       tile.epilogue = epilogue_;
       const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
-      kernels_->tile[std::min(tall, n - m) - 1][vectors - 1](tile);
+      kernels_->tile[std::min(tall, n - m) - 1][vectors - 1](tile, 1);
     }
   }
 }

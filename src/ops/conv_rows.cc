@@ -156,8 +156,9 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
 // Panel by panel, so that a panel stays in L1 while the band's rows pass; the band is sized for L2.
 void ConvRows::multiply(std::size_t pixels, const float* const* a, const float* const* residual,
                         float* const* c) const {
-  const std::size_t blocks = divide_up(pixels, kernels_->rows);
-  const std::size_t rows = divide_up(pixels, blocks);
+  // Tiles of nearly equal height: one of a few rows would take as long as a whole one.
+  const std::size_t tiles = divide_up(pixels, kernels_->rows);
+  const std::size_t height = pixels / tiles, taller = pixels % tiles;
   const std::size_t n = to_size(output().channels / groups_);
   for (std::size_t g = 0; g < to_size(groups_); ++g) {
     for (std::size_t p = 0; p < panels_; ++p) {
@@ -172,12 +173,14 @@ void ConvRows::multiply(std::size_t pixels, const float* const* a, const float* 
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
       const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
-      for (std::size_t m = 0; m < pixels; m += rows) {
-        tile.a = a + m;
-        tile.c = c + m;
-        tile.residual = residual ? residual + m : nullptr;
-        kernels_->tile[std::min(rows, pixels - m) - 1][vectors - 1](tile);
-      }
+      const auto run = [&](std::size_t first, std::size_t rows, std::size_t count) {
+        tile.a = a + first;
+        tile.c = c + first;
+        tile.residual = residual ? residual + first : nullptr;
+        if (count > 0) kernels_->tile[rows - 1][vectors - 1](tile, count);
+      };
+      run(0, height + 1, taller);
+      run(taller * (height + 1), height, tiles - taller);
     }
   }
 }

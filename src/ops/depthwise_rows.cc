@@ -10,27 +10,31 @@ namespace {
 std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 }  // namespace
 
-DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
-                                 const Window2d& window, const float* weight, const float* bias,
-                                 const Epilogue& epilogue)
+DepthwiseRows2d::DepthwiseRows2d(const ImageShape &input, const ImageShape &output,
+                                 const Window2d &window, const float *weight, const float *bias,
+                                 const Epilogue &epilogue)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
       kernels_(&depthwise_nhwc_kernels()),
-      multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
-      single_(kernels_->general) {
+      multiplier_(input.channels > 0 ? output.channels / input.channels : 1) {
   const Window &r = window.rows, &c = window.columns;
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
   const bool undilated = r.dilation == 1 && c.dilation == 1;
   if (square && known && undilated && to_size(output.channels) >= kernels_->lanes) {
-    single_ = kernels_->single[r.size / 2 - 1][r.stride - 1];
-    several_ = kernels_->several[r.size / 2 - 1][r.stride - 1];
+    slide_ = &kernels_->slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
+    // Pixels a multiple of 1 KiB apart share so few places in L1 that more rows push each other
+    // out.
+    const bool aliased = output.channels * 4 % 1024 == 0;
+    band_ = std::min<std::int64_t>(static_cast<std::int64_t>(slide_->band), aliased ? 2 : 4);
+    // Small windows gain more from whole bands than they lose to rows of zeros.
+    if (r.size == 3) zeros_ = make_aligned<float>(to_size(input.width * output.channels));
   }
   pack(weight, bias);
 }
 
-void DepthwiseRows2d::pack(const float* weight, const float* bias) {
+void DepthwiseRows2d::pack(const float *weight, const float *bias) {
   const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
   const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
   weight_floats_ = blocks * taps * lanes;
@@ -40,7 +44,7 @@ void DepthwiseRows2d::pack(const float* weight, const float* bias) {
     const std::size_t first = block_channel(b, channels, lanes);
     const std::size_t count = std::min(lanes, channels - first);
     for (std::size_t i = 0; i < count; ++i) {
-      const float* w = weight + (first + i) * taps;
+      const float *w = weight + (first + i) * taps;
       for (std::size_t t = 0; t < taps; ++t) weights_[(b * taps + t) * lanes + i] = w[t];
       bias_[b * lanes + i] = bias ? bias[first + i] : 0.0F;
     }
@@ -52,27 +56,28 @@ RowRange DepthwiseRows2d::input_rows(RowRange out) const {
 }
 
 std::size_t DepthwiseRows2d::workspace_bytes(std::int64_t rows) const {
-  const std::int64_t band = static_cast<std::int64_t>(kernels_->band);
+  const std::int64_t band = DepthwiseScheme::kMaxBand;
   std::size_t bytes =
-      align_up(to_size((band - 1) * window_.rows.stride + extent(window_.rows)) * sizeof(float*));
+      align_up(to_size((band - 1) * window_.rows.stride + extent(window_.rows)) * sizeof(float *));
   if (multiplier_ > 1) {
     const std::int64_t in = (rows - 1) * window_.rows.stride + extent(window_.rows);
     const std::size_t count = to_size(std::min(in, input().height));
-    bytes += align_up(count * sizeof(float*)) +
+    bytes += align_up(count * sizeof(float *)) +
              count * align_up(to_size(input().width * output().channels) * sizeof(float));
   }
   return bytes;
 }
 
-// With a channel multiplier the input rows are first widened to the output's channels.
-InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
-                                           std::byte*& workspace) const {
+// With a channel multiplier the input rows are first widened to the output's
+// channels.
+InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows &x,
+                                           std::byte *&workspace) const {
   const RowRange in = input_rows(out);
   Carver carver(workspace);
-  const float** rows = carver.take<const float*>(to_size(in.size()));
+  const float **rows = carver.take<const float *>(to_size(in.size()));
   for (std::int64_t r = in.begin; r < in.end; ++r) {
-    const float* from = x.row[r - x.first];
-    float* to = carver.take<float>(to_size(input().width * output().channels));
+    const float *from = x.row[r - x.first];
+    float *to = carver.take<float>(to_size(input().width * output().channels));
     rows[r - in.begin] = to;
     for (std::int64_t i = 0; i < input().row_floats(); ++i) {
       to = std::fill_n(to, multiplier_, from[i]);
@@ -82,12 +87,16 @@ InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
   return {rows, in.begin};
 }
 
-void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const*,
-                               float* const* y, std::byte* workspace) const {
+void DepthwiseRows2d::run_rows(RowRange out, const InputRows &x, const float *const *,
+                               float *const *y, std::byte *workspace) const {
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
-  const std::int64_t stride = window_.rows.stride, band = static_cast<std::int64_t>(kernels_->band);
+  const Window &rows = window_.rows;
+  const auto row = [&](std::int64_t r) -> const float * {
+    return r >= 0 && r < input().height ? source.row[r - source.first] : zeros_.get();
+  };
   Carver carver(workspace);
-  const float** in = carver.take<const float*>(to_size((band - 1) * stride + extent(window_.rows)));
+  const float **in = carver.take<const float *>(
+      to_size((DepthwiseScheme::kMaxBand - 1) * rows.stride + extent(rows)));
   DepthwiseRows args{};
   args.in = in;
   args.in_pixel = args.out_pixel = args.channels = to_size(output().channels);
@@ -99,21 +108,18 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   args.bias = bias_.get();
   args.epilogue = epilogue_;
   for (std::int64_t o = out.begin; o < out.end;) {
-    const std::int64_t top = o * stride - window_.rows.pad;
-    const std::int64_t bottom = top + (band - 1) * stride + window_.rows.size;
+    const std::int64_t top = o * rows.stride - rows.pad;
+    std::int64_t band = 1;
+    if (slide_) band = std::min(band_, out.end - o);
+    const std::int64_t bottom = top + (band - 1) * rows.stride + extent(rows);
+    // A missing row is left out where a kernel takes one row at a time.
+    if (!zeros_ && (top < 0 || bottom > input().height)) band = 1;
+    for (std::int64_t i = 0; i < (band - 1) * rows.stride + rows.size; ++i) {
+      in[i] = row(top + i * rows.dilation);
+    }
     args.out = y + (o - out.begin);
-    if (several_ && o + band <= out.end && top >= 0 && bottom <= input().height) {
-      for (std::int64_t r = top; r < bottom; ++r) in[r - top] = source.row[r - source.first];
-      several_(args);
-      o += band;
-      continue;
-    }
-    for (std::int64_t ky = 0; ky < window_.rows.size; ++ky) {
-      const std::int64_t r = top + ky * window_.rows.dilation;
-      in[ky] = r >= 0 && r < input().height ? source.row[r - source.first] : nullptr;
-    }
-    single_(args);
-    o += 1;
+    (slide_ ? slide_->rows[band - 1] : kernels_->general)(args);
+    o += band;
   }
 }
 
@@ -125,8 +131,8 @@ std::string DepthwiseRows2d::describe() const {
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
   return fmt::format("depthwise {}x{}{} {}", window_.rows.size, window_.columns.size, stride,
-                     several_ ? fmt::format("slide {}x{}", kernels_->band, kernels_->lanes)
-                              : fmt::format("general 8x{}", kernels_->lanes));
+                     slide_ ? fmt::format("slide {}x{}", band_, kernels_->lanes)
+                            : fmt::format("general 8x{}", kernels_->lanes));
 }
 
 }  // namespace sepconv

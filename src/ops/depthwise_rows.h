@@ -30,9 +30,11 @@ class DepthwiseRows2d final : public RowOp {
   Epilogue epilogue_;
   const DepthwiseNhwcKernels* kernels_;
   std::int64_t multiplier_;
-  DepthwiseFunction single_, several_ = nullptr;
+  const DepthwiseScheme* slide_ = nullptr;  ///< null: the general kernel
+  std::int64_t band_ = 1;                   ///< output rows at once
   std::size_t weight_floats_ = 0;
   AlignedArray<float> weights_, bias_;
+  AlignedArray<float> zeros_;  ///< a row of padding for the 3×3 schemes
 };
 
 }  // namespace sepconv
