@@ -33,6 +33,9 @@ int main(int argc, char** argv) {
   sepconv::cli::add_bench(app);
   sepconv::cli::add_info(app);
   sepconv::cli::add_models(app);
+  if (argc > 1 && argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1])) {
+    return complain(fmt::format("'{}' is no subcommand; see sepconv --help", argv[1]));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

@@ -80,7 +80,7 @@ def test_threads_change_nothing(weights, photos):
 
 BAD = {
     "no subcommand": ([], "subcommand is required"),
-    "unknown subcommand": (["paint"], "paint"),
+    "unknown subcommand": (["paint"], "'paint' is no subcommand"),
     "missing option": (["classify", "x.png"], "--model is required"),
     "unknown model": (
         ["explain", "--model", "mobilenet_v3"],
