@@ -33,8 +33,10 @@ int main(int argc, char** argv) {
   sepconv::cli::add_bench(app);
   sepconv::cli::add_info(app);
   sepconv::cli::add_models(app);
-  if (argc > 1 && argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1])) {
-    return complain(fmt::format("'{}' is no subcommand; see sepconv --help", argv[1]));
+  const std::string first = argc > 1 ? argv[1] : "-";
+  const auto known = app.get_subcommands([&](CLI::App* s) { return s->check_name(first); });
+  if (first[0] != '-' && known.empty()) {
+    return complain(fmt::format("'{}' is no subcommand; see sepconv --help", first));
   }
   try {
     app.parse(argc, argv);
