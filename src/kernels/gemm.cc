@@ -34,6 +34,10 @@ constexpr int kRows = 12;
 constexpr int kRows = 6;
 #endif
 
+// Values of k by which panels are fetched ahead: they often stream from L3 or memory, and the
+// processor's own prefetch stops at every page.
+constexpr size_t kAhead = 32;
+
 // acc += A·B over k values from the given rows; the loop that all time is spent in.
 template <int MR, int NV>
 HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t count,
@@ -47,6 +51,7 @@ HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t cou
     V column[NV];
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
+    __builtin_prefetch(b + kAhead * NV * lanes);
     b += NV * lanes;
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) {
