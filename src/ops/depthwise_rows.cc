@@ -10,9 +10,9 @@ namespace {
 std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 }  // namespace
 
-DepthwiseRows2d::DepthwiseRows2d(const ImageShape &input, const ImageShape &output,
-                                 const Window2d &window, const float *weight, const float *bias,
-                                 const Epilogue &epilogue)
+DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
+                                 const Window2d& window, const float* weight, const float* bias,
+                                 const Epilogue& epilogue)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
@@ -34,7 +34,7 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape &input, const ImageShape &outp
   pack(weight, bias);
 }
 
-void DepthwiseRows2d::pack(const float *weight, const float *bias) {
+void DepthwiseRows2d::pack(const float* weight, const float* bias) {
   const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
   const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
   weight_floats_ = blocks * taps * lanes;
@@ -44,7 +44,7 @@ void DepthwiseRows2d::pack(const float *weight, const float *bias) {
     const std::size_t first = block_channel(b, channels, lanes);
     const std::size_t count = std::min(lanes, channels - first);
     for (std::size_t i = 0; i < count; ++i) {
-      const float *w = weight + (first + i) * taps;
+      const float* w = weight + (first + i) * taps;
       for (std::size_t t = 0; t < taps; ++t) weights_[(b * taps + t) * lanes + i] = w[t];
       bias_[b * lanes + i] = bias ? bias[first + i] : 0.0F;
     }
@@ -58,11 +58,11 @@ RowRange DepthwiseRows2d::input_rows(RowRange out) const {
 std::size_t DepthwiseRows2d::workspace_bytes(std::int64_t rows) const {
   const std::int64_t band = DepthwiseScheme::kMaxBand;
   std::size_t bytes =
-      align_up(to_size((band - 1) * window_.rows.stride + extent(window_.rows)) * sizeof(float *));
+      align_up(to_size((band - 1) * window_.rows.stride + extent(window_.rows)) * sizeof(float*));
   if (multiplier_ > 1) {
     const std::int64_t in = (rows - 1) * window_.rows.stride + extent(window_.rows);
     const std::size_t count = to_size(std::min(in, input().height));
-    bytes += align_up(count * sizeof(float *)) +
+    bytes += align_up(count * sizeof(float*)) +
              count * align_up(to_size(input().width * output().channels) * sizeof(float));
   }
   return bytes;
@@ -70,14 +70,14 @@ std::size_t DepthwiseRows2d::workspace_bytes(std::int64_t rows) const {
 
 // With a channel multiplier the input rows are first widened to the output's
 // channels.
-InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows &x,
-                                           std::byte *&workspace) const {
+InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
+                                           std::byte*& workspace) const {
   const RowRange in = input_rows(out);
   Carver carver(workspace);
-  const float **rows = carver.take<const float *>(to_size(in.size()));
+  const float** rows = carver.take<const float*>(to_size(in.size()));
   for (std::int64_t r = in.begin; r < in.end; ++r) {
-    const float *from = x.row[r - x.first];
-    float *to = carver.take<float>(to_size(input().width * output().channels));
+    const float* from = x.row[r - x.first];
+    float* to = carver.take<float>(to_size(input().width * output().channels));
     rows[r - in.begin] = to;
     for (std::int64_t i = 0; i < input().row_floats(); ++i) {
       to = std::fill_n(to, multiplier_, from[i]);
@@ -87,16 +87,16 @@ InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows &x,
   return {rows, in.begin};
 }
 
-void DepthwiseRows2d::run_rows(RowRange out, const InputRows &x, const float *const *,
-                               float *const *y, std::byte *workspace) const {
+void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const*,
+                               float* const* y, std::byte* workspace) const {
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
-  const Window &rows = window_.rows;
-  const auto row = [&](std::int64_t r) -> const float * {
+  const Window& rows = window_.rows;
+  const auto row = [&](std::int64_t r) -> const float* {
     return r >= 0 && r < input().height ? source.row[r - source.first] : zeros_.get();
   };
   Carver carver(workspace);
-  const float **in = carver.take<const float *>(
-      to_size((DepthwiseScheme::kMaxBand - 1) * rows.stride + extent(rows)));
+  const float** in = carver.take<const float*>(
+      (DepthwiseScheme::kMaxBand - 1) * to_size(rows.stride) + to_size(extent(rows)));
   DepthwiseRows args{};
   args.in = in;
   args.in_pixel = args.out_pixel = args.channels = to_size(output().channels);
