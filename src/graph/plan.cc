@@ -25,7 +25,7 @@ ImageShape image(const Shape& s) {
 struct RowOpOf {
   const Shape &in, &out;
 
-  std::shared_ptr<const RowOp> operator()(const Conv2dNode& n) const {
+  std::shared_ptr<RowOp> operator()(const Conv2dNode& n) const {
     Conv2dOptions options = n.options;
     const Shape& w = n.weight->shape();
     if (n.same_padding) {
@@ -35,26 +35,26 @@ struct RowOpOf {
     const TensorView bias = n.bias ? n.bias->view() : TensorView();
     return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options);
   }
-  std::shared_ptr<const RowOp> operator()(const Pool2dNode& n) const {
+  std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
     const Window2d window{{o.kernel.height, o.stride.height, 1, o.padding.top},
                           {o.kernel.width, o.stride.width, 1, o.padding.left}};
     return std::make_shared<PoolRows>(image(in), image(out), window, n.kind, o.count_include_pad);
   }
-  std::shared_ptr<const RowOp> operator()(const GlobalAveragePoolNode&) const {
+  std::shared_ptr<RowOp> operator()(const GlobalAveragePoolNode&) const {
     const Window2d window{{in[2], in[2], 1, 0}, {in[3], in[3], 1, 0}};
     return std::make_shared<PoolRows>(image(in), image(out), window, Pool::kAverage, true);
   }
-  std::shared_ptr<const RowOp> operator()(const ActivationNode& n) const {
+  std::shared_ptr<RowOp> operator()(const ActivationNode& n) const {
     return in.rank() == 4
                ? std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), false)
                : nullptr;
   }
-  std::shared_ptr<const RowOp> operator()(const AddNode&) const {
+  std::shared_ptr<RowOp> operator()(const AddNode&) const {
     return std::make_shared<ElementwiseRows>(image(in), Epilogue(), true);
   }
   template <class Other>
-  std::shared_ptr<const RowOp> operator()(const Other&) const {
+  std::shared_ptr<RowOp> operator()(const Other&) const {
     return nullptr;
   }
 };
@@ -89,10 +89,24 @@ class Planner {
       for (auto [b, e] : cut(i, end)) steps.push_back(chained(b, e));
       i = end;
     }
+    fetch_ahead(steps);
     return steps;
   }
 
  private:
+  // Lets every op fetch the first weights of the op that runs next.
+  void fetch_ahead(const std::vector<Step>& steps) const {
+    std::span<const std::byte> next;
+    for (std::size_t s = steps.size(); s-- > 0;) {
+      for (std::size_t i = steps[s].nodes.size(); i-- > 0;) {
+        RowOp* op = rows_[steps[s].nodes[i]].get();
+        const auto weights = op ? op->weights() : steps[s].op->weights();
+        if (op) op->fetch_next(next);
+        if (!weights.empty()) next = weights;
+      }
+    }
+  }
+
   // The nodes [begin, end) each read the one before. Splits them into chains so that the sum of
   // their costs is least (dynamic programming over the last cut).
   std::vector<std::pair<ValueId, ValueId>> cut(ValueId begin, ValueId end) const {
@@ -160,7 +174,7 @@ class Planner {
     step.input = graph_.nodes[b].inputs[0];
     for (ValueId i = b; i < e; ++i) {
       step.nodes.push_back(i);
-      step.weight_bytes += static_cast<double>(rows_[i]->weight_bytes());
+      step.weight_bytes += static_cast<double>(rows_[i]->weights().size());
       if (graph_.nodes[i].inputs.size() > 1) {
         const ValueId add = graph_.nodes[i].inputs[1];
         if (add < b && add != step.input) step.residual = add;
@@ -190,7 +204,7 @@ class Planner {
 
   const Graph& graph_;
   const std::vector<Shape>& shapes_;
-  std::vector<std::shared_ptr<const RowOp>> rows_;
+  std::vector<std::shared_ptr<RowOp>> rows_;
   std::vector<ValueId> last_use_;
 };
 

@@ -34,14 +34,17 @@ constexpr int kRows = 12;
 constexpr int kRows = 6;
 #endif
 
-// Values of k by which panels are fetched ahead: they often stream from L3 or memory, and the
-// processor's own prefetch stops at every page.
+// Panels often stream from L3 or memory, and the processor's own prefetch stops at every page. Only
+// the first tile of a panel would wait for them, at more bytes per cycle than L3 gives; so every
+// tile fetches its share of the next panel into L2, and its own panel into L1 this many values of k
+// ahead.
 constexpr size_t kAhead = 32;
 
 // acc += A·B over k values from the given rows; the loop that all time is spent in.
 template <int MR, int NV>
 HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t count,
-                             const float* HWY_RESTRICT b, V (&acc)[MR][NV]) {
+                             const float* HWY_RESTRICT b, const char* ahead, size_t ahead_step,
+                             V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   const float* a[MR];
@@ -51,8 +54,13 @@ HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t cou
     V column[NV];
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
-    __builtin_prefetch(b + kAhead * NV * lanes);
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      __builtin_prefetch(b + (kAhead * NV + static_cast<size_t>(j)) * lanes);
+    }
     b += NV * lanes;
+    __builtin_prefetch(ahead, 0, 2);
+    ahead += ahead_step;
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) {
       const V value = hn::Set(d, a[i][k]);
@@ -103,11 +111,14 @@ HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
   const bool parts = t.taps * t.k > kPart;
   std::fill_n(sums, MR * NV * lanes, 0.0f);
   const float* HWY_RESTRICT b = t.b;
+  const char* ahead = t.ahead;
   size_t room = kPart;
   for (size_t tap = 0; tap < t.taps; ++tap) {
     for (size_t k = 0; k < t.k;) {
       const size_t count = HWY_MIN(t.k - k, room);
-      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset + k, count, b, acc);
+      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset + k, count, b, ahead, t.ahead_step,
+                           acc);
+      ahead += count * t.ahead_step;
       b += count * NV * lanes;
       k += count;
       room -= count;
@@ -242,7 +253,9 @@ HWY_NOINLINE void short_tiles(const GemmTile& first, size_t tiles) {
     }
     const float* HWY_RESTRICT b = t.b;
     for (size_t tap = 0; tap < t.taps; ++tap) {
-      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset, t.k, b, acc);
+      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset, t.k, b, t.ahead, t.ahead_step,
+                           acc);
+      t.ahead += t.k * t.ahead_step;
       b += t.k * NV * lanes;
     }
     add_bias<MR, NV>(t, acc);
@@ -263,6 +276,7 @@ HWY_NOINLINE void tile(const GemmTile& first, size_t tiles) {
   GemmTile t = first;
   for (size_t i = 0; i < tiles; ++i) {
     one_tile<MR, NV>(t);
+    t.ahead += t.taps * t.k * t.ahead_step;
     t.a += MR;
     t.c += MR;
     if (t.residual) t.residual += MR;

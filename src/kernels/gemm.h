@@ -24,6 +24,8 @@ struct GemmTile {
   std::size_t column;
   std::size_t columns;  ///< how many of the panel's columns exist
   Epilogue epilogue;
+  const char* ahead;       ///< what will be read after this panel: fetched into L2 meanwhile,
+  std::size_t ahead_step;  ///< this many bytes further for each value of k
 };
 
 /// `tiles` tiles of the function's number of rows each, one below the other.

@@ -113,7 +113,7 @@ ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const
   return a;
 }
 
-std::shared_ptr<const RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options) {
+std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options) {
   Epilogue epilogue(options.activation);
   epilogue.residual_first = options.residual_before_activation;
   if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {

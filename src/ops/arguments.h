@@ -31,6 +31,6 @@ Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Si
 
 /// As a row op for NHWC: the depthwise scheme where each group has one input channel, GEMM
 /// otherwise.
-std::shared_ptr<const RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);
+std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);
 
 }  // namespace sepconv

@@ -153,6 +153,9 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
   multiply(pixels, a, residual ? add : nullptr, c);
 }
 
+// Of what comes next, more would push this op's own pixels out of L2.
+constexpr std::size_t kMostAhead = std::size_t{128} << 10;
+
 // Panel by panel, so that a panel stays in L1 while the band's rows pass; the band is sized for L2.
 void ConvRows::multiply(std::size_t pixels, const float* const* a, const float* const* residual,
                         float* const* c) const {
@@ -172,12 +175,18 @@ void ConvRows::multiply(std::size_t pixels, const float* const* a, const float* 
       tile.column = g * n + p * kernels_->columns;
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
+      const bool last = g + 1 == to_size(groups_) && p + 1 == panels_;
+      const auto next = last ? next_.first(std::min(next_.size(), kMostAhead))
+                             : std::as_bytes(std::span(tile.b + panel_floats_, panel_floats_));
+      tile.ahead = reinterpret_cast<const char*>(next.data());
+      tile.ahead_step = next.size() / (tiles * taps_ * k_);
       const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
       const auto run = [&](std::size_t first, std::size_t rows, std::size_t count) {
         tile.a = a + first;
         tile.c = c + first;
         tile.residual = residual ? residual + first : nullptr;
         if (count > 0) kernels_->tile[rows - 1][vectors - 1](tile, count);
+        tile.ahead += tile.ahead_step * taps_ * k_ * count;
       };
       run(0, height + 1, taller);
       run(taller * (height + 1), height, tiles - taller);

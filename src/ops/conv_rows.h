@@ -25,7 +25,10 @@ class ConvRows final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   bool takes_residual() const override { return true; }
-  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  std::span<const std::byte> weights() const override {
+    return std::as_bytes(std::span(weights_.get(), weight_floats_));
+  }
+  void fetch_next(std::span<const std::byte> next) override { next_ = next; }
   double flops() const override;
   std::string describe() const override;
 
@@ -48,6 +51,7 @@ class ConvRows final : public RowOp {
   std::size_t weight_floats_ = 0;
   AlignedArray<float> weights_;  ///< [groups][panels][taps * k][panel columns]
   AlignedArray<float> bias_;     ///< [groups][panels][columns]
+  std::span<const std::byte> next_;
 };
 
 }  // namespace sepconv

@@ -18,7 +18,9 @@ class DepthwiseRows2d final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
-  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  std::span<const std::byte> weights() const override {
+    return std::as_bytes(std::span(weights_.get(), weight_floats_));
+  }
   double flops() const override;
   std::string describe() const override;
 

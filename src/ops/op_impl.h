@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "sepconv/ops.h"
@@ -21,6 +22,8 @@ struct Op::Impl {
                    const ThreadPool& pool) const = 0;
   virtual std::string describe() const = 0;
   virtual double flops() const = 0;
+  /// The packed weights that are read first.
+  virtual std::span<const std::byte> weights() const { return {}; }
 };
 
 }  // namespace sepconv

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace sepconv {
@@ -51,8 +52,11 @@ class RowOp {
 
   /// Whether run_rows accepts a residual.
   virtual bool takes_residual() const { return false; }
-  /// Bytes of packed weights that a call reads.
-  virtual std::size_t weight_bytes() const { return 0; }
+  /// The packed weights, all of which a call reads.
+  virtual std::span<const std::byte> weights() const { return {}; }
+  /// Tells, before the first run, which weights will be read after this op's own: it fetches them
+  /// while it works on its last ones.
+  virtual void fetch_next([[maybe_unused]] std::span<const std::byte> next) {}
   /// Floating-point operations for one image.
   virtual double flops() const = 0;
   /// "conv 3x3 s2 6x16" …: what runs, for people.
