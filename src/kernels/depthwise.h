@@ -22,7 +22,7 @@ struct Window {
 /// block_channel(b, channels, lanes), weights as [taps][lanes] with taps in row-major order.
 struct DepthwiseRows {
   const float* const* in;  ///< the input rows under the first output row's taps, then those further
-                           ///< down; null where a row lies in the padding (single rows only)
+                           ///< down; null where a row lies in the padding
   float* const* out;
   std::size_t in_pixel, out_pixel;  ///< floats from one pixel to the next
   std::int64_t in_width, out_width;

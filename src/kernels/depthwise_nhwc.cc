@@ -23,6 +23,7 @@
 #include <hwy/highway.h>
 // clang-format on
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/activation-inl.h"
@@ -36,20 +37,32 @@ namespace {
 // Output rows that are computed together: enough chains of additions to hide FMA's latency, few
 // enough that the sums stay in registers.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
-constexpr int kBand3 = 4;
+constexpr int kRegisters = 32;
+constexpr int kBand3 = 4, kBand5 = 4, kBand7 = 2;
 #else
-constexpr int kBand3 = 3;
+constexpr int kRegisters = 16;
+constexpr int kBand3 = 3, kBand5 = 2, kBand7 = 2;
 #endif
-constexpr int kBand5 = 2, kBand7 = 2;
 
-// Output rows R ≥ 1 of a K×K window with stride S; R = 1 accepts missing (null) rows.
-template <int K, int S, int R>
+// The compiler would rather load a weight again for each row than keep it: loads are the limit.
+HWY_INLINE V in_register(V v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  asm("" : "+v"(v.raw));
+#endif
+  return v;
+}
+
+// R output rows of a K×K window with stride S. kBorder: some input rows are missing (null).
+template <int K, int S, int R, bool kBorder>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
   // Whether a whole column of input fits into registers beside the sums: then each weight is loaded
   // once for all rows, otherwise once for each.
-  static constexpr bool kHoldsColumn = K == 3;
   static constexpr int kPending = (K - 1) / S + 1;
+  // A missing row is left out, or, where it is one of few, taken as zeros, which costs less.
+  static constexpr bool kZeroRows = K == 3;
+  static constexpr bool kHoldsColumn =
+      R > 1 && (!kBorder || kZeroRows) && kInputRows + R* kPending + 1 <= kRegisters;
 
   V sum[R][kPending];
 
@@ -84,12 +97,12 @@ struct Slide {
     const D d;
     const size_t lanes = hn::Lanes(d);
 #pragma GCC unroll 8
-    for (int q = 0; q < kPending; ++q) {
-      const int kx = C - S * q;
-      if (kx < 0) continue;
+    for (int ky = 0; ky < K; ++ky) {
 #pragma GCC unroll 8
-      for (int ky = 0; ky < K; ++ky) {
-        const V weight = hn::Load(d, w + static_cast<size_t>(ky * K + kx) * lanes);
+      for (int q = 0; q < kPending; ++q) {
+        const int kx = C - S * q;
+        if (kx < 0) continue;
+        const V weight = in_register(hn::Load(d, w + static_cast<size_t>(ky * K + kx) * lanes));
 #pragma GCC unroll 8
         for (int o = 0; o < R; ++o) sum[o][q] = hn::MulAdd(x[o * S + ky], weight, sum[o][q]);
       }
@@ -101,15 +114,21 @@ struct Slide {
   HWY_INLINE void column(const float* const (&in)[kInputRows], size_t at,
                          const float* HWY_RESTRICT w) {
     const D d;
-    if constexpr (R > 1 && kHoldsColumn) {
+    if constexpr (kHoldsColumn) {
       V x[kInputRows];
 #pragma GCC unroll 16
-      for (int i = 0; i < kInputRows; ++i) x[i] = hn::LoadU(d, in[i] + at);
+      for (int i = 0; i < kInputRows; ++i) {
+        x[i] = !kBorder || in[i] ? hn::LoadU(d, in[i] + at) : hn::Zero(d);
+      }
       add_column<C>(x, w);
     } else {
 #pragma GCC unroll 16
       for (int i = 0; i < kInputRows; ++i) {
-        if (R > 1 || in[i]) add<C>(hn::LoadU(d, in[i] + at), i, w);
+        if (!kBorder || in[i]) {
+          add<C>(hn::LoadU(d, in[i] + at), i, w);
+        } else if (kZeroRows) {
+          add<C>(hn::Zero(d), i, w);
+        }
       }
     }
   }
@@ -194,14 +213,24 @@ HWY_INLINE void activate_rows(const DepthwiseRows& a, int rows) {
   }
 }
 
-template <int K, int S, int R>
-HWY_NOINLINE void slide_rows(const DepthwiseRows& a) {
+template <int K, int S, int R, bool kBorder>
+HWY_NOINLINE void slide_blocks(const DepthwiseRows& a) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   const size_t blocks = (a.channels + lanes - 1) / lanes;
   for (size_t b = 0; b < blocks; ++b) {
-    Slide<K, S, R>::block(a, block_channel(b, a.channels, lanes), a.weights + b * K * K * lanes,
-                          hn::Load(d, a.bias + b * lanes));
+    Slide<K, S, R, kBorder>::block(a, block_channel(b, a.channels, lanes),
+                                   a.weights + b * K * K * lanes, hn::Load(d, a.bias + b * lanes));
+  }
+}
+
+template <int K, int S, int R>
+void slide_rows(const DepthwiseRows& a) {
+  const auto missing = [](const float* row) { return row == nullptr; };
+  if (std::any_of(a.in, a.in + (R - 1) * S + K, missing)) {
+    slide_blocks<K, S, R, true>(a);
+  } else {
+    slide_blocks<K, S, R, false>(a);
   }
   if (a.epilogue.kind != ActivationKind::kNone) activate_rows(a, R);
 }

@@ -116,8 +116,8 @@ HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
   for (size_t tap = 0; tap < t.taps; ++tap) {
     for (size_t k = 0; k < t.k;) {
       const size_t count = HWY_MIN(t.k - k, room);
-      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset + k, count, b, ahead, t.ahead_step,
-                           acc);
+      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset + k, count, b, ahead,
+                           t.ahead_step, acc);
       ahead += count * t.ahead_step;
       b += count * NV * lanes;
       k += count;

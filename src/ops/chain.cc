@@ -42,10 +42,11 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
   ring_rows_.resize(stages_.size());
   const std::int64_t height = std::max<std::int64_t>(output().height, 1);
   cost_ = std::numeric_limits<double>::infinity();
+  const std::int64_t step = band_step();
   std::int64_t best = 1, last = 0;
   for (std::int64_t bands = 1; bands <= height; ++bands) {
-    std::int64_t band = (height + bands - 1) / bands;
-    if (band < height) band += band % 2;
+    const std::int64_t even = (height + bands - 1) / bands;
+    const std::int64_t band = std::min(height, (even + step - 1) / step * step);
     if (band == last) continue;
     last = band;
     const double cost = price(band);
@@ -60,6 +61,22 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
     const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
     op_workspace_ = std::max(op_workspace_, stages_[i].op->workspace_bytes(rows));
   }
+}
+
+// The least band that gives every op whole multiples of the rows that it computes at once.
+std::int64_t Chain::band_step() const {
+  constexpr std::int64_t kLongest = 12;
+  for (std::int64_t band = 1; band < kLongest; ++band) {
+    const std::int64_t middle = output().height / 2;
+    const auto whole = [&](std::size_t i) {
+      const auto rows = [&](std::int64_t end) { return needs({0, end})[i].end; };
+      return (rows(middle + band) - rows(middle)) % stages_[i].op->row_multiple() == 0;
+    };
+    bool all = true;
+    for (std::size_t i = 0; i < stages_.size(); ++i) all = all && whole(i);
+    if (all) return band;
+  }
+  return kLongest;
 }
 
 std::vector<RowRange> Chain::needs(RowRange out) const {

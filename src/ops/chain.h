@@ -48,6 +48,7 @@ class Chain {
   struct Scratch;
 
   std::vector<RowRange> needs(RowRange out) const;
+  std::int64_t band_step() const;
   void size_rings(std::int64_t band);
   double price(std::int64_t band);
   std::size_t thread_bytes() const;

@@ -28,8 +28,6 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
     // out.
     const bool aliased = output.channels * 4 % 1024 == 0;
     band_ = std::min<std::int64_t>(static_cast<std::int64_t>(slide_->band), aliased ? 2 : 4);
-    // Small windows gain more from whole bands than they lose to rows of zeros.
-    if (r.size == 3) zeros_ = make_aligned<float>(to_size(input.width * output.channels));
   }
   pack(weight, bias);
 }
@@ -92,7 +90,7 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
   const Window& rows = window_.rows;
   const auto row = [&](std::int64_t r) -> const float* {
-    return r >= 0 && r < input().height ? source.row[r - source.first] : zeros_.get();
+    return r >= 0 && r < input().height ? source.row[r - source.first] : nullptr;
   };
   Carver carver(workspace);
   const float** in = carver.take<const float*>(
@@ -109,11 +107,7 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   args.epilogue = epilogue_;
   for (std::int64_t o = out.begin; o < out.end;) {
     const std::int64_t top = o * rows.stride - rows.pad;
-    std::int64_t band = 1;
-    if (slide_) band = std::min(band_, out.end - o);
-    const std::int64_t bottom = top + (band - 1) * rows.stride + extent(rows);
-    // A missing row is left out where a kernel takes one row at a time.
-    if (!zeros_ && (top < 0 || bottom > input().height)) band = 1;
+    const std::int64_t band = slide_ ? std::min(band_, out.end - o) : 1;
     for (std::int64_t i = 0; i < (band - 1) * rows.stride + rows.size; ++i) {
       in[i] = row(top + i * rows.dilation);
     }

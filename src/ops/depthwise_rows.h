@@ -18,6 +18,7 @@ class DepthwiseRows2d final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
+  std::int64_t row_multiple() const override { return band_; }
   std::span<const std::byte> weights() const override {
     return std::as_bytes(std::span(weights_.get(), weight_floats_));
   }
@@ -36,7 +37,6 @@ class DepthwiseRows2d final : public RowOp {
   std::int64_t band_ = 1;                   ///< output rows at once
   std::size_t weight_floats_ = 0;
   AlignedArray<float> weights_, bias_;
-  AlignedArray<float> zeros_;  ///< a row of padding for the 3×3 schemes
 };
 
 }  // namespace sepconv

@@ -52,6 +52,8 @@ class RowOp {
 
   /// Whether run_rows accepts a residual.
   virtual bool takes_residual() const { return false; }
+  /// Rows that it computes at once: multiples of this many run fastest.
+  virtual std::int64_t row_multiple() const { return 1; }
   /// The packed weights, all of which a call reads.
   virtual std::span<const std::byte> weights() const { return {}; }
   /// Tells, before the first run, which weights will be read after this op's own: it fetches them
