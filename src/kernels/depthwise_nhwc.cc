@@ -39,9 +39,11 @@ namespace {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
 constexpr int kRegisters = 32;
 constexpr int kBand3 = 4, kBand5 = 4, kBand7 = 2;
+constexpr int kBand3Stride2 = 4, kBand5Stride2 = 4;
 #else
 constexpr int kRegisters = 16;
 constexpr int kBand3 = 3, kBand5 = 2, kBand7 = 2;
+constexpr int kBand3Stride2 = 2, kBand5Stride2 = 2;
 #endif
 
 // The compiler would rather load a weight again for each row than keep it: loads are the limit.
@@ -323,16 +325,18 @@ DepthwiseScheme scheme(std::integer_sequence<int, I...>) {
   return {sizeof...(I), {slide_rows<K, S, I + 1>...}};
 }
 
-// With stride 2 two rows need nearly twice the input of one: more would not stay in L1.
-template <int K, int kBand>
+template <int K, int kBand, int kBandStride2>
 std::array<DepthwiseScheme, 2> schemes() {
   return {scheme<K, 1>(std::make_integer_sequence<int, kBand>()),
-          scheme<K, 2>(std::make_integer_sequence<int, 2>())};
+          scheme<K, 2>(std::make_integer_sequence<int, kBandStride2>())};
 }
 
 const DepthwiseNhwcKernels& kernels() {
   static const DepthwiseNhwcKernels table = {
-      hn::Lanes(D()), general, {schemes<3, kBand3>(), schemes<5, kBand5>(), schemes<7, kBand7>()}};
+      hn::Lanes(D()),
+      general,
+      {schemes<3, kBand3, kBand3Stride2>(), schemes<5, kBand5, kBand5Stride2>(),
+       schemes<7, kBand7, 2>()}};
   return table;
 }
 

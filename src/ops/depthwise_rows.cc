@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
+
+#include "base/cpu.h"
 
 namespace sepconv {
 
@@ -24,12 +27,21 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
   const bool undilated = r.dilation == 1 && c.dilation == 1;
   if (square && known && undilated && to_size(output.channels) >= kernels_->lanes) {
     slide_ = &kernels_->slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
-    // Pixels a multiple of 1 KiB apart share so few places in L1 that more rows push each other
-    // out.
-    const bool aliased = output.channels * 4 % 1024 == 0;
-    band_ = std::min<std::int64_t>(static_cast<std::int64_t>(slide_->band), aliased ? 2 : 4);
+    band_ = static_cast<std::int64_t>(slide_->band);
+    while (band_ > 2 && !fits_l1(band_)) --band_;
   }
   pack(weight, bias);
+}
+
+// Whether four pixels of each row of a band, input and output, have places of their own in L1:
+// pixels a large power of two apart share few (a set of L1 is chosen by the low twelve bits).
+bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
+  constexpr std::int64_t kLine = 64, kSets = 64;
+  const std::int64_t lines = static_cast<std::int64_t>(l1_cache_bytes()) / kLine;
+  const std::int64_t pixel = output().channels * 4;
+  const std::int64_t sharing = pixel % kLine == 0 ? std::gcd(pixel / kLine, kSets) : 1;
+  const std::int64_t rows = (band - 1) * window_.rows.stride + window_.rows.size + band;
+  return 4 * rows < lines / sharing;
 }
 
 void DepthwiseRows2d::pack(const float* weight, const float* bias) {

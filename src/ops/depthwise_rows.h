@@ -26,6 +26,7 @@ class DepthwiseRows2d final : public RowOp {
   std::string describe() const override;
 
  private:
+  bool fits_l1(std::int64_t band) const;
   void pack(const float* weight, const float* bias);
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 
