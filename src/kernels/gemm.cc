@@ -1,7 +1,7 @@
 // GEMM microkernel. Register tile (AVX2: 6 rows × 2 vectors; AVX-512 and NEON: 12 × 2):
 //
 //              b0       b1        two vectors of the packed panel, loaded once per k
-//      a0 →  acc00    acc01       each a is one float, broadcast from its row's pointer
+//      a0 →  acc00    acc01       each a is one float, broadcast from its row
 //      a1 →  acc10    acc11
 //       ⋮       ⋮        ⋮
 //      a5 →  acc50    acc51
@@ -40,16 +40,18 @@ constexpr int kRows = 6;
 // ahead.
 constexpr size_t kAhead = 32;
 
-// acc += A·B over k values from the given rows; the loop that all time is spent in.
+// acc += A·B over k values of rows `step` floats apart; the loop that all time is spent in.
 template <int MR, int NV>
-HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t count,
+HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t count,
                              const float* HWY_RESTRICT b, const char* ahead, size_t ahead_step,
                              V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  const float* a[MR];
+  // Three rows to a pointer, the others at once and twice the step: a pointer for each would not
+  // fit into the registers.
+  const float* a[(MR + 2) / 3];
 #pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) a[i] = rows[i] + offset;
+  for (int i = 0; i < MR; i += 3) a[i / 3] = rows + static_cast<size_t>(i) * step;
   for (size_t k = 0; k < count; ++k) {
     V column[NV];
 #pragma GCC unroll 2
@@ -63,10 +65,12 @@ HWY_INLINE void add_products(const float* const* rows, size_t offset, size_t cou
     ahead += ahead_step;
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) {
-      const V value = hn::Set(d, a[i][k]);
+      const V value = hn::Set(d, a[i / 3][static_cast<size_t>(i % 3) * step]);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
     }
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; i += 3) ++a[i / 3];
   }
 }
 
@@ -116,8 +120,7 @@ HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
   for (size_t tap = 0; tap < t.taps; ++tap) {
     for (size_t k = 0; k < t.k;) {
       const size_t count = HWY_MIN(t.k - k, room);
-      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset + k, count, b, ahead,
-                           t.ahead_step, acc);
+      add_products<MR, NV>(t.a[tap] + t.a_offset + k, t.a_step, count, b, ahead, t.ahead_step, acc);
       ahead += count * t.ahead_step;
       b += count * NV * lanes;
       k += count;
@@ -144,8 +147,8 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
-  float* HWY_RESTRICT c = t.c[row] + t.column;
-  const float* residual = t.residual ? t.residual[row] + t.column : nullptr;
+  float* HWY_RESTRICT c = t.c + row * t.c_step;
+  const float* residual = t.residual ? t.residual + row * t.c_step : nullptr;
   for (int j = 0; j < NV; ++j) {
     const size_t at = static_cast<size_t>(j) * lanes;
     if (t.columns <= at) return;
@@ -177,10 +180,10 @@ HWY_INLINE void store_activated(const GemmTile& t, V (&acc)[MR][NV]) {
     for (int j = 0; j < NV; ++j) {
       const size_t n =
           HWY_MIN(lanes, t.columns - HWY_MIN(t.columns, static_cast<size_t>(j) * lanes));
-      const size_t at = static_cast<size_t>(j) * lanes + t.column;
+      const size_t at = static_cast<size_t>(i) * t.c_step + static_cast<size_t>(j) * lanes;
       V v = acc[i][j];
       if (t.residual && t.epilogue.residual_first && n) {
-        v = hn::Add(v, load_first(d, n, t.residual[i] + at));
+        v = hn::Add(v, load_first(d, n, t.residual + at));
       }
       hn::Store(v, d, buffer + static_cast<size_t>(i * NV + j) * lanes);
     }
@@ -195,26 +198,30 @@ HWY_INLINE void store_activated(const GemmTile& t, V (&acc)[MR][NV]) {
   }
 }
 
-// The common case: whole vectors, clamp, residual last.
+// The common case: whole vectors, clamp, residual last. Pointers are kept in registers and moved
+// down: read from the tile, they would be read again after every store, which might change them.
 template <int MR, int NV, bool kResidual>
 HWY_INLINE void store_whole(const GemmTile& t, V (&acc)[MR][NV]) {
   const D d;
-  const size_t lanes = hn::Lanes(d);
   const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+  const size_t step = t.c_step;
+  const float* residual = t.residual;
+  float* c = t.c;
 #pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
+  for (int i = 0; i < MR; ++i, c += step) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
-      const size_t at = t.column + static_cast<size_t>(j) * lanes;
+      const size_t at = static_cast<size_t>(j) * hn::Lanes(d);
       V v = clamp(acc[i][j], lo, hi);
-      if (kResidual) v = hn::Add(v, hn::LoadU(d, t.residual[i] + at));
-      hn::StoreU(v, d, t.c[i] + at);
+      if (kResidual) v = hn::Add(v, hn::LoadU(d, residual + at));
+      hn::StoreU(v, d, c + at);
     }
+    if (kResidual) residual += step;
   }
 }
 
 template <int MR, int NV>
-HWY_INLINE void one_tile(const GemmTile& t) {
+HWY_NOINLINE void one_tile(const GemmTile& t) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   V acc[MR][NV];
@@ -238,48 +245,44 @@ HWY_INLINE void one_tile(const GemmTile& t) {
 }
 
 // Whole columns, short sums, clamp: the tiles of a network's early layers, where each has so few
-// products that what surrounds them counts.
+// products that what surrounds them counts. A function of its own, or else the compiler keeps so
+// much from tile to tile that it runs out of registers within them.
 template <int MR, int NV, bool kResidual>
-HWY_NOINLINE void short_tiles(const GemmTile& first, size_t tiles) {
+HWY_NOINLINE void short_tile(const GemmTile& t) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  GemmTile t = first;
-  for (size_t n = 0; n < tiles; ++n) {
-    V acc[MR][NV];
+  V acc[MR][NV];
 #pragma GCC unroll 12
-    for (int i = 0; i < MR; ++i) {
+  for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
-    }
-    const float* HWY_RESTRICT b = t.b;
-    for (size_t tap = 0; tap < t.taps; ++tap) {
-      add_products<MR, NV>(t.a + tap * t.a_tap_stride, t.a_offset, t.k, b, t.ahead, t.ahead_step,
-                           acc);
-      t.ahead += t.k * t.ahead_step;
-      b += t.k * NV * lanes;
-    }
-    add_bias<MR, NV>(t, acc);
-    store_whole<MR, NV, kResidual>(t, acc);
-    t.a += MR;
-    t.c += MR;
-    if (kResidual) t.residual += MR;
+    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
   }
+  const float* HWY_RESTRICT b = t.b;
+  const char* ahead = t.ahead;
+  for (size_t tap = 0; tap < t.taps; ++tap) {
+    add_products<MR, NV>(t.a[tap] + t.a_offset, t.a_step, t.k, b, ahead, t.ahead_step, acc);
+    ahead += t.k * t.ahead_step;
+    b += t.k * NV * lanes;
+  }
+  add_bias<MR, NV>(t, acc);
+  store_whole<MR, NV, kResidual>(t, acc);
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void tile(const GemmTile& first, size_t tiles) {
+void tile(const GemmTile& first, size_t tiles) {
   const size_t lanes = hn::Lanes(D());
   const bool plain = first.epilogue.kind == ActivationKind::kNone && !first.bias_per_row &&
                      first.columns >= NV * lanes && first.taps * first.k <= kPart;
-  if (plain && !first.residual) return short_tiles<MR, NV, false>(first, tiles);
-  if (plain && !first.epilogue.residual_first) return short_tiles<MR, NV, true>(first, tiles);
+  auto run = one_tile<MR, NV>;
+  if (plain && !first.residual) run = short_tile<MR, NV, false>;
+  if (plain && first.residual && !first.epilogue.residual_first) run = short_tile<MR, NV, true>;
   GemmTile t = first;
   for (size_t i = 0; i < tiles; ++i) {
-    one_tile<MR, NV>(t);
+    run(t);
     t.ahead += t.taps * t.k * t.ahead_step;
-    t.a += MR;
-    t.c += MR;
-    if (t.residual) t.residual += MR;
+    t.a_offset += MR * t.a_step;
+    t.c += MR * t.c_step;
+    if (t.residual) t.residual += MR * t.c_step;
     if (t.bias_per_row) t.bias += MR;
   }
 }

@@ -8,20 +8,20 @@ namespace sepconv {
 
 /// Some rows of C = A·B: rows of A against one packed panel of B, a register tile at a time.
 ///
-/// A is read through pointers, so that pixels may lie anywhere (a ring buffer, a strided image, the
-/// taps of a k×k kernel). A row of the product is the concatenation of `taps` runs of `k` floats.
+/// A row of A is the concatenation of `taps` runs of `k` floats that may lie anywhere (the rows of
+/// an image under a k×k kernel, a ring buffer); from row to row each run moves by the same step.
 struct GemmTile {
-  const float* const* a;  ///< row i of tap t starts at a[t * a_tap_stride + i] + a_offset
-  std::size_t a_tap_stride;
+  const float* const* a;  ///< row i of tap t starts at a[t] + a_offset + i * a_step
   std::size_t a_offset;
+  std::size_t a_step;
   std::size_t taps;
   std::size_t k;
   const float* b;     ///< [taps * k] rows of the panel's whole vectors, 64-byte aligned
   const float* bias;  ///< by column (the panel's, padded), or one per row
   bool bias_per_row;
-  float* const* c;               ///< row i is stored at c[i] + column
-  const float* const* residual;  ///< same columns as c, or null
-  std::size_t column;
+  float* c;               ///< row i is stored at c + i * c_step
+  const float* residual;  ///< with c's step, or null
+  std::size_t c_step;
   std::size_t columns;  ///< how many of the panel's columns exist
   Epilogue epilogue;
   const char* ahead;       ///< what will be read after this panel: fetched into L2 meanwhile,

@@ -17,8 +17,8 @@ std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 struct ConvPlanes::Image {
   const float* x;
-  const float* const* residual;  // plane pointers, or null
-  float* const* c;
+  const float* residual;  // or null
+  float* y;
 };
 
 ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
@@ -33,14 +33,12 @@ ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
   block_ = std::clamp<std::size_t>(l2_cache_bytes() / 4 / panel_bytes, 1,
                                    std::max<std::size_t>(1, divide_up(pixels, kernels_->columns)));
   for (std::int64_t o = 0; o < output[1]; ++o) {
-    rows_.push_back(a_.weight.data() + to_size(o) * depth_);
     bias_.push_back(a_.bias_data() ? a_.bias_data()[o] : 0.0F);
   }
 }
 
 std::size_t ConvPlanes::thread_bytes() const {
-  return 2 * align_up(to_size(output[1]) * sizeof(float*)) +
-         align_up(block_ * depth_ * kernels_->columns * sizeof(float));
+  return align_up(block_ * depth_ * kernels_->columns * sizeof(float));
 }
 
 std::size_t ConvPlanes::workspace_bytes(int threads) const {
@@ -90,19 +88,22 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
   }
   const std::size_t n = to_size(out_group), blocks = divide_up(n, kernels_->rows);
   const std::size_t tall = divide_up(n, blocks);
+  const float* weight = a_.weight.data();
   for (std::size_t m = 0; m < n; m += tall) {
     const std::size_t row = to_size(group) * n + m;
     for (std::size_t p = first; p < end; p += wide) {
       GemmTile tile{};
-      tile.a = rows_.data() + row;
+      tile.a = &weight;
+      tile.a_offset = row * depth_;
+      tile.a_step = depth_;
       tile.taps = 1;
       tile.k = depth_;
       tile.b = panels + (p - first) * depth_;
       tile.bias = bias_.data() + row;
       tile.bias_per_row = true;
-      tile.c = image.c + row;
-      tile.residual = image.residual ? image.residual + row : nullptr;
-      tile.column = p;
+      tile.c = image.y + row * pixels + p;
+      tile.residual = image.residual ? image.residual + row * pixels + p : nullptr;
+      tile.c_step = pixels;
       tile.columns = std::min(wide, end - p);
       tile.epilogue = epilogue_;
       const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
@@ -114,25 +115,19 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
 void ConvPlanes::run(const float* x, const float* add, float* y, std::byte* workspace,
                      const ThreadPool& pool) const {
   const std::size_t pixels = to_size(output[2] * output[3]), step = block_ * kernels_->columns;
-  const std::size_t blocks = divide_up(pixels, step), channels = to_size(output[1]);
+  const std::size_t blocks = divide_up(pixels, step);
   const std::size_t all = to_size(input[0]) * to_size(a_.groups) * blocks;
   const std::size_t parts = std::min<std::size_t>(to_size(pool.threads()), all);
   const std::size_t bytes = thread_bytes();
   pool.parallel_for(parts, [&](std::size_t part) {
-    Carver carver(workspace + part * bytes);
-    float** c = carver.take<float*>(channels);
-    const float** skip = carver.take<const float*>(channels);
-    float* panels = carver.take<float>(step * depth_);
+    float* panels = reinterpret_cast<float*>(workspace + part * bytes);
     for (std::size_t i = all * part / parts; i < all * (part + 1) / parts; ++i) {
       const std::size_t image = i / (to_size(a_.groups) * blocks);
-      for (std::size_t o = 0; o < channels; ++o) {
-        c[o] = y + (image * channels + o) * pixels;
-        if (add) skip[o] = add + (image * channels + o) * pixels;
-      }
+      const std::size_t out = image * to_size(output[1]) * pixels;
       const float* in = x + static_cast<std::int64_t>(image) * input[1] * input[2] * input[3];
       const std::size_t group = i / blocks % to_size(a_.groups);
-      run_block({in, add ? skip : nullptr, c}, static_cast<std::int64_t>(group), i % blocks * step,
-                panels);
+      run_block({in, add ? add + out : nullptr, y + out}, static_cast<std::int64_t>(group),
+                i % blocks * step, panels);
     }
   });
 }

@@ -29,9 +29,8 @@ struct ConvPlanes final : Op::Impl {
   ConvArguments a_;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
-  std::size_t depth_;               ///< products per output element
-  std::size_t block_;               ///< panels that are gathered together
-  std::vector<const float*> rows_;  ///< the weights' rows
+  std::size_t depth_;  ///< products per output element
+  std::size_t block_;  ///< panels that are gathered together
   std::vector<float> bias_;
 };
 

@@ -18,6 +18,14 @@ struct ConvRows::Sources {
   std::int64_t first;
 };
 
+// Output pixels that follow each other in memory, as their inputs do.
+struct ConvRows::Run {
+  const float* const* taps;
+  float* y;
+  const float* residual;
+  std::size_t pixels;
+};
+
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
                    std::int64_t groups, const float* weight, const float* bias,
                    const Epilogue& epilogue)
@@ -30,6 +38,7 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
   const bool joined = groups == 1 && window.columns.dilation == 1;
   taps_ = to_size(joined ? window.rows.size : window.taps());
   k_ = to_size(input.channels / groups * (joined ? window.columns.size : 1));
+  a_step_ = to_size(window.columns.stride * input.channels);
   const std::int64_t reach = (output.width - 1) * window.columns.stride + extent(window.columns);
   const std::int64_t below = (output.height - 1) * window.rows.stride + extent(window.rows);
   copies_rows_ = window.columns.pad > 0 || window.rows.pad > 0 ||
@@ -72,9 +81,8 @@ RowRange ConvRows::input_rows(RowRange out) const {
 }
 
 std::size_t ConvRows::workspace_bytes(std::int64_t rows) const {
-  const std::size_t pixels = to_size(rows * output().width);
-  std::size_t bytes =
-      align_up(pixels * taps_ * sizeof(float*)) + 2 * align_up(pixels * sizeof(float*));
+  std::size_t bytes = align_up(to_size(rows) * sizeof(Run)) +
+                      align_up(to_size(rows) * taps_ * sizeof(const float*));
   const std::size_t source_rows = to_size((rows - 1) * window_.rows.stride + extent(window_.rows));
   bytes += align_up(source_rows * sizeof(float*));
   if (copies_rows_) {
@@ -123,75 +131,89 @@ ConvRows::Sources ConvRows::pad_rows(RowRange out, const InputRows& x,
 void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* residual,
                         float* const* y, std::byte* workspace) const {
   const Sources source = pad_rows(out, x, workspace);
-  const std::size_t width = to_size(output().width);
-  const std::size_t pixels = to_size(out.size()) * width;
   Carver carver(workspace);
-  const float** a = carver.take<const float*>(pixels * taps_);
-  float** c = carver.take<float*>(pixels);
-  const float** add = carver.take<const float*>(pixels);
-  const std::size_t out_channels = to_size(output().channels);
-  for (std::size_t r = 0, m = 0; r < to_size(out.size()); ++r) {
-    for (std::size_t j = 0; j < width; ++j, ++m) {
-      c[m] = y[r] + j * out_channels;
-      if (residual) add[m] = residual[r] + j * out_channels;
-    }
-  }
+  Run* runs = carver.take<Run>(to_size(out.size()));
+  const float** taps = carver.take<const float*>(to_size(out.size()) * taps_);
   const std::size_t per_row = taps_ / to_size(window_.rows.size);
-  const std::size_t step = to_size(window_.columns.stride * input().channels);
   const std::size_t tap_step = to_size(window_.columns.dilation * input().channels);
-  const float** next = a;
-  for (std::size_t ky = 0; ky < to_size(window_.rows.size); ++ky) {
-    for (std::size_t kx = 0; kx < per_row; ++kx) {
-      for (std::int64_t r = 0; r < out.size(); ++r) {
-        const std::int64_t at =
-            r * window_.rows.stride + static_cast<std::int64_t>(ky) * window_.rows.dilation;
-        const float* p = source.row[at] + kx * tap_step;
-        for (std::size_t j = 0; j < width; ++j) *next++ = p + j * step;
+  const std::size_t width = to_size(output().width);
+  std::size_t count = 0;
+  for (std::int64_t r = 0; r < out.size(); ++r, taps += taps_) {
+    for (std::int64_t ky = 0; ky < window_.rows.size; ++ky) {
+      const float* row = source.row[r * window_.rows.stride + ky * window_.rows.dilation];
+      for (std::size_t kx = 0; kx < per_row; ++kx) {
+        taps[to_size(ky) * per_row + kx] = row + kx * tap_step;
       }
     }
+    const Run run{taps, y[r], residual ? residual[r] : nullptr, width};
+    if (count > 0 && continues(runs[count - 1], run)) {
+      runs[count - 1].pixels += width;
+    } else {
+      runs[count++] = run;
+    }
   }
-  multiply(pixels, a, residual ? add : nullptr, c);
+  multiply(runs, count);
+}
+
+// Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
+bool ConvRows::continues(const Run& a, const Run& b) const {
+  const std::size_t in = a.pixels * a_step_, out = a.pixels * to_size(output().channels);
+  for (std::size_t t = 0; t < taps_; ++t) {
+    if (a.taps[t] + in != b.taps[t]) return false;
+  }
+  return a.y + out == b.y && (!a.residual || a.residual + out == b.residual);
 }
 
 // Of what comes next, more would push this op's own pixels out of L2.
 constexpr std::size_t kMostAhead = std::size_t{128} << 10;
 
-// Panel by panel, so that a panel stays in L1 while the band's rows pass; the band is sized for L2.
-void ConvRows::multiply(std::size_t pixels, const float* const* a, const float* const* residual,
-                        float* const* c) const {
-  // Tiles of nearly equal height: one of a few rows would take as long as a whole one.
-  const std::size_t tiles = divide_up(pixels, kernels_->rows);
-  const std::size_t height = pixels / tiles, taller = pixels % tiles;
+// Panel by panel, so that a panel stays in L1 while the band's pixels pass; the band is sized for
+// L2.
+void ConvRows::multiply(const Run* runs, std::size_t count) const {
+  std::size_t all_tiles = 0;
+  for (std::size_t i = 0; i < count; ++i) all_tiles += divide_up(runs[i].pixels, kernels_->rows);
   const std::size_t n = to_size(output().channels / groups_);
   for (std::size_t g = 0; g < to_size(groups_); ++g) {
     for (std::size_t p = 0; p < panels_; ++p) {
       GemmTile tile{};
-      tile.a_tap_stride = pixels;
-      tile.a_offset = g * to_size(input().channels / groups_);
+      tile.a_step = a_step_;
       tile.taps = taps_;
       tile.k = k_;
       tile.b = weights_.get() + (g * panels_ + p) * panel_floats_;
       tile.bias = bias_.get() + (g * panels_ + p) * kernels_->columns;
-      tile.column = g * n + p * kernels_->columns;
+      tile.c_step = to_size(output().channels);
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
       const bool last = g + 1 == to_size(groups_) && p + 1 == panels_;
       const auto next = last ? next_.first(std::min(next_.size(), kMostAhead))
                              : std::as_bytes(std::span(tile.b + panel_floats_, panel_floats_));
       tile.ahead = reinterpret_cast<const char*>(next.data());
-      tile.ahead_step = next.size() / (tiles * taps_ * k_);
-      const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
-      const auto run = [&](std::size_t first, std::size_t rows, std::size_t count) {
-        tile.a = a + first;
-        tile.c = c + first;
-        tile.residual = residual ? residual + first : nullptr;
-        if (count > 0) kernels_->tile[rows - 1][vectors - 1](tile, count);
-        tile.ahead += tile.ahead_step * taps_ * k_ * count;
-      };
-      run(0, height + 1, taller);
-      run(taller * (height + 1), height, tiles - taller);
+      tile.ahead_step = next.size() / (all_tiles * taps_ * k_);
+      for (std::size_t i = 0; i < count; ++i) {
+        multiply_run(runs[i], g * to_size(input().channels / groups_),
+                     g * n + p * kernels_->columns, tile);
+      }
     }
   }
+}
+
+// In tiles of nearly equal height: one of a few rows would take as long as a whole one.
+void ConvRows::multiply_run(const Run& run, std::size_t channel, std::size_t column,
+                            GemmTile& tile) const {
+  const std::size_t tiles = divide_up(run.pixels, kernels_->rows);
+  const std::size_t height = run.pixels / tiles, taller = run.pixels % tiles;
+  const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
+  tile.a = run.taps;
+  const auto pass = [&](std::size_t first, std::size_t rows, std::size_t count) {
+    if (count == 0) return;
+    tile.a_offset = channel + first * a_step_;
+    tile.c = run.y + first * tile.c_step + column;
+    tile.residual = run.residual ? run.residual + first * tile.c_step + column : nullptr;
+    kernels_->tile[rows - 1][vectors - 1](tile, count);
+    tile.ahead += tile.ahead_step * taps_ * k_ * count;
+  };
+  pass(0, height + 1, taller);
+  pass(taller * (height + 1), height, tiles - taller);
 }
 
 double ConvRows::flops() const {

@@ -10,9 +10,8 @@
 
 namespace sepconv {
 
-/// Convolution as GEMM on pixels: dense, grouped, 1×1 and linear layers. A pixel's taps are reached
-/// through row pointers, so that no im2col buffer exists; rows with padding are copied once per
-/// band.
+/// Convolution as GEMM on pixels: dense, grouped, 1×1 and linear layers. A pixel's taps are read
+/// where they lie, so that no im2col buffer exists; rows with padding are copied once per band.
 class ConvRows final : public RowOp {
  public:
   /// `weight` is [output.channels][input.channels / groups][rows.size][columns.size], `bias`
@@ -34,19 +33,21 @@ class ConvRows final : public RowOp {
 
  private:
   struct Sources;
+  struct Run;
 
   void pack(const float* weight, const float* bias);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
-  void multiply(std::size_t pixels, const float* const* a, const float* const* residual,
-                float* const* c) const;
+  bool continues(const Run& a, const Run& b) const;
+  void multiply(const Run* runs, std::size_t count) const;
+  void multiply_run(const Run& run, std::size_t channel, std::size_t column, GemmTile& tile) const;
 
   Window2d window_;
   std::int64_t groups_;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
-  bool copies_rows_;      ///< rows are padded in the workspace before use
-  std::size_t taps_, k_;  ///< as in GemmTile
-  std::size_t panels_;    ///< per group
+  bool copies_rows_;               ///< rows are padded in the workspace before use
+  std::size_t taps_, k_, a_step_;  ///< as in GemmTile
+  std::size_t panels_;             ///< per group
   std::size_t panel_floats_ = 0;
   std::size_t weight_floats_ = 0;
   AlignedArray<float> weights_;  ///< [groups][panels][taps * k][panel columns]
