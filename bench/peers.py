@@ -235,10 +235,11 @@ def row(report, name, times, work, peak, scale, ratios):
     ours = times.pop("sepconv")
     best = min(times.values())
     ratios.append(best / ours)
-    cells = [f"{times[p] * scale:.1f}" if p in times else "–" for p in PEERS]
+    digits = 2 if scale == 1e3 else 1
+    cells = [f"{times[p] * scale:.{digits}f}" if p in times else "–" for p in PEERS]
     rate = work / ours / 1e9
     report.add(
-        f"| {name} | {' | '.join(cells)} | {ours * scale:.1f} | {rate:.0f} | {rate / peak:.0%} "
+        f"| {name} | {' | '.join(cells)} | {ours * scale:.{digits}f} | {rate:.0f} | {rate / peak:.0%} "
         f"| {best / ours:.2f} |"
     )
 

@@ -37,8 +37,9 @@ constexpr int kRows = 6;
 // Panels often stream from L3 or memory, and the processor's own prefetch stops at every page. Only
 // the first tile of a panel would wait for them, at more bytes per cycle than L3 gives; so every
 // tile fetches its share of the next panel into L2, and its own panel into L1 this many values of k
-// ahead.
-constexpr size_t kAhead = 32;
+// ahead. A product of one or two rows has nothing to do but wait for the panel.
+template <int MR>
+constexpr size_t kAhead = MR <= 2 ? 128 : 32;
 
 // acc += A·B over k values of rows `step` floats apart; the loop that all time is spent in.
 template <int MR, int NV>
@@ -58,7 +59,7 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t
     for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
-      __builtin_prefetch(b + (kAhead * NV + static_cast<size_t>(j)) * lanes);
+      __builtin_prefetch(b + (kAhead<MR> * NV + static_cast<size_t>(j)) * lanes);
     }
     b += NV * lanes;
     __builtin_prefetch(ahead, 0, 2);
@@ -198,23 +199,32 @@ HWY_INLINE void store_activated(const GemmTile& t, V (&acc)[MR][NV]) {
   }
 }
 
-// The common case: whole vectors, clamp, residual last. Pointers are kept in registers and moved
-// down: read from the tile, they would be read again after every store, which might change them.
-template <int MR, int NV, bool kResidual>
-HWY_INLINE void store_whole(const GemmTile& t, V (&acc)[MR][NV]) {
+// The common case: clamp, residual last; kWhole: the last vector too is full. Pointers are kept in
+// registers and moved down: read from the tile, they would be read again after every store, which
+// might change them.
+template <int MR, int NV, bool kResidual, bool kWhole>
+HWY_INLINE void store_clamped(const GemmTile& t, V (&acc)[MR][NV]) {
   const D d;
   const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
   const size_t step = t.c_step;
   const float* residual = t.residual;
+  const size_t last = t.columns - (NV - 1) * hn::Lanes(d);
   float* c = t.c;
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i, c += step) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
       const size_t at = static_cast<size_t>(j) * hn::Lanes(d);
+      const bool whole = kWhole || j + 1 < NV;
       V v = clamp(acc[i][j], lo, hi);
-      if (kResidual) v = hn::Add(v, hn::LoadU(d, residual + at));
-      hn::StoreU(v, d, c + at);
+      if (kResidual) {
+        v = hn::Add(v, whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at));
+      }
+      if (whole) {
+        hn::StoreU(v, d, c + at);
+      } else {
+        store_first(d, v, last, c + at);
+      }
     }
     if (kResidual) residual += step;
   }
@@ -235,19 +245,19 @@ HWY_NOINLINE void one_tile(const GemmTile& t) {
   if (t.epilogue.kind != ActivationKind::kNone) {
     store_activated<MR, NV>(t, acc);
   } else if (t.columns >= NV * lanes && !t.residual) {
-    store_whole<MR, NV, false>(t, acc);
+    store_clamped<MR, NV, false, true>(t, acc);
   } else if (t.columns >= NV * lanes && !t.epilogue.residual_first) {
-    store_whole<MR, NV, true>(t, acc);
+    store_clamped<MR, NV, true, true>(t, acc);
   } else {
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) store_row<NV>(t, static_cast<size_t>(i), acc[i]);
   }
 }
 
-// Whole columns, short sums, clamp: the tiles of a network's early layers, where each has so few
+// Short sums, clamp: the tiles of a network's early layers, where each has so few
 // products that what surrounds them counts. A function of its own, or else the compiler keeps so
 // much from tile to tile that it runs out of registers within them.
-template <int MR, int NV, bool kResidual>
+template <int MR, int NV, bool kResidual, bool kWhole>
 HWY_NOINLINE void short_tile(const GemmTile& t) {
   const D d;
   const size_t lanes = hn::Lanes(d);
@@ -265,18 +275,23 @@ HWY_NOINLINE void short_tile(const GemmTile& t) {
     b += t.k * NV * lanes;
   }
   add_bias<MR, NV>(t, acc);
-  store_whole<MR, NV, kResidual>(t, acc);
+  store_clamped<MR, NV, kResidual, kWhole>(t, acc);
 }
 
 template <int MR, int NV>
 void tile(const GemmTile& first, size_t tiles) {
   const size_t lanes = hn::Lanes(D());
   const bool plain = first.epilogue.kind == ActivationKind::kNone && !first.bias_per_row &&
-                     first.columns >= NV * lanes && first.taps * first.k <= kPart;
-  auto run = one_tile<MR, NV>;
-  if (plain && !first.residual) run = short_tile<MR, NV, false>;
-  if (plain && first.residual && !first.epilogue.residual_first) run = short_tile<MR, NV, true>;
+                     !(first.residual && first.epilogue.residual_first) &&
+                     first.taps * first.k <= kPart;
+  const bool whole = first.columns >= NV * lanes;
   GemmTile t = first;
+  auto run = one_tile<MR, NV>;
+  if (plain && first.residual) {
+    run = whole ? short_tile<MR, NV, true, true> : short_tile<MR, NV, true, false>;
+  } else if (plain) {
+    run = whole ? short_tile<MR, NV, false, true> : short_tile<MR, NV, false, false>;
+  }
   for (size_t i = 0; i < tiles; ++i) {
     run(t);
     t.ahead += t.taps * t.k * t.ahead_step;
