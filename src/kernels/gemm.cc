@@ -41,6 +41,36 @@ constexpr int kRows = 6;
 template <int MR>
 constexpr size_t kAhead = MR <= 2 ? 128 : 32;
 
+// MR rows `step` floats apart, walked together. Three rows to a pointer, the others at once and
+// twice the step: a pointer for each would not fit into the registers.
+template <int MR>
+struct Rows {
+  const float* pointer[(MR + 2) / 3];
+  size_t step;
+
+  HWY_INLINE Rows(const float* first, size_t s) : step(s) {
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; i += 3) pointer[i / 3] = first + static_cast<size_t>(i) * s;
+  }
+  HWY_INLINE V broadcast(int i) const {
+    return hn::Set(D(), pointer[i / 3][static_cast<size_t>(i % 3) * step]);
+  }
+  HWY_INLINE void advance() {
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; i += 3) ++pointer[i / 3];
+  }
+};
+
+// Fetches what is needed soon: the panel's next values and a share of the next panel.
+template <int MR, int NV>
+HWY_INLINE void prefetch(const float* b, const char* ahead) {
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; ++j) {
+    __builtin_prefetch(b + (kAhead<MR> * NV + static_cast<size_t>(j)) * hn::Lanes(D()));
+  }
+  __builtin_prefetch(ahead, 0, 2);
+}
+
 // acc += A·B over k values of rows `step` floats apart; the loop that all time is spent in.
 template <int MR, int NV>
 HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t count,
@@ -48,30 +78,21 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t
                              V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  // Three rows to a pointer, the others at once and twice the step: a pointer for each would not
-  // fit into the registers.
-  const float* a[(MR + 2) / 3];
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; i += 3) a[i / 3] = rows + static_cast<size_t>(i) * step;
+  Rows<MR> a(rows, step);
   for (size_t k = 0; k < count; ++k) {
     V column[NV];
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      __builtin_prefetch(b + (kAhead<MR> * NV + static_cast<size_t>(j)) * lanes);
-    }
+    prefetch<MR, NV>(b, ahead);
     b += NV * lanes;
-    __builtin_prefetch(ahead, 0, 2);
     ahead += ahead_step;
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) {
-      const V value = hn::Set(d, a[i / 3][static_cast<size_t>(i % 3) * step]);
+      const V value = a.broadcast(i);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < MR; i += 3) ++a[i / 3];
+    a.advance();
   }
 }
 
@@ -278,6 +299,78 @@ HWY_NOINLINE void short_tile(const GemmTile& t) {
   store_clamped<MR, NV, kResidual, kWhole>(t, acc);
 }
 
+#if HWY_TARGET == HWY_AVX3
+// A panel of one and a half vectors: the same register tile, where two rows share the second one.
+//
+//              b0    b1 b1       the half, twice: so is the panel packed
+//      a0 →  acc0   ┌──┬──┐
+//      a1 →  acc1   │a0│a1│      shared0: columns 16…23 of row 0, then of row 1
+//
+// Per k: 3·MR / 2 FMAs where two whole vectors would take 2·MR.
+template <int MR>
+HWY_NOINLINE void half_tile(const GemmTile& t) {
+  const D d;
+  const hn::Half<D> half;
+  const size_t lanes = hn::Lanes(d);
+  constexpr int kPairs = (MR + 1) / 2;
+  V acc[MR], shared[kPairs];
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) acc[i] = shared[i / 2] = hn::Zero(d);
+  const float* HWY_RESTRICT b = t.b;
+  const char* ahead = t.ahead;
+  for (size_t tap = 0; tap < t.taps; ++tap) {
+    Rows<MR> a(t.a[tap] + t.a_offset, t.a_step);
+    for (size_t k = 0; k < t.k; ++k) {
+      const V low = hn::Load(d, b), high = hn::Load(d, b + lanes);
+      prefetch<MR, 2>(b, ahead);
+      b += 2 * lanes;
+      ahead += t.ahead_step;
+#pragma GCC unroll 6
+      for (int i = 0; i < kPairs; ++i) {
+        const int second = HWY_MIN(2 * i + 1, MR - 1);
+        const V value0 = a.broadcast(2 * i), value1 = a.broadcast(second);
+        acc[2 * i] = hn::MulAdd(value0, low, acc[2 * i]);
+        if (second > 2 * i) acc[second] = hn::MulAdd(value1, low, acc[second]);
+        shared[i] = hn::MulAdd(hn::ConcatUpperLower(d, value1, value0), high, shared[i]);
+      }
+      a.advance();
+    }
+  }
+  const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+  const V bias = hn::Load(d, t.bias), bias_high = hn::Load(d, t.bias + lanes);
+  const auto columns = hn::FirstN(half, t.columns - lanes);
+  const size_t step = t.c_step;
+  const float* residual = t.residual;
+  float* c = t.c;
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i, c += step) {
+    V v = clamp(hn::Add(acc[i], bias), lo, hi);
+    const V both = clamp(hn::Add(shared[i / 2], bias_high), lo, hi);
+    auto rest = i % 2 ? hn::UpperHalf(half, both) : hn::LowerHalf(half, both);
+    if (residual) {
+      v = hn::Add(v, hn::LoadU(d, residual));
+      rest = hn::Add(rest, hn::MaskedLoad(columns, half, residual + lanes));
+      residual += step;
+    }
+    hn::StoreU(v, d, c);
+    hn::BlendedStore(rest, columns, half, c + lanes);
+  }
+}
+
+template <int MR, int NV>
+bool fits_half(const GemmTile& t) {
+  const size_t lanes = hn::Lanes(D());
+  return NV == 2 && t.columns > lanes && t.columns <= lanes + lanes / 2;
+}
+#else
+template <int MR>
+void half_tile(const GemmTile&) {}
+template <int MR, int NV>
+bool fits_half(const GemmTile&) {
+  return false;
+}
+#endif
+
 template <int MR, int NV>
 void tile(const GemmTile& first, size_t tiles) {
   const size_t lanes = hn::Lanes(D());
@@ -287,7 +380,9 @@ void tile(const GemmTile& first, size_t tiles) {
   const bool whole = first.columns >= NV * lanes;
   GemmTile t = first;
   auto run = one_tile<MR, NV>;
-  if (plain && first.residual) {
+  if (plain && fits_half<MR, NV>(first)) {
+    run = half_tile<MR>;
+  } else if (plain && first.residual) {
     run = whole ? short_tile<MR, NV, true, true> : short_tile<MR, NV, true, false>;
   } else if (plain) {
     run = whole ? short_tile<MR, NV, false, true> : short_tile<MR, NV, false, false>;
@@ -310,7 +405,7 @@ const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
 
 const GemmKernels& kernels() {
   const size_t lanes = hn::Lanes(D());
-  static const GemmKernels table = {lanes, kRows, 2 * lanes,
+  static const GemmKernels table = {lanes, kRows, 2 * lanes, HWY_TARGET == HWY_AVX3,
                                     tiles(std::make_integer_sequence<int, kRows>())};
   return table;
 }

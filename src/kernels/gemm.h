@@ -34,8 +34,10 @@ using GemmFunction = void (*)(const GemmTile&, std::size_t tiles);
 /// The microkernels of one instruction set.
 struct GemmKernels {
   std::size_t lanes;
-  std::size_t rows;               ///< of the largest tile
-  std::size_t columns;            ///< columns of a whole panel: two vectors
+  std::size_t rows;     ///< of the largest tile
+  std::size_t columns;  ///< columns of a whole panel: two vectors
+  bool halves;  ///< a panel of one and a half vectors, or less, repeats the half in the vector's
+                ///< rest
   const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
 };
 
