@@ -28,6 +28,7 @@ struct Network::Plan {
   std::vector<Shape> shapes;
   std::vector<Step> steps;
   ArenaPlan arena;
+  std::size_t most_sides = 0;
   const VectorMathKernels* kernels = &vector_math_kernels();
 
   Plan(Graph g, const Shape& in);
@@ -50,7 +51,8 @@ Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const int now = static_cast<int>(s);
     last[steps[s].input] = now;
-    if (steps[s].residual) last[*steps[s].residual] = now;
+    for (const ValueId side : steps[s].sides) last[side] = now;
+    most_sides = std::max(most_sides, steps[s].sides.size());
     const ValueId out = steps[s].nodes.back();
     first[out] = last[out] = now;
     if (out != graph.output) bytes[out] = value_bytes(shapes[out]);
@@ -61,7 +63,7 @@ Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
 std::size_t Network::Plan::workspace_bytes(int threads) const {
   std::size_t most = 0;
   for (const Step& step : steps) most = std::max(most, step.op->workspace_bytes(threads));
-  return align_up(arena.bytes) + align_up(most);
+  return align_up(arena.bytes) + align_up(most_sides * sizeof(float*)) + align_up(most);
 }
 
 const float* Network::Plan::to_nhwc(const TensorView& x, float* to) const {
@@ -82,7 +84,9 @@ const float* Network::Plan::to_nhwc(const TensorView& x, float* to) const {
 template <class Visit>
 void Network::Plan::run(const TensorView& x, float* y, std::byte* workspace, const ThreadPool& pool,
                         const Visit& after_step) const {
-  std::byte* scratch = workspace + align_up(arena.bytes);
+  Carver carver(workspace + align_up(arena.bytes));
+  const float** sides = carver.take<const float*>(most_sides);
+  std::byte* scratch = carver.rest();
   const auto place = [&](ValueId v) {
     return v == graph.output ? y : reinterpret_cast<float*>(workspace + arena.offset[v]);
   };
@@ -90,9 +94,11 @@ void Network::Plan::run(const TensorView& x, float* y, std::byte* workspace, con
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const Step& step = steps[s];
     const float* source = step.input == 0 ? in : place(step.input);
-    const float* add = nullptr;
-    if (step.residual) add = *step.residual == 0 ? in : place(*step.residual);
-    step.op->run(source, add, place(step.nodes.back()), scratch, pool);
+    for (std::size_t i = 0; i < step.sides.size(); ++i) {
+      sides[i] = step.sides[i] == 0 ? in : place(step.sides[i]);
+    }
+    step.op->run(source, std::span(sides, step.sides.size()), place(step.nodes.back()), scratch,
+                 pool);
     after_step(s);
   }
 }

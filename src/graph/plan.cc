@@ -130,34 +130,33 @@ class Planner {
     return parts;
   }
 
-  // Whether nobody outside reads what lies inside, and at most one value besides the chain's input
-  // comes from outside.
+  // Whether nobody outside reads what lies inside.
   bool joinable(ValueId b, ValueId e) const {
     for (ValueId i = b; i + 1 < e; ++i) {
       if (last_use_[i] >= e) return false;
     }
-    const ValueId source = graph_.nodes[b].inputs[0];
-    for (ValueId i = b; i < e; ++i) {
-      if (graph_.nodes[i].inputs.size() < 2) continue;
-      const ValueId add = graph_.nodes[i].inputs[1];
-      // A second image from outside has the chain's output shape, so only its last op can add it.
-      if (add < b && add != source && i + 1 != e) return false;
-      if (add == source && i + 1 != e && !(shapes_[source] == shapes_[i])) return false;
-    }
     return true;
   }
 
+  // The values that nodes [b, e) read from outside as second operands.
+  std::vector<ValueId> sides(ValueId b, ValueId e) const {
+    std::vector<ValueId> values;
+    for (ValueId i = b; i < e; ++i) {
+      const auto& inputs = graph_.nodes[i].inputs;
+      if (inputs.size() > 1 && inputs[1] < b) values.push_back(inputs[1]);
+    }
+    return values;
+  }
+
   Chain chain(ValueId b, ValueId e) const {
-    const ValueId source = graph_.nodes[b].inputs[0];
     std::vector<Chain::Stage> stages;
+    int side = 0;
     for (ValueId i = b; i < e; ++i) {
       const Node& node = graph_.nodes[i];
       Chain::Stage stage{rows_[i], i == b ? Chain::kInput : static_cast<int>(i - b) - 1};
       if (node.inputs.size() > 1) {
         const ValueId add = node.inputs[1];
-        stage.residual = add >= b        ? static_cast<int>(add - b)
-                         : add == source ? Chain::kInput
-                                         : Chain::kResidual;
+        stage.operand = add >= b ? static_cast<int>(add - b) : Chain::side(side++);
       }
       stages.push_back(std::move(stage));
     }
@@ -175,13 +174,10 @@ class Planner {
     for (ValueId i = b; i < e; ++i) {
       step.nodes.push_back(i);
       step.weight_bytes += static_cast<double>(rows_[i]->weights().size());
-      if (graph_.nodes[i].inputs.size() > 1) {
-        const ValueId add = graph_.nodes[i].inputs[1];
-        if (add < b && add != step.input) step.residual = add;
-      }
     }
-    step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC,
-                                        step.residual.has_value(), chain(b, e));
+    step.sides = sides(b, e);
+    step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC, false,
+                                        chain(b, e));
     return step;
   }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "ops/op_impl.h"
@@ -13,7 +12,7 @@ struct Step {
   std::shared_ptr<const Op::Impl> op;
   std::vector<ValueId> nodes;  ///< what it computes; the last one's value is its output
   ValueId input = 0;
-  std::optional<ValueId> residual;
+  std::vector<ValueId> sides;  ///< what it reads besides
   double weight_bytes = 0;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/aligned.h"
 #include "base/cpu.h"
+#include "base/sizes.h"
 
 namespace sepconv {
 
@@ -16,8 +17,6 @@ RowRange join(RowRange a, RowRange b) {
   return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
 }
 
-std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
-
 // Relative prices of moving a byte: from beyond L2 against within it.
 constexpr double kFar = 1.0, kNear = 0.15;
 // Price, in bytes, of starting an op on a band.
@@ -25,15 +24,19 @@ constexpr double kBandOverhead = 4096;
 
 }  // namespace
 
+// The images of one run: the input, its sides and the output.
+struct Chain::Images {
+  const float* x;
+  std::span<const float* const> sides;
+  std::int64_t index;  // of the image, for the sides
+  float* y;
+};
+
 // Where one thread keeps everything while it runs a chain.
 struct Chain::Scratch {
-  std::vector<float*>::size_type stages;
-  const float** input;     // row pointers of the whole input image
-  const float** residual;  // of the whole residual image
-  float** output;          // of the whole output image
-  float** rings;           // one base pointer a stage
-  const float** in;        // row pointers for the op that runs
-  const float** add;
+  float** rings;      // one base pointer a stage
+  const float** in;   // row pointers for the op that runs
+  const float** add;  // of its second operand
   float** out;
   std::byte* op;
 };
@@ -88,7 +91,7 @@ std::vector<RowRange> Chain::needs(RowRange out) const {
       RowRange& source = need[to_size(s.input)];
       source = join(source, s.op->input_rows(need[i]));
     }
-    if (s.residual >= 0) need[to_size(s.residual)] = join(need[to_size(s.residual)], need[i]);
+    if (s.operand >= 0) need[to_size(s.operand)] = join(need[to_size(s.operand)], need[i]);
   }
   return need;
 }
@@ -154,14 +157,12 @@ double Chain::flops() const {
 }
 
 std::size_t Chain::thread_bytes() const {
-  std::int64_t in = input().height, out = band_;
+  std::int64_t in = 0, out = band_;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     in = std::max(in, stages_[i].op->input().height);
     out = std::max(out, ring_rows_[i]);
   }
   const std::size_t pointers =
-      align_up(sizeof(float*) * to_size(input().height)) +
-      2 * align_up(sizeof(float*) * to_size(output().height)) +
       align_up(sizeof(float*) * stages_.size()) + align_up(sizeof(float*) * to_size(in)) +
       2 * align_up(sizeof(float*) * to_size(out)) + align_up(2 * sizeof(RowRange) * stages_.size());
   return align_up(pointers + ring_bytes() + op_workspace_ + kAlignment);
@@ -169,12 +170,18 @@ std::size_t Chain::thread_bytes() const {
 
 std::size_t Chain::workspace_bytes(int threads) const { return thread_bytes() * to_size(threads); }
 
-void Chain::run_stage(std::size_t i, RowRange rows, const Scratch& s) const {
+void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const Scratch& s) const {
   const Stage& stage = stages_[i];
-  // Row r of a source, which is the input image or an earlier stage's ring.
+  // Row r of a source: the input image, an earlier stage's ring, or a side, of which an image of
+  // one row is meant for all.
   const auto source_row = [&](int source, std::int64_t r) -> const float* {
-    if (source == kInput) return s.input[r];
-    if (source == kResidual) return s.residual[r];
+    if (source == kInput) return images.x + r * input().row_floats();
+    if (source < kNone) {
+      const ImageShape shape = stage.op->operand();
+      const float* image = images.sides[to_size(side(0) - source)];
+      const std::int64_t row = images.index * shape.height + (shape.height > 1 ? r : 0);
+      return image + row * shape.row_floats();
+    }
     const std::size_t k = to_size(source);
     return s.rings[k] + (r % ring_rows_[k]) * stages_[k].op->output().row_floats();
   };
@@ -183,25 +190,21 @@ void Chain::run_stage(std::size_t i, RowRange rows, const Scratch& s) const {
   const bool last = i + 1 == stages_.size();
   const std::int64_t row_floats = stage.op->output().row_floats();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-    s.out[r - rows.begin] = last ? s.output[r] : s.rings[i] + (r % ring_rows_[i]) * row_floats;
-    if (stage.residual != kNone) s.add[r - rows.begin] = source_row(stage.residual, r);
+    s.out[r - rows.begin] =
+        last ? images.y + r * row_floats : s.rings[i] + (r % ring_rows_[i]) * row_floats;
+    if (stage.operand != kNone) s.add[r - rows.begin] = source_row(stage.operand, r);
   }
-  stage.op->run_rows(rows, {s.in, in.begin}, stage.residual == kNone ? nullptr : s.add, s.out,
-                     s.op);
+  stage.op->run_rows(rows, {s.in, in.begin}, stage.operand == kNone ? nullptr : s.add, s.out, s.op);
 }
 
-void Chain::run_rows(const float* x, const float* residual, float* y, RowRange rows,
-                     std::byte* workspace) const {
+void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) const {
   Carver carver(workspace);
   Scratch s{};
-  std::int64_t in_height = input().height, out_rows = band_;
+  std::int64_t in_height = 0, out_rows = band_;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     in_height = std::max(in_height, stages_[i].op->input().height);
     out_rows = std::max(out_rows, ring_rows_[i]);
   }
-  s.input = carver.take<const float*>(to_size(input().height));
-  s.residual = carver.take<const float*>(to_size(output().height));
-  s.output = carver.take<float*>(to_size(output().height));
   s.rings = carver.take<float*>(stages_.size());
   s.in = carver.take<const float*>(to_size(in_height));
   s.add = carver.take<const float*>(to_size(out_rows));
@@ -212,11 +215,6 @@ void Chain::run_rows(const float* x, const float* residual, float* y, RowRange r
     s.rings[i] = carver.take<float>(to_size(ring_rows_[i] * stages_[i].op->output().row_floats()));
   }
   s.op = carver.rest();
-  for (std::int64_t r = 0; r < input().height; ++r) s.input[r] = x + r * input().row_floats();
-  for (std::int64_t r = 0; r < output().height; ++r) {
-    s.residual[r] = residual ? residual + r * output().row_floats() : nullptr;
-    s.output[r] = y + r * output().row_floats();
-  }
 
   std::fill(made, made + stages_.size(), RowRange{0, -1});
   for (std::int64_t b = rows.begin; b < rows.end; b += band_) {
@@ -231,20 +229,20 @@ void Chain::run_rows(const float* x, const float* residual, float* y, RowRange r
         RowRange& source = need[to_size(stage.input)];
         source = join(source, stage.op->input_rows(need[i]));
       }
-      if (stage.residual >= 0) {
-        RowRange& source = need[to_size(stage.residual)];
+      if (stage.operand >= 0) {
+        RowRange& source = need[to_size(stage.operand)];
         source = join(source, need[i]);
       }
     }
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (need[i].size() == 0) continue;
-      run_stage(i, need[i], s);
+      run_stage(i, need[i], images, s);
       made[i].end = need[i].end;
     }
   }
 }
 
-void Chain::run(std::int64_t images, const float* x, const float* residual, float* y,
+void Chain::run(std::int64_t images, const float* x, std::span<const float* const> sides, float* y,
                 std::byte* workspace, const ThreadPool& pool) const {
   const std::int64_t height = output().height, all = images * height;
   const std::int64_t in_floats = input().height * input().row_floats();
@@ -256,8 +254,8 @@ void Chain::run(std::int64_t images, const float* x, const float* residual, floa
     for (std::int64_t row = all * p / parts, end = all * (p + 1) / parts; row < end;) {
       const std::int64_t image = row / height, first = row % height;
       const std::int64_t stop = std::min(height, first + end - row);
-      run_rows(x + image * in_floats, residual ? residual + image * out_floats : nullptr,
-               y + image * out_floats, {first, stop}, workspace + part * bytes);
+      run_rows({x + image * in_floats, sides, image, y + image * out_floats}, {first, stop},
+               workspace + part * bytes);
       row += stop - first;
     }
   });

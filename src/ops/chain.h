@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "ops/row_op.h"
@@ -14,14 +15,15 @@ namespace sepconv {
 /// chain of one.
 class Chain {
  public:
-  static constexpr int kInput = -1;     ///< the chain's input image
-  static constexpr int kResidual = -2;  ///< a second image of the output's shape
-  static constexpr int kNone = -3;
+  static constexpr int kInput = -1;  ///< the chain's input image
+  static constexpr int kNone = -2;
+  /// Image `j` from outside besides the input.
+  static constexpr int side(int j) { return -3 - j; }
 
   struct Stage {
     std::shared_ptr<const RowOp> op;
-    int input = kInput;    ///< kInput or an earlier stage
-    int residual = kNone;  ///< kNone, kInput, kResidual or an earlier stage
+    int input = kInput;   ///< kInput or an earlier stage
+    int operand = kNone;  ///< kNone, kInput, an earlier stage or a side
   };
 
   /// Stages in order of execution; the last one gives the result. Decides the band and the rings.
@@ -40,11 +42,12 @@ class Chain {
 
   std::size_t workspace_bytes(int threads) const;
 
-  /// `images` images in a row at x, residual (or null) and y; bits do not depend on the threads.
-  void run(std::int64_t images, const float* x, const float* residual, float* y,
+  /// `images` images in a row at x, y and every side; bits do not depend on the threads.
+  void run(std::int64_t images, const float* x, std::span<const float* const> sides, float* y,
            std::byte* workspace, const ThreadPool& pool) const;
 
  private:
+  struct Images;
   struct Scratch;
 
   std::vector<RowRange> needs(RowRange out) const;
@@ -52,9 +55,8 @@ class Chain {
   void size_rings(std::int64_t band);
   double price(std::int64_t band);
   std::size_t thread_bytes() const;
-  void run_rows(const float* x, const float* residual, float* y, RowRange rows,
-                std::byte* workspace) const;
-  void run_stage(std::size_t i, RowRange rows, const Scratch& s) const;
+  void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;
+  void run_stage(std::size_t i, RowRange rows, const Images& images, const Scratch& s) const;
 
   std::vector<Stage> stages_;
   std::int64_t band_ = 1;

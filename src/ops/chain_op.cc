@@ -21,10 +21,10 @@ std::size_t ChainOp::workspace_bytes(int threads) const {
   return bytes;
 }
 
-void ChainOp::run(const float* x, const float* add, float* y, std::byte* workspace,
-                  const ThreadPool& pool) const {
+void ChainOp::run(const float* x, std::span<const float* const> sides, float* y,
+                  std::byte* workspace, const ThreadPool& pool) const {
   if (layout == Layout::kNHWC) {
-    chain_.run(input[0], x, add, y, workspace, pool);
+    chain_.run(input[0], x, sides, y, workspace, pool);
     return;
   }
   const auto nchw = [](const float* p, const Shape& shape) {
@@ -40,10 +40,11 @@ void ChainOp::run(const float* x, const float* add, float* y, std::byte* workspa
   const float* second = nullptr;
   if (residual) {
     const TensorView from = carve(output);
-    copy(nchw(add, output), from);
+    copy(nchw(sides[0], output), from);
     second = from.floats();
   }
-  chain_.run(input[0], in.floats(), second, out.floats(), carver.rest(), pool);
+  chain_.run(input[0], in.floats(), std::span(&second, residual ? 1 : 0), out.floats(),
+             carver.rest(), pool);
   copy(out, nchw(y, output));
 }
 

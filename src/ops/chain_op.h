@@ -10,7 +10,7 @@ struct ChainOp final : Op::Impl {
   ChainOp(const Shape& in, const Shape& out, Layout l, bool has_residual, Chain c);
 
   std::size_t workspace_bytes(int threads) const override;
-  void run(const float* x, const float* add, float* y, std::byte* workspace,
+  void run(const float* x, std::span<const float* const> sides, float* y, std::byte* workspace,
            const ThreadPool& pool) const override;
   std::string describe() const override;
   double flops() const override;

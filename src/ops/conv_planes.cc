@@ -7,13 +7,9 @@
 
 #include "base/aligned.h"
 #include "base/cpu.h"
+#include "base/sizes.h"
 
 namespace sepconv {
-
-namespace {
-std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
-std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-}  // namespace
 
 struct ConvPlanes::Image {
   const float* x;
@@ -112,8 +108,9 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
   }
 }
 
-void ConvPlanes::run(const float* x, const float* add, float* y, std::byte* workspace,
-                     const ThreadPool& pool) const {
+void ConvPlanes::run(const float* x, std::span<const float* const> sides, float* y,
+                     std::byte* workspace, const ThreadPool& pool) const {
+  const float* add = sides.empty() ? nullptr : sides[0];
   const std::size_t pixels = to_size(output[2] * output[3]), step = block_ * kernels_->columns;
   const std::size_t blocks = divide_up(pixels, step);
   const std::size_t all = to_size(input[0]) * to_size(a_.groups) * blocks;

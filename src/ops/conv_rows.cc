@@ -5,12 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
-namespace sepconv {
+#include "base/sizes.h"
 
-namespace {
-std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
-std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-}  // namespace
+namespace sepconv {
 
 // Input rows that taps can be read from without regard to borders.
 struct ConvRows::Sources {

@@ -23,7 +23,6 @@ class ConvRows final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
-  bool takes_residual() const override { return true; }
   std::span<const std::byte> weights() const override {
     return std::as_bytes(std::span(weights_.get(), weight_floats_));
   }

@@ -12,7 +12,7 @@ std::shared_ptr<const Op::Impl> conv_op(ConvArguments a, const Conv2dOptions& op
                                         Layout layout) {
   if (layout == Layout::kNHWC) {
     Chain chain({{conv_row_op(a, options), Chain::kInput,
-                  options.residual ? Chain::kResidual : Chain::kNone}});
+                  options.residual ? Chain::side(0) : Chain::kNone}});
     return std::make_shared<ChainOp>(a.input, a.output, layout, options.residual, std::move(chain));
   }
   if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {
@@ -67,7 +67,7 @@ std::shared_ptr<const Op::Impl> separable_op(const Shape& input, const TensorVie
       pointwise_arguments(first.output, pointwise_weight, pointwise_bias, pointwise);
   Chain chain(
       {{conv_row_op(first, depthwise), Chain::kInput, Chain::kNone},
-       {conv_row_op(second, pointwise), 0, pointwise.residual ? Chain::kResidual : Chain::kNone}});
+       {conv_row_op(second, pointwise), 0, pointwise.residual ? Chain::side(0) : Chain::kNone}});
   return std::make_shared<ChainOp>(input, second.output, layout, pointwise.residual,
                                    std::move(chain));
 }

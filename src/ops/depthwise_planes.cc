@@ -6,12 +6,9 @@
 #include <cstring>
 
 #include "base/aligned.h"
+#include "base/sizes.h"
 
 namespace sepconv {
-
-namespace {
-std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
-}  // namespace
 
 DepthwisePlanes::DepthwisePlanes(ConvArguments a, const Activation& activation)
     : Impl(a.input, a.output, Layout::kNCHW, false),
@@ -87,8 +84,8 @@ void DepthwisePlanes::run_plane(const float* plane, std::int64_t channel, float*
   }
 }
 
-void DepthwisePlanes::run(const float* x, const float*, float* y, std::byte* workspace,
-                          const ThreadPool& pool) const {
+void DepthwisePlanes::run(const float* x, std::span<const float* const>, float* y,
+                          std::byte* workspace, const ThreadPool& pool) const {
   const std::int64_t planes = output[0] * output[1], multiplier = output[1] / input[1];
   const std::int64_t parts = std::min<std::int64_t>(pool.threads(), planes);
   const std::size_t bytes = thread_bytes();

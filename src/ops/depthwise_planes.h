@@ -14,7 +14,7 @@ struct DepthwisePlanes final : Op::Impl {
   DepthwisePlanes(ConvArguments a, const Activation& activation);
 
   std::size_t workspace_bytes(int threads) const override;
-  void run(const float* x, const float* add, float* y, std::byte* workspace,
+  void run(const float* x, std::span<const float* const> sides, float* y, std::byte* workspace,
            const ThreadPool& pool) const override;
   std::string describe() const override;
   double flops() const override;

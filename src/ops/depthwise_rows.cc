@@ -6,12 +6,9 @@
 #include <numeric>
 
 #include "base/cpu.h"
+#include "base/sizes.h"
 
 namespace sepconv {
-
-namespace {
-std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
-}  // namespace
 
 DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
                                  const Window2d& window, const float* weight, const float* bias,

@@ -26,7 +26,6 @@ class ElementwiseRows final : public RowOp {
       }
     }
   }
-  bool takes_residual() const override { return adds_; }
   double flops() const override {
     return static_cast<double>(input().height * input().row_floats());
   }

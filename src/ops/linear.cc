@@ -13,9 +13,9 @@ struct LinearOp final : Op::Impl {
       : Impl(in, out, Layout::kNHWC, false), chain(std::move(c)) {}
 
   std::size_t workspace_bytes(int threads) const override { return chain.workspace_bytes(threads); }
-  void run(const float* x, const float*, float* y, std::byte* workspace,
+  void run(const float* x, std::span<const float* const>, float* y, std::byte* workspace,
            const ThreadPool& pool) const override {
-    chain.run(1, x, nullptr, y, workspace, pool);
+    chain.run(1, x, {}, y, workspace, pool);
   }
   std::string describe() const override {
     return "linear, " + chain.stages().front().op->describe();

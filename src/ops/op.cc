@@ -42,8 +42,9 @@ void Op::run(const TensorView& x, const TensorView& residual, const TensorView& 
   check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
         "workspace: address is not a multiple of {}", kAlignment);
   if (impl_->output.elements() == 0) return;
-  impl_->run(x.floats(), impl_->residual ? residual.floats() : nullptr, y.floats(),
-             workspace.data(), pool);
+  const float* sides[] = {impl_->residual ? residual.floats() : nullptr};
+  impl_->run(x.floats(), std::span(sides, impl_->residual ? 1 : 0), y.floats(), workspace.data(),
+             pool);
 }
 
 Tensor Op::operator()(const TensorView& x, const ThreadPool& pool) const {

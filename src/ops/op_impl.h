@@ -18,8 +18,9 @@ struct Op::Impl {
       : input(in), output(out), layout(l), residual(r) {}
   virtual ~Impl() = default;
   virtual std::size_t workspace_bytes(int threads) const = 0;
-  virtual void run(const float* x, const float* add, float* y, std::byte* workspace,
-                   const ThreadPool& pool) const = 0;
+  /// `sides`: what the op reads besides x, a residual for one.
+  virtual void run(const float* x, std::span<const float* const> sides, float* y,
+                   std::byte* workspace, const ThreadPool& pool) const = 0;
   virtual std::string describe() const = 0;
   virtual double flops() const = 0;
   /// The packed weights that are read first.

@@ -6,12 +6,9 @@
 #include <limits>
 
 #include "base/aligned.h"
+#include "base/sizes.h"
 
 namespace sepconv {
-
-namespace {
-std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
-}  // namespace
 
 PoolRows::PoolRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
                    Pool kind, bool count_include_pad)

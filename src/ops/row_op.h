@@ -45,13 +45,15 @@ class RowOp {
   /// Scratch for one call of run_rows with at most `rows` output rows.
   virtual std::size_t workspace_bytes(std::int64_t rows) const = 0;
 
-  /// Computes output rows `out`: y[i] is row out.begin + i. `residual`, where not null, has the
-  /// same rows as y and is added as the op's epilogue says. x holds input_rows(out) at least.
-  virtual void run_rows(RowRange out, const InputRows& x, const float* const* residual,
+  /// Computes output rows `out`: y[i] is row out.begin + i. `second`, where not null, has a row of
+  /// the second operand for each of y: a residual, or what the op says. x holds input_rows(out) at
+  /// least.
+  virtual void run_rows(RowRange out, const InputRows& x, const float* const* second,
                         float* const* y, std::byte* workspace) const = 0;
 
-  /// Whether run_rows accepts a residual.
-  virtual bool takes_residual() const { return false; }
+  /// The shape of the second operand, where run_rows takes one; one of a single row serves all
+  /// rows.
+  virtual ImageShape operand() const { return output_; }
   /// Rows that it computes at once: multiples of this many run fastest.
   virtual std::int64_t row_multiple() const { return 1; }
   /// The packed weights, all of which a call reads.

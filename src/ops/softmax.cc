@@ -10,7 +10,7 @@ struct SoftmaxOp final : Op::Impl {
   explicit SoftmaxOp(const Shape& shape) : Impl(shape, shape, Layout::kNCHW, false) {}
 
   std::size_t workspace_bytes(int) const override { return 0; }
-  void run(const float* x, const float*, float* y, std::byte*,
+  void run(const float* x, std::span<const float* const>, float* y, std::byte*,
            const ThreadPool& pool) const override {
     const std::size_t n = static_cast<std::size_t>(input[1]);
     pool.parallel_for(static_cast<std::size_t>(input[0]),

@@ -31,7 +31,7 @@ std::vector<float> run(const Chain& chain, const std::vector<float>& x, int thre
   const ImageShape& o = chain.output();
   std::vector<float> y(static_cast<std::size_t>(images * o.height * o.row_floats()), -1.0F);
   const auto workspace = make_aligned<std::byte>(chain.workspace_bytes(threads));
-  chain.run(images, x.data(), nullptr, y.data(), workspace.get(), pool);
+  chain.run(images, x.data(), {}, y.data(), workspace.get(), pool);
   return y;
 }
 
@@ -58,13 +58,13 @@ TEST_P(ChainTest, EqualsItsOpsOneByOne) {
     std::vector<std::vector<float>> values;
     for (const Chain::Stage& s : stages) {
       const auto& in = s.input == Chain::kInput ? x : values[static_cast<std::size_t>(s.input)];
-      const int add = s.residual == Chain::kNone ? Chain::kNone : Chain::kResidual;
+      const int add = s.operand == Chain::kNone ? Chain::kNone : Chain::side(0);
       const Chain single({{s.op, Chain::kInput, add}});
-      const auto& skip = values.empty() ? x : values[0];
+      const float* skip = values.empty() ? x.data() : values[0].data();
       const ImageShape& o = single.output();
       std::vector<float> y(static_cast<std::size_t>(images * o.height * o.row_floats()));
       const auto workspace = make_aligned<std::byte>(single.workspace_bytes(1));
-      single.run(images, in.data(), skip.data(), y.data(), workspace.get(), ThreadPool::single());
+      single.run(images, in.data(), {&skip, 1}, y.data(), workspace.get(), ThreadPool::single());
       values.push_back(std::move(y));
     }
     const Chain whole(stages);
