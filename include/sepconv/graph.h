@@ -24,6 +24,20 @@ struct Conv2dNode {
   bool same_padding = false;
 };
 
+/// Depthwise with kernels of several sizes, each over its own range of channels (Tan and Le,
+/// "MixConv", 2019): weights[i] [Ci, 1, ki, ki]; bias over all channels, or null. Padded by ki / 2,
+/// or "same".
+struct MixedDepthwiseNode {
+  std::vector<Constant> weights;
+  Constant bias;
+  std::int64_t stride = 1;
+  bool same_padding = false;
+  Activation activation;
+};
+
+/// y = x · s with s [N, C], a factor for each channel of each image: the second input.
+struct ScaleNode {};
+
 /// y = (x − mean) / √(variance + epsilon) · weight + bias, by channel (Ioffe and Szegedy, 2015).
 struct BatchNormNode {
   Constant weight, bias, mean, variance;
@@ -58,8 +72,8 @@ using ValueId = std::size_t;
 
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
-  std::variant<InputNode, Conv2dNode, BatchNormNode, ActivationNode, AddNode, Pool2dNode,
-               GlobalAveragePoolNode, LinearNode, SoftmaxNode>
+  std::variant<InputNode, Conv2dNode, MixedDepthwiseNode, BatchNormNode, ActivationNode, AddNode,
+               ScaleNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode>
       op;
   std::vector<ValueId> inputs;
 };

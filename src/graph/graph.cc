@@ -1,6 +1,7 @@
 #include "sepconv/graph.h"
 
 #include "base/check.h"
+#include "graph/plan.h"
 #include "ops/arguments.h"
 
 namespace sepconv {
@@ -12,6 +13,10 @@ ValueId Graph::add(std::string name, decltype(Node::op) op, std::vector<ValueId>
   }
   nodes.push_back({std::move(name), std::move(op), std::move(inputs)});
   return output = nodes.size() - 1;
+}
+
+Padding mixed_padding(const MixedDepthwiseNode& n, const Shape& x, std::int64_t kernel) {
+  return n.same_padding ? Padding::same({x[2], x[3]}, kernel, n.stride) : Padding(kernel / 2);
 }
 
 namespace {
@@ -44,6 +49,23 @@ struct ShapeOf {
           w[1] * n.groups, to_string(w), n.groups);
     return window_output(in(), w[0], {w[2], w[3]}, n.options.stride, padding_of(n, in()),
                          n.options.dilation);
+  }
+  Shape operator()(const MixedDepthwiseNode& n) const {
+    std::int64_t channels = 0;
+    for (const Constant& w : n.weights) channels += w->shape()[0];
+    check(in().rank() == 4 && in()[1] == channels, "x is {}, expected {} channels", to_string(in()),
+          channels);
+    Shape shape = in();
+    for (const Constant& w : n.weights) {
+      const std::int64_t k = w->shape()[2];
+      shape = window_output(in(), channels, k, n.stride, mixed_padding(n, in(), k), 1);
+    }
+    return shape;
+  }
+  Shape operator()(const ScaleNode&) const {
+    check(in(0).rank() == 4 && in(1) == Shape({in(0)[0], in(0)[1]}),
+          "scales {} by {}, expected [N, C]", to_string(in(0)), to_string(in(1)));
+    return in();
   }
   Shape operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;

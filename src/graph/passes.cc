@@ -23,25 +23,65 @@ void replace_value(Graph& graph, ValueId from, ValueId to) {
   if (graph.output == from) graph.output = to;
 }
 
-void fold_into(Conv2dNode& conv, const BatchNormNode& norm) {
-  const std::int64_t channels = conv.weight->shape()[0];
-  const std::int64_t depth = conv.weight->shape().elements() / std::max<std::int64_t>(channels, 1);
-  auto weight = std::make_shared<Tensor>(conv.weight->shape());
-  auto bias = std::make_shared<Tensor>(Shape{channels});
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const double deviation =
-        std::sqrt(static_cast<double>(norm.variance->data()[c]) + norm.epsilon);
-    const double scale = static_cast<double>(norm.weight->data()[c]) / deviation;
-    for (std::int64_t i = c * depth; i < (c + 1) * depth; ++i) {
-      weight->data()[i] = static_cast<float>(static_cast<double>(conv.weight->data()[i]) * scale);
+bool is_plain(const Conv2dNode& conv) {
+  return conv.options.activation == Activation() && !conv.options.residual;
+}
+
+// What a norm does to each channel: y = x · scale + shift.
+struct Affine {
+  explicit Affine(const BatchNormNode& norm) {
+    for (std::int64_t c = 0; c < norm.mean->shape()[0]; ++c) {
+      const double deviation =
+          std::sqrt(static_cast<double>(norm.variance->data()[c]) + norm.epsilon);
+      scale.push_back(static_cast<double>(norm.weight->data()[c]) / deviation);
+      shift.push_back(static_cast<double>(norm.bias->data()[c]) -
+                      static_cast<double>(norm.mean->data()[c]) * scale.back());
     }
-    const double before = conv.bias ? static_cast<double>(conv.bias->data()[c]) : 0.0;
-    const double mean = static_cast<double>(norm.mean->data()[c]);
-    bias->data()[c] =
-        static_cast<float>((before - mean) * scale + static_cast<double>(norm.bias->data()[c]));
   }
-  conv.weight = std::move(weight);
-  conv.bias = std::move(bias);
+  std::vector<double> scale, shift;
+};
+
+// Output channel c of the weights times scale[first + c].
+void fold_weight(Constant& weight, const Affine& affine, std::size_t first) {
+  const std::int64_t channels = weight->shape()[0];
+  const std::int64_t depth = weight->shape().elements() / std::max<std::int64_t>(channels, 1);
+  auto folded = std::make_shared<Tensor>(weight->shape());
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double scale = affine.scale[first + static_cast<std::size_t>(c)];
+    for (std::int64_t i = c * depth; i < (c + 1) * depth; ++i) {
+      folded->data()[i] = static_cast<float>(static_cast<double>(weight->data()[i]) * scale);
+    }
+  }
+  weight = std::move(folded);
+}
+
+void fold_bias(Constant& bias, const Affine& affine) {
+  auto folded = std::make_shared<Tensor>(Shape{static_cast<std::int64_t>(affine.scale.size())});
+  for (std::size_t c = 0; c < affine.scale.size(); ++c) {
+    const double before = bias ? static_cast<double>(bias->data()[c]) : 0.0;
+    folded->data()[c] = static_cast<float>(before * affine.scale[c] + affine.shift[c]);
+  }
+  bias = std::move(folded);
+}
+
+// Whether the norm could be folded into the node that it reads.
+bool fold_into(Node& source, const BatchNormNode& norm) {
+  const Affine affine(norm);
+  if (auto* conv = std::get_if<Conv2dNode>(&source.op)) {
+    if (!is_plain(*conv)) return false;
+    fold_weight(conv->weight, affine, 0);
+    fold_bias(conv->bias, affine);
+    return true;
+  }
+  auto* mixed = std::get_if<MixedDepthwiseNode>(&source.op);
+  if (!mixed || mixed->activation != Activation()) return false;
+  std::size_t first = 0;
+  for (Constant& weight : mixed->weights) {
+    fold_weight(weight, affine, first);
+    first += static_cast<std::size_t>(weight->shape()[0]);
+  }
+  fold_bias(mixed->bias, affine);
+  return true;
 }
 
 // A norm that follows no convolution is one itself: depthwise, 1×1.
@@ -52,12 +92,10 @@ Conv2dNode as_convolution(const BatchNormNode& norm) {
   Conv2dNode conv;
   conv.weight = std::move(ones);
   conv.groups = channels;
-  fold_into(conv, norm);
+  const Affine affine(norm);
+  fold_weight(conv.weight, affine, 0);
+  fold_bias(conv.bias, affine);
   return conv;
-}
-
-bool is_plain(const Conv2dNode& conv) {
-  return conv.options.activation == Activation() && !conv.options.residual;
 }
 
 }  // namespace
@@ -68,13 +106,11 @@ void fold_batch_norm(Graph& graph) {
     const auto* norm = std::get_if<BatchNormNode>(&graph.nodes[i].op);
     if (!norm) continue;
     const ValueId source = graph.nodes[i].inputs[0];
-    auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op);
-    if (!conv || uses[source] != 1 || !is_plain(*conv)) {
+    if (uses[source] != 1 || !fold_into(graph.nodes[source], *norm)) {
       Conv2dNode own = as_convolution(*norm);
       graph.nodes[i].op = std::move(own);
       continue;
     }
-    fold_into(*conv, *norm);
     replace_value(graph, i, source);
   }
   remove_unused(graph);
@@ -94,6 +130,9 @@ void fuse_activations(Graph& graph) {
     } else if (auto* linear = std::get_if<LinearNode>(&graph.nodes[source].op)) {
       if (linear->activation != Activation()) continue;
       linear->activation = node->activation;
+    } else if (auto* mixed = std::get_if<MixedDepthwiseNode>(&graph.nodes[source].op)) {
+      if (mixed->activation != Activation()) continue;
+      mixed->activation = node->activation;
     } else {
       continue;
     }
@@ -155,16 +194,21 @@ void optimize(Graph& graph) {
 std::string fused_into(const Node& node) {
   std::string text;
   const auto append = [&](const std::string& part) { text += (text.empty() ? "" : " + ") + part; };
+  const auto append_activation = [&](const Activation& a) {
+    if (a != Activation()) append(to_string(a));
+  };
   if (const auto* conv = std::get_if<Conv2dNode>(&node.op)) {
     const Conv2dOptions& o = conv->options;
-    const bool activates = o.activation != Activation();
     if (conv->bias) append("bias");
     if (o.residual && o.residual_before_activation) append("residual");
-    if (activates) append(to_string(o.activation));
+    append_activation(o.activation);
     if (o.residual && !o.residual_before_activation) append("residual");
   } else if (const auto* linear = std::get_if<LinearNode>(&node.op)) {
     if (linear->bias) append("bias");
-    if (linear->activation != Activation()) append(to_string(linear->activation));
+    append_activation(linear->activation);
+  } else if (const auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) {
+    if (mixed->bias) append("bias");
+    append_activation(mixed->activation);
   }
   return text;
 }

@@ -8,7 +8,9 @@
 #include "ops/chain_op.h"
 #include "ops/elementwise_rows.h"
 #include "ops/factories.h"
+#include "ops/mixed_depthwise_rows.h"
 #include "ops/pool_rows.h"
+#include "ops/scale_rows.h"
 #include "sepconv/error.h"
 
 namespace sepconv {
@@ -34,6 +36,25 @@ struct RowOpOf {
     }
     const TensorView bias = n.bias ? n.bias->view() : TensorView();
     return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options);
+  }
+  std::shared_ptr<RowOp> operator()(const MixedDepthwiseNode& n) const {
+    std::vector<MixedDepthwiseRows::Part> parts;
+    std::int64_t first = 0;
+    for (const Constant& w : n.weights) {
+      const std::int64_t channels = w->shape()[0], kernel = w->shape()[2];
+      const Padding pad = mixed_padding(n, in, kernel);
+      const Window2d window{{kernel, n.stride, 1, pad.top}, {kernel, n.stride, 1, pad.left}};
+      parts.push_back(
+          {std::make_unique<DepthwiseRows2d>(
+               ImageShape{in[2], in[3], channels}, ImageShape{out[2], out[3], channels}, window,
+               w->data(), n.bias ? n.bias->data() + first : nullptr, Epilogue(n.activation), in[1]),
+           first});
+      first += channels;
+    }
+    return std::make_shared<MixedDepthwiseRows>(image(in), image(out), std::move(parts));
+  }
+  std::shared_ptr<RowOp> operator()(const ScaleNode&) const {
+    return std::make_shared<ScaleRows>(image(in));
   }
   std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;

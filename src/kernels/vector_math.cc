@@ -58,6 +58,14 @@ void add(const Epilogue& e, const float* a, const float* b, float* y, size_t n) 
   });
 }
 
+void scale_channels(const float* x, const float* s, float* y, size_t pixels, size_t channels) {
+  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+      store(hn::Mul(load(x + c, m), load(s + c, m)), y + c, m);
+    });
+  }
+}
+
 void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
     V best = load(pixels[0] + c, m);
@@ -72,9 +80,14 @@ void max_pixels(const float* const* pixels, size_t count, float* y, size_t chann
 void sum_pixels(const float* const* pixels, size_t count, float scale, float* y, size_t channels) {
   const D d;
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
-    V sum = hn::Zero(d);
-    for (size_t p = 0; p < count; ++p) sum = hn::Add(sum, load(pixels[p] + c, m));
-    store(hn::Mul(sum, hn::Set(d, scale)), y + c, m);
+    V sum[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+    size_t p = 0;
+    for (; p + 4 <= count; p += 4) {
+      for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], load(pixels[p + i] + c, m));
+    }
+    for (size_t i = 0; p < count; ++i, ++p) sum[i] = hn::Add(sum[i], load(pixels[p] + c, m));
+    const V all = hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
+    store(hn::Mul(all, hn::Set(d, scale)), y + c, m);
   });
 }
 
@@ -108,8 +121,8 @@ void interleave3(const float* const planes[3], float* y, size_t n) {
 }
 
 const VectorMathKernels& kernels() {
-  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,        max_pixels,
-                                          sum_pixels,     softmax,      interleave3};
+  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,     scale_channels,
+                                          max_pixels,     sum_pixels,   softmax, interleave3};
   return table;
 }
 

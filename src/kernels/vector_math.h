@@ -13,9 +13,12 @@ struct VectorMathKernels {
   void (*activate)(const Epilogue&, const float* x, float* y, std::size_t n);
   /// y[i] = activation(a[i] + b[i]); y may be a or b.
   void (*add)(const Epilogue&, const float* a, const float* b, float* y, std::size_t n);
+  /// y[p][c] = x[p][c] · s[c] for pixels one after the other; y may be x.
+  void (*scale_channels)(const float* x, const float* s, float* y, std::size_t pixels,
+                         std::size_t channels);
   /// y[c] = max over pixels p of p[c]; `pixels` ≥ 1 pointers.
   void (*max_pixels)(const float* const* pixels, std::size_t count, float* y, std::size_t channels);
-  /// y[c] = scale · Σ pixels, in the order of the pointers.
+  /// y[c] = scale · Σ pixels, in four sums that take the pointers in turns.
   void (*sum_pixels)(const float* const* pixels, std::size_t count, float scale, float* y,
                      std::size_t channels);
   /// Softmax of n values: exp(x − max) / Σ exp(x − max); x may be y.

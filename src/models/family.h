@@ -16,5 +16,6 @@ struct Model {
 // One per family; the registry lists them.
 std::vector<Model> mobilenet_models();
 std::vector<Model> efficientnet_models();
+std::vector<Model> mixnet_models();
 
 }  // namespace sepconv::models

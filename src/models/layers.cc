@@ -1,35 +1,88 @@
 #include "models/layers.h"
 
+#include <algorithm>
+
 namespace sepconv::models {
+
+// timm names the weights of a grouped pointwise convolution group by group.
+Constant Builder::conv_weight(const ConvNorm& layer) {
+  const Shape shape{layer.out, layer.in / layer.groups, layer.kernel, layer.kernel};
+  if (layer.kernel > 1 || layer.groups == 1) return weights_.get(layer.conv + ".weight", shape);
+  auto all = std::make_shared<Tensor>(shape);
+  const Shape part{layer.out / layer.groups, shape[1], 1, 1};
+  for (std::int64_t g = 0; g < layer.groups; ++g) {
+    const Constant weight = weights_.get(layer.conv + "." + std::to_string(g) + ".weight", part);
+    std::copy_n(weight->data(), part.elements(), all->data() + g * part.elements());
+  }
+  return all;
+}
 
 ValueId Builder::conv_norm(ValueId x, const ConvNorm& layer) {
   Conv2dNode conv;
-  conv.weight = weights_.get(layer.conv + ".weight",
-                             {layer.out, layer.in / layer.groups, layer.kernel, layer.kernel});
+  conv.weight = conv_weight(layer);
   conv.groups = layer.groups;
   conv.options.stride = layer.stride;
   conv.options.padding = (layer.kernel - 1) / 2;
+  conv.same_padding = flavour_.same_padding;
   x = graph.add(layer.conv, std::move(conv), {x});
+  return norm(x, layer);
+}
+
+ValueId Builder::mixed_depthwise_norm(ValueId x, const ConvNorm& layer,
+                                      const std::vector<std::int64_t>& kernels) {
+  MixedDepthwiseNode mixed;
+  const std::int64_t ranges = static_cast<std::int64_t>(kernels.size());
+  for (std::int64_t i = 0; i < ranges; ++i) {
+    const std::int64_t rest = i == 0 ? layer.out % ranges : 0;
+    const std::int64_t k = kernels[static_cast<std::size_t>(i)];
+    mixed.weights.push_back(weights_.get(layer.conv + "." + std::to_string(i) + ".weight",
+                                         {layer.out / ranges + rest, 1, k, k}));
+  }
+  mixed.stride = layer.stride;
+  mixed.same_padding = flavour_.same_padding;
+  x = graph.add(layer.conv, std::move(mixed), {x});
+  return norm(x, layer);
+}
+
+ValueId Builder::norm(ValueId x, const ConvNorm& layer) {
   BatchNormNode norm;
   norm.weight = weights_.get(layer.norm + ".weight", {layer.out});
   norm.bias = weights_.get(layer.norm + ".bias", {layer.out});
   norm.mean = weights_.get(layer.norm + ".running_mean", {layer.out});
   norm.variance = weights_.get(layer.norm + ".running_var", {layer.out});
+  norm.epsilon = flavour_.epsilon;
   x = graph.add(layer.norm, std::move(norm), {x});
   if (layer.activation == Activation()) return x;
   return graph.add(layer.conv + ".act", ActivationNode{layer.activation}, {x});
+}
+
+ValueId Builder::squeeze_excite(ValueId x, const SqueezeExcite& layer) {
+  ValueId s = global_pool(x, layer.reduce + ".pool");
+  s = linear(s, layer.reduce, layer.channels, layer.middle, layer.activation, true);
+  s = linear(s, layer.expand, layer.middle, layer.channels, layer.gate, true);
+  return graph.add(layer.expand + ".scale", ScaleNode{}, {x, s});
 }
 
 ValueId Builder::add(ValueId a, ValueId b, const std::string& name) {
   return graph.add(name, AddNode{}, {a, b});
 }
 
-ValueId Builder::classifier(ValueId x, const std::string& name, std::int64_t in,
-                            std::int64_t classes) {
-  x = graph.add("global_pool", GlobalAveragePoolNode{}, {x});
+ValueId Builder::global_pool(ValueId x, const std::string& name) {
+  return graph.add(name, GlobalAveragePoolNode{}, {x});
+}
+
+ValueId Builder::linear(ValueId x, const std::string& name, std::int64_t in, std::int64_t out,
+                        const Activation& activation, bool as_convolution) {
   LinearNode linear;
-  linear.weight = weights_.get(name + ".weight", {classes, in});
-  linear.bias = weights_.get(name + ".bias", {classes});
+  const Shape shape{out, in};
+  linear.weight = weights_.get(name + ".weight", as_convolution ? Shape{out, in, 1, 1} : shape);
+  if (as_convolution) {
+    auto flat = std::make_shared<Tensor>(shape);
+    std::copy_n(linear.weight->data(), shape.elements(), flat->data());
+    linear.weight = std::move(flat);
+  }
+  linear.bias = weights_.get(name + ".bias", {out});
+  linear.activation = activation;
   return graph.add(name, std::move(linear), {x});
 }
 

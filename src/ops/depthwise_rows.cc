@@ -12,12 +12,13 @@ namespace sepconv {
 
 DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
                                  const Window2d& window, const float* weight, const float* bias,
-                                 const Epilogue& epilogue)
+                                 const Epilogue& epilogue, std::int64_t pixel)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
       kernels_(&depthwise_nhwc_kernels()),
-      multiplier_(input.channels > 0 ? output.channels / input.channels : 1) {
+      multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
+      pixel_(pixel > 0 ? pixel : output.channels) {
   const Window &r = window.rows, &c = window.columns;
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
@@ -35,8 +36,8 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
 bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   constexpr std::int64_t kLine = 64, kSets = 64;
   const std::int64_t lines = static_cast<std::int64_t>(l1_cache_bytes()) / kLine;
-  const std::int64_t pixel = output().channels * 4;
-  const std::int64_t sharing = pixel % kLine == 0 ? std::gcd(pixel / kLine, kSets) : 1;
+  const std::int64_t bytes = pixel_ * 4;
+  const std::int64_t sharing = bytes % kLine == 0 ? std::gcd(bytes / kLine, kSets) : 1;
   const std::int64_t rows = (band - 1) * window_.rows.stride + window_.rows.size + band;
   return 4 * rows < lines / sharing;
 }
@@ -106,7 +107,8 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
       (DepthwiseScheme::kMaxBand - 1) * to_size(rows.stride) + to_size(extent(rows)));
   DepthwiseRows args{};
   args.in = in;
-  args.in_pixel = args.out_pixel = args.channels = to_size(output().channels);
+  args.in_pixel = args.out_pixel = to_size(pixel_);
+  args.channels = to_size(output().channels);
   args.in_width = input().width;
   args.out_width = output().width;
   args.rows = window_.rows;

@@ -11,8 +11,11 @@ namespace sepconv {
 class DepthwiseRows2d final : public RowOp {
  public:
   /// `weight` is [output.channels][rows.size][columns.size], `bias` [output.channels] or null.
+  /// `pixel`: floats from one pixel to the next, in input and output, where the channels are a
+  /// range of a wider image's (not with a multiplier); 0: just these.
   DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                  const float* weight, const float* bias, const Epilogue& epilogue);
+                  const float* weight, const float* bias, const Epilogue& epilogue,
+                  std::int64_t pixel = 0);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -34,6 +37,7 @@ class DepthwiseRows2d final : public RowOp {
   Epilogue epilogue_;
   const DepthwiseNhwcKernels* kernels_;
   std::int64_t multiplier_;
+  std::int64_t pixel_;
   const DepthwiseScheme* slide_ = nullptr;  ///< null: the general kernel
   std::int64_t band_ = 1;                   ///< output rows at once
   std::size_t weight_floats_ = 0;

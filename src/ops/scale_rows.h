@@ -1,0 +1,35 @@
+#pragma once
+
+#include "kernels/vector_math.h"
+#include "ops/row_op.h"
+
+namespace sepconv {
+
+/// Every pixel times one vector of channels, the second operand: squeeze-excite's scale.
+class ScaleRows final : public RowOp {
+ public:
+  explicit ScaleRows(const ImageShape& shape)
+      : RowOp(shape, shape), kernels_(&vector_math_kernels()) {}
+
+  RowRange input_rows(RowRange out) const override { return out; }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  ImageShape operand() const override { return {1, 1, input().channels}; }
+  void run_rows(RowRange out, const InputRows& x, const float* const* second, float* const* y,
+                std::byte*) const override {
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      const std::int64_t i = r - out.begin;
+      kernels_->scale_channels(x.row[r - x.first], second[i], y[i],
+                               static_cast<std::size_t>(input().width),
+                               static_cast<std::size_t>(input().channels));
+    }
+  }
+  double flops() const override {
+    return static_cast<double>(input().height * input().row_floats());
+  }
+  std::string describe() const override { return "scale"; }
+
+ private:
+  const VectorMathKernels* kernels_;
+};
+
+}  // namespace sepconv
