@@ -41,7 +41,10 @@ POINTWISE = [
     (1, 32, 64, 112, 1), (1, 16, 96, 112, 1), (1, 96, 24, 56, 1), (1, 24, 144, 56, 1),
     (1, 256, 256, 28, 1), (1, 512, 512, 14, 1), (1, 1024, 1024, 7, 1), (1, 960, 320, 7, 1),
 ]  # fmt: skip
-NETWORKS = ["mobilenetv1_100", "mobilenetv2_100", "efficientnet_lite0"]
+NETWORKS = [
+    "mobilenetv1_100", "mobilenetv2_100", "efficientnet_lite0", "mobilenetv3_large_100",
+    "efficientnet_b0", "mixnet_s",
+]  # fmt: skip
 PEERS = ["torch NCHW", "torch channels_last", "ONNX Runtime", "OpenVINO", "XNNPACK"]
 
 
