@@ -8,7 +8,6 @@
 
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
 #include "kernels/epilogue.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -31,10 +30,33 @@ HWY_INLINE V clamp(V x, V lo, V hi) {
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
+// exp(t) for t ≤ 0, within 2 ulp; 0 below −87.3, where it would be no normal number. t = n·ln 2 +
+// r; exp(r) by a polynomial fitted to 3e-9 on |r| ≤ ln 2 / 2, times 2^n by its exponent's bits: n
+// is the low end of the mantissa once 1.5·2²³ was added.
+HWY_INLINE V exp_negative(D d, V t) {
+  const hn::RebindToSigned<D> di;
+  const V lowest = hn::Set(d, -87.3f), shifter = hn::Set(d, 12582912.0f);
+  const V in_range = hn::Max(t, lowest);
+  const V shifted = hn::MulAdd(in_range, hn::Set(d, 1.44269504f), shifter);
+  const V n = hn::Sub(shifted, shifter);
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), in_range);
+  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6f), r);
+  V p = hn::Set(d, 1.3814466e-3f);
+  p = hn::MulAdd(p, r, hn::Set(d, 8.3687808e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.16683927e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.66665196e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
+  const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  return hn::IfThenElseZero(hn::Ge(t, lowest), scaled);
+}
+
 // With e = exp(−|x|) ≤ 1, so that nothing overflows: 1 / (1 + e), or e / (1 + e) below zero.
 HWY_INLINE V sigmoid(D d, V x) {
   const V one = hn::Set(d, 1.0f);
-  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
+  const V e = exp_negative(d, hn::Neg(hn::Abs(x)));
   const V top = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one);
   return keep_nan(x, hn::Div(top, hn::Add(one, e)));
 }
@@ -68,7 +90,7 @@ HWY_INLINE V erf(D d, V x) {
   q = hn::MulAdd(q, t, hn::Set(d, 6.319370865821838e-01f));
   q = hn::MulAdd(q, t, hn::Set(d, 1.1301666498184204f));
   q = hn::MulAdd(q, t, hn::Set(d, -3.032129898201674e-04f));
-  const V large = hn::Sub(hn::Set(d, 1.0f), hn::Exp(d, hn::Neg(q)));
+  const V large = hn::Sub(hn::Set(d, 1.0f), exp_negative(d, hn::Neg(q)));
   const V y = hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), small, hn::CopySign(large, x));
   return keep_nan(x, y);
 }
@@ -103,16 +125,6 @@ HWY_INLINE V activate(D d, ActivationKind kind, V x) {
   }
 }
 
-// `count` whole vectors in place. Not inlined, so that a kernel's loop stays small: it is called on
-// a tile that is in L1 or still in the store buffer.
-inline HWY_NOINLINE void activate_vectors(ActivationKind kind, float* HWY_RESTRICT x,
-                                          size_t count) {
-  const D d;
-  const size_t n = count * hn::Lanes(d);
-  for (size_t i = 0; i < n; i += hn::Lanes(d))
-    hn::Store(activate(d, kind, hn::Load(d, x + i)), d, x + i);
-}
-
 // The first `n` of a vector's lanes, the others zero, touching no other memory. Below AVX2, and on
 // NEON, Highway's masked loads and stores access the whole vector, so these go lane by lane there.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
@@ -136,6 +148,47 @@ HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
   for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
 }
 #endif
+
+// y = function(y), + residual where not null, for `rows` rows of `columns` floats, both `step`
+// floats from row to row.
+template <class Function>
+HWY_INLINE void map_rows(const Function& function, float* y, const float* residual, size_t step,
+                         size_t rows, size_t columns) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t r = 0; r < rows; ++r, y += step) {
+    size_t i = 0;
+    for (; i + lanes <= columns; i += lanes) {
+      V v = function(hn::LoadU(d, y + i));
+      if (residual) v = hn::Add(v, hn::LoadU(d, residual + i));
+      hn::StoreU(v, d, y + i);
+    }
+    if (i < columns) {
+      V v = function(load_first(d, columns - i, y + i));
+      if (residual) v = hn::Add(v, load_first(d, columns - i, residual + i));
+      store_first(d, v, columns - i, y + i);
+    }
+    if (residual) residual += step;
+  }
+}
+
+// A costly activation for what a kernel has just stored, while it is in L1. Not inlined, so that
+// the kernel's own loop stays small; a loop for each kind, so that none decides for every vector.
+inline HWY_NOINLINE void activate_rows(ActivationKind kind, float* y, const float* residual,
+                                       size_t step, size_t rows, size_t columns) {
+  const D d;
+  switch (kind) {
+    case ActivationKind::kHardSwish:
+      return map_rows([d](V v) HWY_ATTR { return hn::Mul(v, hardsigmoid(d, v)); }, y, residual,
+                      step, rows, columns);
+    case ActivationKind::kSilu:
+      return map_rows([d](V v) HWY_ATTR { return hn::Mul(v, sigmoid(d, v)); }, y, residual, step,
+                      rows, columns);
+    default:
+      return map_rows([d, kind](V v) HWY_ATTR { return activate(d, kind, v); }, y, residual, step,
+                      rows, columns);
+  }
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace sepconv

@@ -196,33 +196,20 @@ struct Slide {
   }
 };
 
-// Applies a costly activation to rows that were just stored.
-HWY_INLINE void activate_rows(const DepthwiseRows& a, int rows) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  for (int o = 0; o < rows; ++o) {
-    for (int64_t j = 0; j < a.out_width; ++j) {
-      float* pixel = a.out[o] + static_cast<size_t>(j) * a.out_pixel;
-      size_t c = 0;
-      for (; c + lanes <= a.channels; c += lanes) {
-        hn::StoreU(activate(d, a.epilogue.kind, hn::LoadU(d, pixel + c)), d, pixel + c);
-      }
-      if (c < a.channels) {
-        const size_t n = a.channels - c;
-        store_first(d, activate(d, a.epilogue.kind, load_first(d, n, pixel + c)), n, pixel + c);
-      }
-    }
-  }
-}
-
 template <int K, int S, int R, bool kBorder>
 HWY_NOINLINE void slide_blocks(const DepthwiseRows& a) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   const size_t blocks = (a.channels + lanes - 1) / lanes;
   for (size_t b = 0; b < blocks; ++b) {
-    Slide<K, S, R, kBorder>::block(a, block_channel(b, a.channels, lanes),
-                                   a.weights + b * K * K * lanes, hn::Load(d, a.bias + b * lanes));
+    const size_t c = block_channel(b, a.channels, lanes);
+    Slide<K, S, R, kBorder>::block(a, c, a.weights + b * K * K * lanes,
+                                   hn::Load(d, a.bias + b * lanes));
+    if (a.epilogue.kind == ActivationKind::kNone) continue;
+    for (int o = 0; o < R; ++o) {
+      activate_rows(a.epilogue.kind, a.out[o] + c, nullptr, a.out_pixel,
+                    static_cast<size_t>(a.out_width), lanes);
+    }
   }
 }
 
@@ -234,7 +221,6 @@ void slide_rows(const DepthwiseRows& a) {
   } else {
     slide_blocks<K, S, R, false>(a);
   }
-  if (a.epilogue.kind != ActivationKind::kNone) activate_rows(a, R);
 }
 
 // Any window: eight output pixels of one vector of channels share each weight; rows outer, columns
@@ -305,11 +291,14 @@ HWY_NOINLINE void general_row(const DepthwiseRows& a) {
   for (size_t b = 0; b < blocks; ++b) {
     const size_t c = block_channel(b, a.channels, lanes);
     for (int64_t j = 0; j < a.out_width; j += kPixels) {
+      const int64_t count = HWY_MIN(int64_t{kPixels}, a.out_width - j);
       general_pixels<kPartial>(a, c, a.weights + b * taps * lanes, hn::Load(d, a.bias + b * lanes),
-                               j, HWY_MIN(int64_t{kPixels}, a.out_width - j));
+                               j, count);
+      if (a.epilogue.kind == ActivationKind::kNone) continue;
+      activate_rows(a.epilogue.kind, a.out[0] + static_cast<size_t>(j) * a.out_pixel + c, nullptr,
+                    a.out_pixel, static_cast<size_t>(count), kPartial ? a.channels : lanes);
     }
   }
-  if (a.epilogue.kind != ActivationKind::kNone) activate_rows(a, 1);
 }
 
 void general(const DepthwiseRows& a) {

@@ -190,36 +190,6 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
   }
 }
 
-// The tile with a costly activation: through a buffer, so that the code is there once.
-template <int MR, int NV>
-HWY_INLINE void store_activated(const GemmTile& t, V (&acc)[MR][NV]) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  HWY_ALIGN float buffer[MR * NV * hn::MaxLanes(D())];
-  GemmTile rest = t;
-  rest.epilogue = Epilogue();
-  for (int i = 0; i < MR; ++i) {
-    for (int j = 0; j < NV; ++j) {
-      const size_t n =
-          HWY_MIN(lanes, t.columns - HWY_MIN(t.columns, static_cast<size_t>(j) * lanes));
-      const size_t at = static_cast<size_t>(i) * t.c_step + static_cast<size_t>(j) * lanes;
-      V v = acc[i][j];
-      if (t.residual && t.epilogue.residual_first && n) {
-        v = hn::Add(v, load_first(d, n, t.residual + at));
-      }
-      hn::Store(v, d, buffer + static_cast<size_t>(i * NV + j) * lanes);
-    }
-  }
-  activate_vectors(t.epilogue.kind, buffer, MR * NV);
-  if (t.epilogue.residual_first) rest.residual = nullptr;
-  for (int i = 0; i < MR; ++i) {
-    V row[NV];
-    for (int j = 0; j < NV; ++j)
-      row[j] = hn::Load(d, buffer + static_cast<size_t>(i * NV + j) * lanes);
-    store_row<NV>(rest, static_cast<size_t>(i), row);
-  }
-}
-
 // The common case: clamp, residual last; kWhole: the last vector too is full. Pointers are kept in
 // registers and moved down: read from the tile, they would be read again after every store, which
 // might change them.
@@ -263,9 +233,7 @@ HWY_NOINLINE void one_tile(const GemmTile& t) {
   }
   multiply<MR, NV>(t, acc);
   add_bias<MR, NV>(t, acc);
-  if (t.epilogue.kind != ActivationKind::kNone) {
-    store_activated<MR, NV>(t, acc);
-  } else if (t.columns >= NV * lanes && !t.residual) {
+  if (t.columns >= NV * lanes && !t.residual) {
     store_clamped<MR, NV, false, true>(t, acc);
   } else if (t.columns >= NV * lanes && !t.epilogue.residual_first) {
     store_clamped<MR, NV, true, true>(t, acc);
@@ -374,21 +342,30 @@ bool fits_half(const GemmTile&) {
 template <int MR, int NV>
 void tile(const GemmTile& first, size_t tiles) {
   const size_t lanes = hn::Lanes(D());
-  const bool plain = first.epilogue.kind == ActivationKind::kNone && !first.bias_per_row &&
-                     !(first.residual && first.epilogue.residual_first) &&
-                     first.taps * first.k <= kPart;
-  const bool whole = first.columns >= NV * lanes;
   GemmTile t = first;
+  // A costly activation goes over the tile once more, and then a residual that follows it.
+  const ActivationKind kind = first.epilogue.kind;
+  const bool late = kind != ActivationKind::kNone && !first.epilogue.residual_first;
+  if (kind != ActivationKind::kNone) t.epilogue = Epilogue();
+  if (late) t.residual = nullptr;
+  const float* residual = late ? first.residual : nullptr;
+  const bool plain =
+      !t.bias_per_row && !(t.residual && t.epilogue.residual_first) && t.taps * t.k <= kPart;
+  const bool whole = first.columns >= NV * lanes;
   auto run = one_tile<MR, NV>;
-  if (plain && fits_half<MR, NV>(first)) {
+  if (plain && fits_half<MR, NV>(t)) {
     run = half_tile<MR>;
-  } else if (plain && first.residual) {
+  } else if (plain && t.residual) {
     run = whole ? short_tile<MR, NV, true, true> : short_tile<MR, NV, true, false>;
   } else if (plain) {
     run = whole ? short_tile<MR, NV, false, true> : short_tile<MR, NV, false, false>;
   }
   for (size_t i = 0; i < tiles; ++i) {
     run(t);
+    if (kind != ActivationKind::kNone) {
+      activate_rows(kind, t.c, residual, t.c_step, MR, t.columns);
+      if (residual) residual += MR * t.c_step;
+    }
     t.ahead += t.taps * t.k * t.ahead_step;
     t.a_offset += MR * t.a_step;
     t.c += MR * t.c_step;
