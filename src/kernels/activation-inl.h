@@ -30,36 +30,36 @@ HWY_INLINE V clamp(V x, V lo, V hi) {
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
-// exp(t) for t ≤ 0, within 2 ulp; 0 below −87.3, where it would be no normal number. t = n·ln 2 +
-// r; exp(r) by a polynomial fitted to 3e-9 on |r| ≤ ln 2 / 2, times 2^n by its exponent's bits: n
-// is the low end of the mantissa once 1.5·2²³ was added.
-HWY_INLINE V exp_negative(D d, V t) {
+// exp(−x) within 2 ulp, with x taken as ±87 beyond that, where the result would be no normal
+// number. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
+// its exponent's bits: n is the low end of the mantissa once 1.5·2²³ was added. NaN gives anything.
+HWY_INLINE V exp_negated(D d, V x) {
   const hn::RebindToSigned<D> di;
-  const V lowest = hn::Set(d, -87.3f), shifter = hn::Set(d, 12582912.0f);
-  const V in_range = hn::Max(t, lowest);
-  const V shifted = hn::MulAdd(in_range, hn::Set(d, 1.44269504f), shifter);
+  const V shifter = hn::Set(d, 12582912.0f);
+  x = hn::Max(hn::Set(d, -87.0f), hn::Min(x, hn::Set(d, 87.0f)));
+  const V shifted = hn::NegMulAdd(x, hn::Set(d, 1.44269504f), shifter);
   const V n = hn::Sub(shifted, shifter);
-  V r = hn::NegMulAdd(n, hn::Set(d, 0.693145751953125f), in_range);
-  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6f), r);
+  V s = hn::MulAdd(n, hn::Set(d, 0.693145751953125f), x);
+  s = hn::MulAdd(n, hn::Set(d, 1.42860677e-6f), s);
   V p = hn::Set(d, 1.3814466e-3f);
-  p = hn::MulAdd(p, r, hn::Set(d, 8.3687808e-3f));
-  p = hn::MulAdd(p, r, hn::Set(d, 4.16683927e-2f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.66665196e-1f));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, s, hn::Set(d, -8.3687808e-3f));
+  p = hn::MulAdd(p, s, hn::Set(d, 4.16683927e-2f));
+  p = hn::MulAdd(p, s, hn::Set(d, -1.66665196e-1f));
+  p = hn::MulAdd(p, s, hn::Set(d, 0.5f));
+  p = hn::MulAdd(p, s, hn::Set(d, -1.0f));
+  p = hn::MulAdd(p, s, hn::Set(d, 1.0f));
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  const V scaled = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
-  return hn::IfThenElseZero(hn::Ge(t, lowest), scaled);
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
 }
 
-// With e = exp(−|x|) ≤ 1, so that nothing overflows: 1 / (1 + e), or e / (1 + e) below zero.
-HWY_INLINE V sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  const V e = exp_negative(d, hn::Neg(hn::Abs(x)));
-  const V top = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one);
-  return keep_nan(x, hn::Div(top, hn::Add(one, e)));
+// x / (1 + exp(−y)): x times y's sigmoid.
+HWY_INLINE V times_sigmoid(D d, V x, V y) {
+  return hn::Div(x, hn::Add(hn::Set(d, 1.0f), exp_negated(d, y)));
 }
+
+HWY_INLINE V sigmoid(D d, V x) { return keep_nan(x, times_sigmoid(d, hn::Set(d, 1.0f), x)); }
+
+HWY_INLINE V silu(D d, V x) { return times_sigmoid(d, x, x); }
 
 HWY_INLINE V hardsigmoid(D d, V x) {
   const V shifted = hn::Add(x, hn::Set(d, 3.0f));
@@ -90,7 +90,7 @@ HWY_INLINE V erf(D d, V x) {
   q = hn::MulAdd(q, t, hn::Set(d, 6.319370865821838e-01f));
   q = hn::MulAdd(q, t, hn::Set(d, 1.1301666498184204f));
   q = hn::MulAdd(q, t, hn::Set(d, -3.032129898201674e-04f));
-  const V large = hn::Sub(hn::Set(d, 1.0f), exp_negative(d, hn::Neg(q)));
+  const V large = hn::Sub(hn::Set(d, 1.0f), exp_negated(d, q));
   const V y = hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), small, hn::CopySign(large, x));
   return keep_nan(x, y);
 }
@@ -103,7 +103,7 @@ HWY_INLINE V gelu(D d, V x) {
 // x/2 (1 + tanh u) = x · sigmoid(2u).
 HWY_INLINE V gelu_tanh(D d, V x) {
   const V cubic = hn::MulAdd(hn::Mul(hn::Set(d, 0.044715f), x), hn::Mul(x, x), x);
-  return hn::Mul(x, sigmoid(d, hn::Mul(hn::Set(d, 1.5957691216057308f), cubic)));
+  return times_sigmoid(d, x, hn::Mul(hn::Set(d, 1.5957691216057308f), cubic));
 }
 
 HWY_INLINE V activate(D d, ActivationKind kind, V x) {
@@ -113,7 +113,7 @@ HWY_INLINE V activate(D d, ActivationKind kind, V x) {
     case ActivationKind::kHardSigmoid:
       return hardsigmoid(d, x);
     case ActivationKind::kSilu:
-      return hn::Mul(x, sigmoid(d, x));
+      return silu(d, x);
     case ActivationKind::kGelu:
       return gelu(d, x);
     case ActivationKind::kGeluTanh:
@@ -182,8 +182,7 @@ inline HWY_NOINLINE void activate_rows(ActivationKind kind, float* y, const floa
       return map_rows([d](V v) HWY_ATTR { return hn::Mul(v, hardsigmoid(d, v)); }, y, residual,
                       step, rows, columns);
     case ActivationKind::kSilu:
-      return map_rows([d](V v) HWY_ATTR { return hn::Mul(v, sigmoid(d, v)); }, y, residual, step,
-                      rows, columns);
+      return map_rows([d](V v) HWY_ATTR { return silu(d, v); }, y, residual, step, rows, columns);
     default:
       return map_rows([d, kind](V v) HWY_ATTR { return activate(d, kind, v); }, y, residual, step,
                       rows, columns);

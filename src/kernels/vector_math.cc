@@ -99,7 +99,9 @@ void softmax(const float* x, float* y, size_t n) {
   double sum = 0;
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
     const V z = hn::Sub(load(x + i, m), shift);
-    store(keep_nan(z, exp_negative(d, z)), y + i, m);
+    // What is lost against the highest value is nothing, not the least normal number.
+    const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
+    store(keep_nan(z, e), y + i, m);
   });
   for (size_t i = 0; i < n; ++i) sum += static_cast<double>(y[i]);
   const V scale = hn::Set(d, static_cast<float>(1 / sum));
