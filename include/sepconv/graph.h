@@ -48,8 +48,10 @@ struct ActivationNode {
   Activation activation;
 };
 
-/// Sum of two inputs of the same shape.
-struct AddNode {};
+/// activation(a + b) for two inputs of the same shape.
+struct AddNode {
+  Activation activation = {};
+};
 
 struct Pool2dNode {
   Pool kind = Pool::kMax;

@@ -116,25 +116,30 @@ void fold_batch_norm(Graph& graph) {
   remove_unused(graph);
 }
 
+namespace {
+
+// Where a node keeps the activation that it ends with, or null if it has no place for one.
+Activation* activation_of(Node& node) {
+  if (auto* conv = std::get_if<Conv2dNode>(&node.op)) return &conv->options.activation;
+  if (auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) return &mixed->activation;
+  if (auto* linear = std::get_if<LinearNode>(&node.op)) return &linear->activation;
+  if (auto* add = std::get_if<AddNode>(&node.op)) return &add->activation;
+  return nullptr;
+}
+
+}  // namespace
+
 void fuse_activations(Graph& graph) {
   const std::vector<int> uses = count_uses(graph);
   for (ValueId i = 0; i < graph.nodes.size(); ++i) {
     const auto* node = std::get_if<ActivationNode>(&graph.nodes[i].op);
     if (!node) continue;
     const ValueId source = graph.nodes[i].inputs[0];
-    if (uses[source] != 1) continue;
+    Activation* place = activation_of(graph.nodes[source]);
+    if (uses[source] != 1 || !place || *place != Activation()) continue;
+    *place = node->activation;
     if (auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op)) {
-      if (conv->options.activation != Activation()) continue;
-      conv->options.activation = node->activation;
       conv->options.residual_before_activation = conv->options.residual;
-    } else if (auto* linear = std::get_if<LinearNode>(&graph.nodes[source].op)) {
-      if (linear->activation != Activation()) continue;
-      linear->activation = node->activation;
-    } else if (auto* mixed = std::get_if<MixedDepthwiseNode>(&graph.nodes[source].op)) {
-      if (mixed->activation != Activation()) continue;
-      mixed->activation = node->activation;
-    } else {
-      continue;
     }
     replace_value(graph, i, source);
   }
@@ -144,7 +149,8 @@ void fuse_activations(Graph& graph) {
 void fuse_residuals(Graph& graph) {
   const std::vector<int> uses = count_uses(graph);
   for (ValueId i = 0; i < graph.nodes.size(); ++i) {
-    if (!std::holds_alternative<AddNode>(graph.nodes[i].op)) continue;
+    const auto* add = std::get_if<AddNode>(&graph.nodes[i].op);
+    if (!add) continue;
     for (const std::size_t side : {std::size_t{1}, std::size_t{0}}) {
       const ValueId source = graph.nodes[i].inputs[side];
       const ValueId other = graph.nodes[i].inputs[1 - side];
@@ -154,8 +160,13 @@ void fuse_residuals(Graph& graph) {
       if (!conv || depthwise || conv->options.residual || uses[source] != 1 || other > source) {
         continue;
       }
-      auto& target = std::get<Conv2dNode>(graph.nodes[source].op);
-      target.options.residual = true;
+      Conv2dOptions& target = std::get<Conv2dNode>(graph.nodes[source].op).options;
+      if (add->activation != Activation()) {
+        if (target.activation != Activation()) continue;
+        target.activation = add->activation;
+        target.residual_before_activation = true;
+      }
+      target.residual = true;
       graph.nodes[source].inputs.push_back(other);
       replace_value(graph, i, source);
       break;
@@ -194,22 +205,17 @@ void optimize(Graph& graph) {
 std::string fused_into(const Node& node) {
   std::string text;
   const auto append = [&](const std::string& part) { text += (text.empty() ? "" : " + ") + part; };
-  const auto append_activation = [&](const Activation& a) {
-    if (a != Activation()) append(to_string(a));
-  };
-  if (const auto* conv = std::get_if<Conv2dNode>(&node.op)) {
-    const Conv2dOptions& o = conv->options;
-    if (conv->bias) append("bias");
-    if (o.residual && o.residual_before_activation) append("residual");
-    append_activation(o.activation);
-    if (o.residual && !o.residual_before_activation) append("residual");
-  } else if (const auto* linear = std::get_if<LinearNode>(&node.op)) {
-    if (linear->bias) append("bias");
-    append_activation(linear->activation);
-  } else if (const auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) {
-    if (mixed->bias) append("bias");
-    append_activation(mixed->activation);
-  }
+  const auto* conv = std::get_if<Conv2dNode>(&node.op);
+  const auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op);
+  const auto* linear = std::get_if<LinearNode>(&node.op);
+  const bool residual = conv && conv->options.residual;
+  const bool before = residual && conv->options.residual_before_activation;
+  if ((conv && conv->bias) || (mixed && mixed->bias) || (linear && linear->bias)) append("bias");
+  if (before) append("residual");
+  Node copy = node;
+  const Activation* activation = activation_of(copy);
+  if (activation && *activation != Activation()) append(to_string(*activation));
+  if (residual && !before) append("residual");
   return text;
 }
 

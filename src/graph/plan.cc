@@ -71,8 +71,8 @@ struct RowOpOf {
                ? std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), false)
                : nullptr;
   }
-  std::shared_ptr<RowOp> operator()(const AddNode&) const {
-    return std::make_shared<ElementwiseRows>(image(in), Epilogue(), true);
+  std::shared_ptr<RowOp> operator()(const AddNode& n) const {
+    return std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), true);
   }
   template <class Other>
   std::shared_ptr<RowOp> operator()(const Other&) const {

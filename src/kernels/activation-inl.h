@@ -30,13 +30,14 @@ HWY_INLINE V clamp(V x, V lo, V hi) {
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
-// exp(−x) within 2 ulp, with x taken as ±87 beyond that, where the result would be no normal
-// number. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
+// exp(−x) within 2 ulp; infinity for x < −87, and x taken as 87 beyond that, so that no result is
+// denormal. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
 // its exponent's bits: n is the low end of the mantissa once 1.5·2²³ was added. NaN gives anything.
 HWY_INLINE V exp_negated(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V shifter = hn::Set(d, 12582912.0f);
-  x = hn::Max(hn::Set(d, -87.0f), hn::Min(x, hn::Set(d, 87.0f)));
+  const auto overflows = hn::Lt(x, hn::Set(d, -87.0f));
+  x = hn::Min(x, hn::Set(d, 87.0f));
   const V shifted = hn::NegMulAdd(x, hn::Set(d, 1.44269504f), shifter);
   const V n = hn::Sub(shifted, shifter);
   V s = hn::MulAdd(n, hn::Set(d, 0.693145751953125f), x);
@@ -49,7 +50,8 @@ HWY_INLINE V exp_negated(D d, V x) {
   p = hn::MulAdd(p, s, hn::Set(d, -1.0f));
   p = hn::MulAdd(p, s, hn::Set(d, 1.0f));
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  const V e = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+  return hn::IfThenElse(overflows, hn::Inf(d), e);
 }
 
 // x / (1 + exp(−y)): x times y's sigmoid.

@@ -77,17 +77,30 @@ void max_pixels(const float* const* pixels, size_t count, float* y, size_t chann
   });
 }
 
+// Σ pixels[begin, end) at channel c, in four sums that take the pixels in turns.
+HWY_INLINE V sum_part(const float* const* pixels, size_t begin, size_t end, size_t c, size_t m) {
+  V sum[4] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D()), hn::Zero(D())};
+  size_t p = begin;
+  for (; p + 4 <= end; p += 4) {
+    for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], load(pixels[p + i] + c, m));
+  }
+  for (size_t i = 0; p < end; ++i, ++p) sum[i] = hn::Add(sum[i], load(pixels[p] + c, m));
+  return hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
+}
+
+// In parts, so that rounding errors do not grow with the length of one chain.
 void sum_pixels(const float* const* pixels, size_t count, float scale, float* y, size_t channels) {
-  const D d;
+  constexpr size_t kPart = 64;
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
-    V sum[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-    size_t p = 0;
-    for (; p + 4 <= count; p += 4) {
-      for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], load(pixels[p + i] + c, m));
+    V total = hn::Zero(D()), parts = hn::Zero(D());
+    for (size_t p = 0, n = 0; p < count; p += kPart) {
+      parts = hn::Add(parts, sum_part(pixels, p, HWY_MIN(p + kPart, count), c, m));
+      if (++n % 16 == 0) {
+        total = hn::Add(total, parts);
+        parts = hn::Zero(D());
+      }
     }
-    for (size_t i = 0; p < count; ++i, ++p) sum[i] = hn::Add(sum[i], load(pixels[p] + c, m));
-    const V all = hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
-    store(hn::Mul(all, hn::Set(d, scale)), y + c, m);
+    store(hn::Mul(hn::Add(total, parts), hn::Set(D(), scale)), y + c, m);
   });
 }
 

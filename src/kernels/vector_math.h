@@ -18,7 +18,7 @@ struct VectorMathKernels {
                          std::size_t channels);
   /// y[c] = max over pixels p of p[c]; `pixels` ≥ 1 pointers.
   void (*max_pixels)(const float* const* pixels, std::size_t count, float* y, std::size_t channels);
-  /// y[c] = scale · Σ pixels, in four sums that take the pointers in turns.
+  /// y[c] = scale · Σ pixels, summed in parts whose order is that of the pointers.
   void (*sum_pixels)(const float* const* pixels, std::size_t count, float scale, float* y,
                      std::size_t channels);
   /// Softmax of n values: exp(x − max) / Σ exp(x − max); x may be y.

@@ -17,5 +17,6 @@ struct Model {
 std::vector<Model> mobilenet_models();
 std::vector<Model> efficientnet_models();
 std::vector<Model> mixnet_models();
+std::vector<Model> resnet_models();
 
 }  // namespace sepconv::models

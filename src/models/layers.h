@@ -10,7 +10,7 @@ namespace sepconv::models {
 struct ConvNorm {
   std::string conv, norm;  ///< prefixes of the tensors' names
   std::int64_t in, out, kernel = 1, stride = 1, groups = 1;
-  Activation activation;
+  Activation activation = {};
 };
 
 /// Where implementations of one network differ.
