@@ -287,12 +287,12 @@ def bench_layers(report, layers, heading, peak, seconds):
     report.add(f"\nGeometric mean of the ratios: **{mean(ratios):.2f}**.")
 
 
-def bench_networks(report, peak, seconds):
+def bench_networks(report, names, peak, seconds):
     from safetensors.torch import save_file
 
     table(report, "Whole networks, 224 × 224, batch 1, ms")
     ratios = []
-    for name in NETWORKS:
+    for name in names:
         torch.manual_seed(0)
         model = timm.create_model(name).eval()
         x = torch.randn(1, 3, 224, 224).numpy()
@@ -314,6 +314,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["depthwise", "pointwise", "networks"])
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row of a table")
     parser.add_argument("--out", help="Markdown file to write")
     args = parser.parse_args()
@@ -329,7 +330,7 @@ def main():
         "many interleaved runs. Ratio: best peer's time ÷ ours."
     )
     if args.only in (None, "networks"):
-        bench_networks(report, peak, args.seconds)
+        bench_networks(report, args.networks, peak, args.seconds)
     if args.only in (None, "depthwise"):
         bench_layers(report, DEPTHWISE, "Depthwise", peak, args.seconds)
     if args.only in (None, "pointwise"):

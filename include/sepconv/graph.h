@@ -44,6 +44,20 @@ struct BatchNormNode {
   double epsilon = 1e-5;
 };
 
+/// Over the channels of each pixel, to mean 0 and variance 1, then · weight + bias (Ba et al.,
+/// 2016).
+struct LayerNormNode {
+  Constant weight, bias;
+  double epsilon = 1e-6;
+};
+
+/// [N,C,H,W] → [N,C], the factors of a global response normalisation (Woo et al., "ConvNeXt V2",
+/// 2023): 1 + weight · g / (mean of g + epsilon), g a channel's norm over all positions.
+struct ResponseScaleNode {
+  Constant weight;
+  double epsilon = 1e-6;
+};
+
 struct ActivationNode {
   Activation activation;
 };
@@ -75,7 +89,8 @@ using ValueId = std::size_t;
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, MixedDepthwiseNode, BatchNormNode, ActivationNode, AddNode,
-               ScaleNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode>
+               ScaleNode, LayerNormNode, ResponseScaleNode, Pool2dNode, GlobalAveragePoolNode,
+               LinearNode, SoftmaxNode>
       op;
   std::vector<ValueId> inputs;
 };

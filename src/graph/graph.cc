@@ -67,6 +67,18 @@ struct ShapeOf {
           "scales {} by {}, expected [N, C]", to_string(in(0)), to_string(in(1)));
     return in();
   }
+  Shape operator()(const LayerNormNode& n) const {
+    check(in().rank() >= 2 && n.weight->shape() == Shape{in()[1]},
+          "layer norm over {} channels, "
+          "x is {}",
+          n.weight->shape()[0], to_string(in()));
+    return in();
+  }
+  Shape operator()(const ResponseScaleNode& n) const {
+    check(in().rank() == 4 && n.weight->shape() == Shape{in()[1]},
+          "response norm over {} channels, x is {}", n.weight->shape()[0], to_string(in()));
+    return {in()[0], in()[1]};
+  }
   Shape operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
     return window_output(in(), in()[1], o.kernel, o.stride, o.padding, 1);

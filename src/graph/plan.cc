@@ -9,6 +9,7 @@
 #include "ops/elementwise_rows.h"
 #include "ops/factories.h"
 #include "ops/mixed_depthwise_rows.h"
+#include "ops/norm_rows.h"
 #include "ops/pool_rows.h"
 #include "ops/scale_rows.h"
 #include "sepconv/error.h"
@@ -55,6 +56,14 @@ struct RowOpOf {
   }
   std::shared_ptr<RowOp> operator()(const ScaleNode&) const {
     return std::make_shared<ScaleRows>(image(in));
+  }
+  std::shared_ptr<RowOp> operator()(const LayerNormNode& n) const {
+    return std::make_shared<LayerNormRows>(image(in), n.weight->data(), n.bias->data(),
+                                           static_cast<float>(n.epsilon));
+  }
+  std::shared_ptr<RowOp> operator()(const ResponseScaleNode& n) const {
+    return std::make_shared<ResponseScaleRows>(image(in), n.weight->data(),
+                                               static_cast<float>(n.epsilon));
   }
   std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;

@@ -77,24 +77,28 @@ void max_pixels(const float* const* pixels, size_t count, float* y, size_t chann
   });
 }
 
-// Σ pixels[begin, end) at channel c, in four sums that take the pixels in turns.
-HWY_INLINE V sum_part(const float* const* pixels, size_t begin, size_t end, size_t c, size_t m) {
+// Σ term(pixel) over pixels[begin, end) at channel c, in four sums that take the pixels in turns.
+template <class Term>
+HWY_INLINE V sum_part(const float* const* pixels, size_t begin, size_t end, size_t c, size_t m,
+                      const Term& term) {
   V sum[4] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D()), hn::Zero(D())};
   size_t p = begin;
   for (; p + 4 <= end; p += 4) {
-    for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], load(pixels[p + i] + c, m));
+    for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], term(load(pixels[p + i] + c, m)));
   }
-  for (size_t i = 0; p < end; ++i, ++p) sum[i] = hn::Add(sum[i], load(pixels[p] + c, m));
+  for (size_t i = 0; p < end; ++i, ++p) sum[i] = hn::Add(sum[i], term(load(pixels[p] + c, m)));
   return hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
 }
 
 // In parts, so that rounding errors do not grow with the length of one chain.
-void sum_pixels(const float* const* pixels, size_t count, float scale, float* y, size_t channels) {
+template <class Term>
+HWY_INLINE void sum_terms(const float* const* pixels, size_t count, float scale, float* y,
+                          size_t channels, const Term& term) {
   constexpr size_t kPart = 64;
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
     V total = hn::Zero(D()), parts = hn::Zero(D());
     for (size_t p = 0, n = 0; p < count; p += kPart) {
-      parts = hn::Add(parts, sum_part(pixels, p, HWY_MIN(p + kPart, count), c, m));
+      parts = hn::Add(parts, sum_part(pixels, p, HWY_MIN(p + kPart, count), c, m, term));
       if (++n % 16 == 0) {
         total = hn::Add(total, parts);
         parts = hn::Zero(D());
@@ -102,6 +106,46 @@ void sum_pixels(const float* const* pixels, size_t count, float scale, float* y,
     }
     store(hn::Mul(hn::Add(total, parts), hn::Set(D(), scale)), y + c, m);
   });
+}
+
+void sum_pixels(const float* const* pixels, size_t count, float scale, float* y, size_t channels) {
+  sum_terms(pixels, count, scale, y, channels, [](V v) HWY_ATTR { return v; });
+}
+
+void sum_squares(const float* const* pixels, size_t count, float* y, size_t channels) {
+  sum_terms(pixels, count, 1.0f, y, channels, [](V v) HWY_ATTR { return hn::Mul(v, v); });
+}
+
+// Σ term(vector) / n over the channels of one pixel, in two sums that take the vectors in turns.
+template <class Term>
+HWY_INLINE float mean_of(const float* x, size_t n, const Term& term) {
+  const D d;
+  V sum[2] = {hn::Zero(d), hn::Zero(d)};
+  size_t turn = 0;
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    V v = term(load(x + i, m));
+    if (m < hn::Lanes(d)) v = hn::IfThenElseZero(hn::FirstN(d, m), v);
+    sum[turn] = hn::Add(sum[turn], v);
+    turn ^= 1;
+  });
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[0], sum[1]))) / static_cast<float>(n);
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, float* y,
+                size_t pixels, size_t channels) {
+  const D d;
+  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+    const V mean = hn::Set(d, mean_of(x, channels, [](V v) HWY_ATTR { return v; }));
+    const float variance = mean_of(x, channels, [&](V v) HWY_ATTR {
+      const V apart = hn::Sub(v, mean);
+      return hn::Mul(apart, apart);
+    });
+    const V scale = hn::Set(d, 1.0f / std::sqrt(variance + epsilon));
+    for_vectors(channels, [&](size_t i, size_t m) HWY_ATTR {
+      const V normal = hn::Mul(hn::Sub(load(x + i, m), mean), scale);
+      store(hn::MulAdd(normal, load(weight + i, m), load(bias + i, m)), y + i, m);
+    });
+  }
 }
 
 void softmax(const float* x, float* y, size_t n) {
@@ -136,8 +180,9 @@ void interleave3(const float* const planes[3], float* y, size_t n) {
 }
 
 const VectorMathKernels& kernels() {
-  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,     scale_channels,
-                                          max_pixels,     sum_pixels,   softmax, interleave3};
+  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,         scale_channels,
+                                          max_pixels,     sum_pixels,   sum_squares, layer_norm,
+                                          softmax,        interleave3};
   return table;
 }
 

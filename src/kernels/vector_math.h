@@ -21,6 +21,12 @@ struct VectorMathKernels {
   /// y[c] = scale · Σ pixels, summed in parts whose order is that of the pointers.
   void (*sum_pixels)(const float* const* pixels, std::size_t count, float scale, float* y,
                      std::size_t channels);
+  /// y[c] = Σ pixels², in the same order.
+  void (*sum_squares)(const float* const* pixels, std::size_t count, float* y,
+                      std::size_t channels);
+  /// Every pixel of x to mean 0 and variance 1 over its channels, then times weight plus bias.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon,
+                     float* y, std::size_t pixels, std::size_t channels);
   /// Softmax of n values: exp(x − max) / Σ exp(x − max); x may be y.
   void (*softmax)(const float* x, float* y, std::size_t n);
   /// Three planes of n floats to n interleaved triples: the layout change that images need.

@@ -17,6 +17,7 @@ struct Model {
 std::vector<Model> mobilenet_models();
 std::vector<Model> efficientnet_models();
 std::vector<Model> mixnet_models();
+std::vector<Model> convnext_models();
 std::vector<Model> resnet_models();
 
 }  // namespace sepconv::models

@@ -4,6 +4,16 @@
 
 namespace sepconv::models {
 
+namespace {
+
+Constant reshaped(const Tensor& tensor, const Shape& shape) {
+  auto other = std::make_shared<Tensor>(shape);
+  std::copy_n(tensor.data(), shape.elements(), other->data());
+  return other;
+}
+
+}  // namespace
+
 // timm names the weights of a grouped pointwise convolution group by group.
 Constant Builder::conv_weight(const ConvNorm& layer) {
   const Shape shape{layer.out, layer.in / layer.groups, layer.kernel, layer.kernel};
@@ -26,6 +36,28 @@ ValueId Builder::conv_norm(ValueId x, const ConvNorm& layer) {
   conv.same_padding = flavour_.same_padding;
   x = graph.add(layer.conv, std::move(conv), {x});
   return norm(x, layer);
+}
+
+ValueId Builder::conv_bias(ValueId x, const ConvNorm& layer, bool flat) {
+  const Shape shape{layer.out, layer.in / layer.groups, layer.kernel, layer.kernel};
+  Conv2dNode conv;
+  conv.weight = weights_.get(layer.conv + ".weight", flat ? Shape{layer.out, layer.in} : shape);
+  if (flat) conv.weight = reshaped(*conv.weight, shape);
+  conv.bias = weights_.get(layer.conv + ".bias", {layer.out});
+  conv.groups = layer.groups;
+  conv.options.stride = layer.stride;
+  conv.options.padding = layer.groups > 1 ? (layer.kernel - 1) / 2 : 0;
+  conv.options.activation = layer.activation;
+  return graph.add(layer.conv, std::move(conv), {x});
+}
+
+ValueId Builder::layer_norm(ValueId x, const std::string& name, std::int64_t channels,
+                            double epsilon) {
+  LayerNormNode norm;
+  norm.weight = weights_.get(name + ".weight", {channels});
+  norm.bias = weights_.get(name + ".bias", {channels});
+  norm.epsilon = epsilon;
+  return graph.add(name, std::move(norm), {x});
 }
 
 ValueId Builder::mixed_depthwise_norm(ValueId x, const ConvNorm& layer,
@@ -76,11 +108,7 @@ ValueId Builder::linear(ValueId x, const std::string& name, std::int64_t in, std
   LinearNode linear;
   const Shape shape{out, in};
   linear.weight = weights_.get(name + ".weight", as_convolution ? Shape{out, in, 1, 1} : shape);
-  if (as_convolution) {
-    auto flat = std::make_shared<Tensor>(shape);
-    std::copy_n(linear.weight->data(), shape.elements(), flat->data());
-    linear.weight = std::move(flat);
-  }
+  if (as_convolution) linear.weight = reshaped(*linear.weight, shape);
   linear.bias = weights_.get(name + ".bias", {out});
   linear.activation = activation;
   return graph.add(name, std::move(linear), {x});

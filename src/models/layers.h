@@ -37,11 +37,17 @@ class Builder {
   ValueId mixed_depthwise_norm(ValueId x, const ConvNorm& layer,
                                const std::vector<std::int64_t>& kernels);
   ValueId squeeze_excite(ValueId x, const SqueezeExcite& layer);
+  /// weight [out, in, kernel, kernel] (for kernel 1 or [out, in] where `flat`), bias [out]; no
+  /// padding but for depthwise kernels.
+  ValueId conv_bias(ValueId x, const ConvNorm& layer, bool flat = false);
+  ValueId layer_norm(ValueId x, const std::string& name, std::int64_t channels, double epsilon);
   ValueId add(ValueId a, ValueId b, const std::string& name);
   ValueId global_pool(ValueId x, const std::string& name = "global_pool");
   /// weight [out, in], or that with two axes of 1 more, and bias [out].
   ValueId linear(ValueId x, const std::string& name, std::int64_t in, std::int64_t out,
                  const Activation& activation = {}, bool as_convolution = false);
+
+  Constant get(const std::string& name, const Shape& shape) { return weights_.get(name, shape); }
 
   Graph graph;
 

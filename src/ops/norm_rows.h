@@ -1,0 +1,66 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/vector_math.h"
+#include "ops/row_op.h"
+
+namespace sepconv {
+
+/// Layer normalisation over the channels of each pixel (Ba et al., 2016).
+class LayerNormRows final : public RowOp {
+ public:
+  LayerNormRows(const ImageShape& shape, const float* weight, const float* bias, float epsilon)
+      : RowOp(shape, shape),
+        weight_(weight, weight + shape.channels),
+        bias_(bias, bias + shape.channels),
+        epsilon_(epsilon),
+        kernels_(&vector_math_kernels()) {}
+
+  RowRange input_rows(RowRange out) const override { return out; }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  void run_rows(RowRange out, const InputRows& x, const float* const*, float* const* y,
+                std::byte*) const override {
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      kernels_->layer_norm(x.row[r - x.first], weight_.data(), bias_.data(), epsilon_,
+                           y[r - out.begin], static_cast<std::size_t>(input().width),
+                           static_cast<std::size_t>(input().channels));
+    }
+  }
+  double flops() const override {
+    return 7.0 * static_cast<double>(input().height * input().row_floats());
+  }
+  std::string describe() const override { return "layer norm"; }
+
+ private:
+  std::vector<float> weight_, bias_;
+  float epsilon_;
+  const VectorMathKernels* kernels_;
+};
+
+/// Global response normalisation as a factor for each channel (Woo et al., "ConvNeXt V2", 2023,
+/// equation 3): with g the channel's norm over all positions, 1 + weight · g / (mean g + epsilon).
+class ResponseScaleRows final : public RowOp {
+ public:
+  ResponseScaleRows(const ImageShape& input, const float* weight, float epsilon)
+      : RowOp(input, {1, 1, input.channels}),
+        weight_(weight, weight + input.channels),
+        epsilon_(epsilon),
+        kernels_(&vector_math_kernels()) {}
+
+  RowRange input_rows(RowRange) const override { return {0, input().height}; }
+  std::size_t workspace_bytes(std::int64_t rows) const override;
+  void run_rows(RowRange out, const InputRows& x, const float* const* second, float* const* y,
+                std::byte* workspace) const override;
+  double flops() const override {
+    return 2.0 * static_cast<double>(input().height * input().row_floats());
+  }
+  std::string describe() const override { return "response scale"; }
+
+ private:
+  std::vector<float> weight_;
+  float epsilon_;
+  const VectorMathKernels* kernels_;
+};
+
+}  // namespace sepconv
