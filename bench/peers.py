@@ -242,8 +242,8 @@ def row(report, name, times, work, peak, scale, ratios):
     cells = [f"{times[p] * scale:.{digits}f}" if p in times else "–" for p in PEERS]
     rate = work / ours / 1e9
     report.add(
-        f"| {name} | {' | '.join(cells)} | {ours * scale:.{digits}f} | {rate:.0f} | {rate / peak:.0%} "
-        f"| {best / ours:.2f} |"
+        f"| {name} | {' | '.join(cells)} | {ours * scale:.{digits}f} | {rate:.0f} "
+        f"| {rate / peak:.0%} | {best / ours:.2f} |"
     )
 
 

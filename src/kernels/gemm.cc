@@ -8,7 +8,7 @@
 //
 // Per k: 2·MR FMAs for 2 + MR loads. Flops per byte read from L1: 2·2·MR·L / (4·(2·L + MR)); for
 // AVX2 192 / 88 = 2.2, for AVX-512 768 / 176 = 4.4, so that FMA, not loads, is the limit.
-// The sum of one element runs over k in order, in parts of kPart, and the bias comes last (first,
+// The sum of one element runs over k in order, in parts of 256, and the bias comes last (first,
 // it would make every addition round at its own size), whatever the tile: splitting rows or columns
 // changes no bit.
 
@@ -110,56 +110,49 @@ HWY_INLINE void add_bias(const GemmTile& t, V (&acc)[MR][NV]) {
   }
 }
 
-// Products that are added up in one go. Longer sums are made of such parts, so that rounding errors
-// do not grow with the length of one chain.
-constexpr size_t kPart = 256;
-
-// Adds the part in acc to the sums in memory and starts a new one.
+// acc = the tile's products so far: those of earlier calls, then those of this one.
 template <int MR, int NV>
-HWY_INLINE void close_part(V (&acc)[MR][NV], float* HWY_RESTRICT sums) {
+HWY_INLINE void add_range(const GemmTile& t, V (&acc)[MR][NV]) {
   const D d;
+  const size_t lanes = hn::Lanes(d);
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      float* p = sums + static_cast<size_t>(i * NV + j) * hn::Lanes(d);
-      hn::Store(hn::Add(hn::Load(d, p), acc[i][j]), d, p);
-      acc[i][j] = hn::Zero(d);
-    }
+    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
+  }
+  size_t tap = 0, k = 0;
+  if (t.start > 0) {
+    tap = t.start / t.k;
+    k = t.start % t.k;
+  }
+  const float* HWY_RESTRICT b = t.b + t.start * NV * lanes;
+  const char* ahead = t.ahead;
+  for (size_t left = t.count; left > 0; ++tap, k = 0) {
+    const size_t count = HWY_MIN(t.k - k, left);
+    add_products<MR, NV>(t.a[tap] + t.a_offset + k, t.a_step, count, b, ahead, t.ahead_step, acc);
+    ahead += count * t.ahead_step;
+    b += count * NV * lanes;
+    left -= count;
+  }
+  if (t.start == 0) return;
+  const float* sums = t.sums;
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j, sums += lanes) acc[i][j] = hn::Add(hn::Load(d, sums), acc[i][j]);
   }
 }
 
+// A call that does not finish its tile.
 template <int MR, int NV>
-HWY_INLINE void multiply(const GemmTile& t, V (&acc)[MR][NV]) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  HWY_ALIGN float sums[MR * NV * hn::MaxLanes(D())];
-  const bool parts = t.taps * t.k > kPart;
-  std::fill_n(sums, MR * NV * lanes, 0.0f);
-  const float* HWY_RESTRICT b = t.b;
-  const char* ahead = t.ahead;
-  size_t room = kPart;
-  for (size_t tap = 0; tap < t.taps; ++tap) {
-    for (size_t k = 0; k < t.k;) {
-      const size_t count = HWY_MIN(t.k - k, room);
-      add_products<MR, NV>(t.a[tap] + t.a_offset + k, t.a_step, count, b, ahead, t.ahead_step, acc);
-      ahead += count * t.ahead_step;
-      b += count * NV * lanes;
-      k += count;
-      room -= count;
-      if (room == 0) {
-        if (parts) close_part<MR, NV>(acc, sums);
-        room = kPart;
-      }
-    }
-  }
-  if (!parts) return;
+HWY_NOINLINE void partial_tile(const GemmTile& t) {
+  V acc[MR][NV];
+  add_range<MR, NV>(t, acc);
+  float* sums = t.sums;
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      acc[i][j] = hn::Add(hn::Load(d, sums + static_cast<size_t>(i * NV + j) * lanes), acc[i][j]);
-    }
+    for (int j = 0; j < NV; ++j, sums += hn::Lanes(D())) hn::Store(acc[i][j], D(), sums);
   }
 }
 
@@ -223,15 +216,9 @@ HWY_INLINE void store_clamped(const GemmTile& t, V (&acc)[MR][NV]) {
 
 template <int MR, int NV>
 HWY_NOINLINE void one_tile(const GemmTile& t) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
+  const size_t lanes = hn::Lanes(D());
   V acc[MR][NV];
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
-  }
-  multiply<MR, NV>(t, acc);
+  add_range<MR, NV>(t, acc);
   add_bias<MR, NV>(t, acc);
   if (t.columns >= NV * lanes && !t.residual) {
     store_clamped<MR, NV, false, true>(t, acc);
@@ -243,26 +230,12 @@ HWY_NOINLINE void one_tile(const GemmTile& t) {
   }
 }
 
-// Short sums, clamp: the tiles of a network's early layers, where each has so few
-// products that what surrounds them counts. A function of its own, or else the compiler keeps so
-// much from tile to tile that it runs out of registers within them.
+// Clamp, residual last: most tiles. A function of its own, or else the compiler keeps so much from
+// tile to tile that it runs out of registers within them.
 template <int MR, int NV, bool kResidual, bool kWhole>
-HWY_NOINLINE void short_tile(const GemmTile& t) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
+HWY_NOINLINE void clamped_tile(const GemmTile& t) {
   V acc[MR][NV];
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
-  }
-  const float* HWY_RESTRICT b = t.b;
-  const char* ahead = t.ahead;
-  for (size_t tap = 0; tap < t.taps; ++tap) {
-    add_products<MR, NV>(t.a[tap] + t.a_offset, t.a_step, t.k, b, ahead, t.ahead_step, acc);
-    ahead += t.k * t.ahead_step;
-    b += t.k * NV * lanes;
-  }
+  add_range<MR, NV>(t, acc);
   add_bias<MR, NV>(t, acc);
   store_clamped<MR, NV, kResidual, kWhole>(t, acc);
 }
@@ -349,24 +322,26 @@ void tile(const GemmTile& first, size_t tiles) {
   if (kind != ActivationKind::kNone) t.epilogue = Epilogue();
   if (late) t.residual = nullptr;
   const float* residual = late ? first.residual : nullptr;
-  const bool plain =
-      !t.bias_per_row && !(t.residual && t.epilogue.residual_first) && t.taps * t.k <= kPart;
-  const bool whole = first.columns >= NV * lanes;
+  const bool plain = !t.bias_per_row && !(t.residual && t.epilogue.residual_first);
+  const bool whole = first.columns >= NV * lanes, last = t.start + t.count == t.taps * t.k;
   auto run = one_tile<MR, NV>;
-  if (plain && fits_half<MR, NV>(t)) {
+  if (!last) {
+    run = partial_tile<MR, NV>;
+  } else if (plain && t.start == 0 && fits_half<MR, NV>(t)) {
     run = half_tile<MR>;
   } else if (plain && t.residual) {
-    run = whole ? short_tile<MR, NV, true, true> : short_tile<MR, NV, true, false>;
+    run = whole ? clamped_tile<MR, NV, true, true> : clamped_tile<MR, NV, true, false>;
   } else if (plain) {
-    run = whole ? short_tile<MR, NV, false, true> : short_tile<MR, NV, false, false>;
+    run = whole ? clamped_tile<MR, NV, false, true> : clamped_tile<MR, NV, false, false>;
   }
   for (size_t i = 0; i < tiles; ++i) {
     run(t);
-    if (kind != ActivationKind::kNone) {
+    if (last && kind != ActivationKind::kNone) {
       activate_rows(kind, t.c, residual, t.c_step, MR, t.columns);
       if (residual) residual += MR * t.c_step;
     }
-    t.ahead += t.taps * t.k * t.ahead_step;
+    t.ahead += t.count * t.ahead_step;
+    if (t.sums) t.sums += MR * NV * lanes;
     t.a_offset += MR * t.a_step;
     t.c += MR * t.c_step;
     if (t.residual) t.residual += MR * t.c_step;
@@ -382,8 +357,9 @@ const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
 
 const GemmKernels& kernels() {
   const size_t lanes = hn::Lanes(D());
-  static const GemmKernels table = {lanes, kRows, 2 * lanes, HWY_TARGET == HWY_AVX3,
-                                    tiles(std::make_integer_sequence<int, kRows>())};
+  static const GemmKernels table = {lanes,     kRows,
+                                    2 * lanes, HWY_TARGET == HWY_AVX3,
+                                    256,       tiles(std::make_integer_sequence<int, kRows>())};
   return table;
 }
 

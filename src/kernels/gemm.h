@@ -16,7 +16,9 @@ struct GemmTile {
   std::size_t a_step;
   std::size_t taps;
   std::size_t k;
-  const float* b;     ///< [taps * k] rows of the panel's whole vectors, 64-byte aligned
+  std::size_t start, count;  ///< which of a row's taps * k products to add up in this call
+  float* sums;     ///< between calls: what start products came to, dense tiles one after the other
+  const float* b;  ///< [taps * k] rows of the panel's whole vectors, 64-byte aligned
   const float* bias;  ///< by column (the panel's, padded), or one per row
   bool bias_per_row;
   float* c;               ///< row i is stored at c + i * c_step
@@ -38,6 +40,8 @@ struct GemmKernels {
   std::size_t columns;  ///< columns of a whole panel: two vectors
   bool halves;  ///< a panel of one and a half vectors, or less, repeats the half in the vector's
                 ///< rest
+  std::size_t part;               ///< longest `count`; longer sums are made of such parts, so that
+                                  ///< rounding errors do not grow with the length of one chain
   const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
 };
 

@@ -34,7 +34,7 @@ ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
 }
 
 std::size_t ConvPlanes::thread_bytes() const {
-  return align_up(block_ * depth_ * kernels_->columns * sizeof(float));
+  return align_up((block_ * depth_ + kernels_->rows) * kernels_->columns * sizeof(float));
 }
 
 std::size_t ConvPlanes::workspace_bytes(int threads) const {
@@ -75,6 +75,7 @@ void ConvPlanes::gather(const float* x, std::size_t first, std::size_t count, fl
 
 void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t first,
                            float* panels) const {
+  float* sums = panels + block_ * depth_ * kernels_->columns;
   const std::size_t pixels = to_size(output[2] * output[3]), wide = kernels_->columns;
   const std::size_t end = std::min(pixels, first + block_ * wide);
   const std::int64_t in_group = a_.weight.shape()[1], out_group = output[1] / a_.groups;
@@ -103,7 +104,11 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
       tile.columns = std::min(wide, end - p);
       tile.epilogue = epilogue_;
       const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
-      kernels_->tile[std::min(tall, n - m) - 1][vectors - 1](tile, 1);
+      tile.sums = sums;
+      for (; tile.start < depth_; tile.start += tile.count) {
+        tile.count = std::min(kernels_->part, depth_ - tile.start);
+        kernels_->tile[std::min(tall, n - m) - 1][vectors - 1](tile, 1);
+      }
     }
   }
 }

@@ -80,13 +80,20 @@ void ConvRows::pack(const float* weight, const float* bias) {
   }
 }
 
+// Of one panel, between its parts.
+std::size_t ConvRows::sum_floats(std::int64_t rows) const {
+  if (taps_ * k_ <= kernels_->part) return 0;
+  return to_size(rows * output().width) * kernels_->columns;
+}
+
 RowRange ConvRows::input_rows(RowRange out) const {
   return positions(window_.rows, out, input().height);
 }
 
 std::size_t ConvRows::workspace_bytes(std::int64_t rows) const {
   std::size_t bytes = align_up(to_size(rows) * sizeof(Run)) +
-                      align_up(to_size(rows) * taps_ * sizeof(const float*));
+                      align_up(to_size(rows) * taps_ * sizeof(const float*)) +
+                      align_up(sum_floats(rows) * sizeof(float));
   const std::size_t source_rows = to_size((rows - 1) * window_.rows.stride + extent(window_.rows));
   bytes += align_up(source_rows * sizeof(float*));
   if (copies_rows_) {
@@ -156,7 +163,7 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
       runs[count++] = run;
     }
   }
-  multiply(runs, count);
+  multiply(runs, count, carver.take<float>(sum_floats(out.size())));
 }
 
 // Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
@@ -171,12 +178,12 @@ bool ConvRows::continues(const Run& a, const Run& b) const {
 // Of what comes next, more would push this op's own pixels out of L2.
 constexpr std::size_t kMostAhead = std::size_t{128} << 10;
 
-// Panel by panel, so that a panel stays in L1 while the band's pixels pass; the band is sized for
-// L2.
-void ConvRows::multiply(const Run* runs, std::size_t count) const {
+// Panel by panel, and of a panel part by part, so that the part stays in L1 while the band's pixels
+// pass; the band is sized for L2.
+void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
   std::size_t all_tiles = 0;
   for (std::size_t i = 0; i < count; ++i) all_tiles += divide_up(runs[i].pixels, kernels_->rows);
-  const std::size_t n = to_size(output().channels / groups_);
+  const std::size_t n = to_size(output().channels / groups_), products = taps_ * k_;
   for (std::size_t g = 0; g < to_size(groups_); ++g) {
     for (std::size_t p = 0; p < panels_; ++p) {
       GemmTile tile{};
@@ -192,10 +199,14 @@ void ConvRows::multiply(const Run* runs, std::size_t count) const {
       const auto next = last ? next_.first(std::min(next_.size(), kMostAhead))
                              : std::as_bytes(std::span(tile.b + panel_floats_, panel_floats_));
       tile.ahead = reinterpret_cast<const char*>(next.data());
-      tile.ahead_step = next.size() / (all_tiles * taps_ * k_);
-      for (std::size_t i = 0; i < count; ++i) {
-        multiply_run(runs[i], g * to_size(input().channels / groups_),
-                     g * n + p * kernels_->columns, tile);
+      tile.ahead_step = next.size() / (all_tiles * products);
+      for (tile.start = 0; tile.start < products; tile.start += tile.count) {
+        tile.count = std::min(kernels_->part, products - tile.start);
+        tile.sums = products > kernels_->part ? sums : nullptr;
+        for (std::size_t i = 0; i < count; ++i) {
+          multiply_run(runs[i], g * to_size(input().channels / groups_),
+                       g * n + p * kernels_->columns, tile);
+        }
       }
     }
   }
@@ -214,7 +225,8 @@ void ConvRows::multiply_run(const Run& run, std::size_t channel, std::size_t col
     tile.c = run.y + first * tile.c_step + column;
     tile.residual = run.residual ? run.residual + first * tile.c_step + column : nullptr;
     kernels_->tile[rows - 1][vectors - 1](tile, count);
-    tile.ahead += tile.ahead_step * taps_ * k_ * count;
+    tile.ahead += tile.ahead_step * tile.count * count;
+    if (tile.sums) tile.sums += rows * count * vectors * kernels_->lanes;
   };
   pass(0, height + 1, taller);
   pass(taller * (height + 1), height, tiles - taller);

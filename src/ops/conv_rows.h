@@ -37,7 +37,8 @@ class ConvRows final : public RowOp {
   void pack(const float* weight, const float* bias);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool continues(const Run& a, const Run& b) const;
-  void multiply(const Run* runs, std::size_t count) const;
+  std::size_t sum_floats(std::int64_t rows) const;
+  void multiply(const Run* runs, std::size_t count, float* sums) const;
   void multiply_run(const Run& run, std::size_t channel, std::size_t column, GemmTile& tile) const;
 
   Window2d window_;
