@@ -58,6 +58,22 @@ struct ResponseScaleNode {
   double epsilon = 1e-6;
 };
 
+/// [N,C,h,w] → [N,C,1+h·w,1]: patches as tokens behind a class token [C], with positions
+/// [1+grid², C] added, resampled where the image's grid is another.
+struct ClassTokensNode {
+  Constant token, positions;
+  std::int64_t grid = 0;
+};
+
+/// Multi-head self-attention (Vaswani et al., 2017) over tokens that hold Q, K and V one after the
+/// other: [N,3·C,T,1] → [N,C,T,1].
+struct AttentionNode {
+  std::int64_t heads = 1;
+};
+
+/// The first token: [N,C,T,1] → [N,C].
+struct FirstTokenNode {};
+
 struct ActivationNode {
   Activation activation;
 };
@@ -89,8 +105,8 @@ using ValueId = std::size_t;
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, MixedDepthwiseNode, BatchNormNode, ActivationNode, AddNode,
-               ScaleNode, LayerNormNode, ResponseScaleNode, Pool2dNode, GlobalAveragePoolNode,
-               LinearNode, SoftmaxNode>
+               ScaleNode, LayerNormNode, ResponseScaleNode, ClassTokensNode, AttentionNode,
+               FirstTokenNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode>
       op;
   std::vector<ValueId> inputs;
 };

@@ -79,6 +79,18 @@ struct ShapeOf {
           "response norm over {} channels, x is {}", n.weight->shape()[0], to_string(in()));
     return {in()[0], in()[1]};
   }
+  Shape operator()(const ClassTokensNode& n) const {
+    check(in().rank() == 4 && n.token->shape().elements() == in()[1],
+          "class token of {} channels, x is {}", n.token->shape().elements(), to_string(in()));
+    return {in()[0], in()[1], 1 + in()[2] * in()[3], 1};
+  }
+  Shape operator()(const AttentionNode& n) const {
+    check(in().rank() == 4 && in()[3] == 1 && in()[1] % (3 * n.heads) == 0,
+          "attention of {} heads over {}, expected [N, 3 x heads x depth, T, 1]", n.heads,
+          to_string(in()));
+    return {in()[0], in()[1] / 3, in()[2], 1};
+  }
+  Shape operator()(const FirstTokenNode&) const { return {in()[0], in()[1]}; }
   Shape operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
     return window_output(in(), in()[1], o.kernel, o.stride, o.padding, 1);

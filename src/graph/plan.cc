@@ -5,9 +5,12 @@
 
 #include "base/cpu.h"
 #include "ops/arguments.h"
+#include "ops/attention.h"
 #include "ops/chain_op.h"
+#include "ops/class_tokens.h"
 #include "ops/elementwise_rows.h"
 #include "ops/factories.h"
+#include "ops/first_row.h"
 #include "ops/mixed_depthwise_rows.h"
 #include "ops/norm_rows.h"
 #include "ops/pool_rows.h"
@@ -64,6 +67,9 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const ResponseScaleNode& n) const {
     return std::make_shared<ResponseScaleRows>(image(in), n.weight->data(),
                                                static_cast<float>(n.epsilon));
+  }
+  std::shared_ptr<RowOp> operator()(const FirstTokenNode&) const {
+    return std::make_shared<FirstRow>(image(in));
   }
   std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
@@ -220,6 +226,11 @@ class Planner {
       const TensorView bias = linear->bias ? linear->bias->view() : TensorView();
       step.op = linear_op(shapes_[step.input], linear->weight->view(), bias, linear->activation);
       step.weight_bytes = 4.0 * static_cast<double>(linear->weight->shape().elements());
+    } else if (const auto* tokens = std::get_if<ClassTokensNode>(&node.op)) {
+      step.op = std::make_shared<ClassTokens>(shapes_[step.input], tokens->token->data(),
+                                              tokens->positions->data(), tokens->grid);
+    } else if (const auto* attention = std::get_if<AttentionNode>(&node.op)) {
+      step.op = std::make_shared<Attention>(shapes_[step.input], attention->heads);
     } else if (std::holds_alternative<SoftmaxNode>(node.op)) {
       step.op = softmax_op(shapes_[step.input]);
     } else {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "kernels/epilogue.h"
@@ -46,5 +47,13 @@ struct GemmKernels {
 };
 
 const GemmKernels& gemm_kernels();
+
+/// Finishes a packed row of `columns` columns as the kernels want it: see GemmKernels::halves.
+inline void finish_panel_row(const GemmKernels& kernels, std::size_t columns, float* row) {
+  const std::size_t lanes = kernels.lanes, half = lanes / 2;
+  if (kernels.halves && columns > lanes && columns <= lanes + half) {
+    std::copy_n(row + lanes, half, row + lanes + half);
+  }
+}
 
 }  // namespace sepconv

@@ -148,22 +148,28 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   }
 }
 
+// NaN anywhere makes every result NaN, as the sum does.
 void softmax(const float* x, float* y, size_t n) {
   const D d;
-  float highest = x[0];
-  for (size_t i = 1; i < n; ++i) highest = x[i] > highest || x[i] != x[i] ? x[i] : highest;
-  const V shift = hn::Set(d, highest);
-  double sum = 0;
+  V most = hn::Set(d, x[0]);
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    const V v = load(x + i, m);
+    most = hn::Max(most, m < hn::Lanes(d) ? hn::IfThenElse(hn::FirstN(d, m), v, most) : v);
+  });
+  const V shift = hn::MaxOfLanes(d, most);
+  const float sum =
+      static_cast<float>(n) * mean_of(x, n, [&](V v) HWY_ATTR {
+        const V z = hn::Sub(v, shift);
+        // What is lost against the highest value is nothing, not the least normal number.
+        const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
+        return keep_nan(z, e);
+      });
+  const V scale = hn::Set(d, 1.0f / sum);
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
     const V z = hn::Sub(load(x + i, m), shift);
-    // What is lost against the highest value is nothing, not the least normal number.
     const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
-    store(keep_nan(z, e), y + i, m);
+    store(hn::Mul(keep_nan(z, e), scale), y + i, m);
   });
-  for (size_t i = 0; i < n; ++i) sum += static_cast<double>(y[i]);
-  const V scale = hn::Set(d, static_cast<float>(1 / sum));
-  for_vectors(
-      n, [&](size_t i, size_t m) HWY_ATTR { store(hn::Mul(load(y + i, m), scale), y + i, m); });
 }
 
 void interleave3(const float* const planes[3], float* y, size_t n) {

@@ -19,5 +19,6 @@ std::vector<Model> efficientnet_models();
 std::vector<Model> mixnet_models();
 std::vector<Model> convnext_models();
 std::vector<Model> resnet_models();
+std::vector<Model> vit_models();
 
 }  // namespace sepconv::models

@@ -11,8 +11,8 @@ namespace {
 const std::vector<Model>& all() {
   static const std::vector<Model> models = [] {
     std::vector<Model> list;
-    for (auto family :
-         {mobilenet_models, efficientnet_models, mixnet_models, convnext_models, resnet_models}) {
+    for (auto family : {mobilenet_models, efficientnet_models, mixnet_models, convnext_models,
+                        resnet_models, vit_models}) {
       for (Model& model : family()) list.push_back(std::move(model));
     }
     return list;

@@ -69,13 +69,9 @@ void ConvRows::pack(const float* weight, const float* bias) {
         }
         bias_[(g * panels_ + p) * wide + j] = bias ? bias[out] : 0.0F;
       }
-      if (kernels_->halves && columns > lanes && columns <= lanes + lanes / 2) {
-        const auto repeat = [lanes](float* row) {
-          std::copy_n(row + lanes, lanes / 2, row + lanes + lanes / 2);
-        };
-        for (std::size_t k = 0; k < depth; ++k) repeat(panel + k * width);
-        repeat(bias_.get() + (g * panels_ + p) * wide);
-      }
+      for (std::size_t k = 0; k < depth; ++k)
+        finish_panel_row(*kernels_, columns, panel + k * width);
+      finish_panel_row(*kernels_, columns, bias_.get() + (g * panels_ + p) * wide);
     }
   }
 }

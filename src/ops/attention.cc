@@ -1,0 +1,165 @@
+#include "ops/attention.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/aligned.h"
+#include "base/check.h"
+#include "base/sizes.h"
+
+namespace sepconv {
+
+namespace {
+
+// Queries at a time: four register tiles, so that a panel is read from L2 rarely.
+constexpr std::size_t kTiles = 4;
+
+Shape result_shape(const Shape& input, std::int64_t heads) {
+  check(input.rank() == 4 && input[3] == 1 && heads > 0 && input[1] % (3 * heads) == 0,
+        "x: shape is {}, expected [N, C, T, 1] with channels a multiple of 3 x {} heads",
+        to_string(input), heads);
+  return {input[0], input[1] / 3, input[2], 1};
+}
+
+}  // namespace
+
+// The right side of a product: `k` rows of `columns`.
+struct Attention::Panels {
+  const float* data;
+  std::size_t k, columns;
+};
+
+Attention::Attention(const Shape& in, std::int64_t heads)
+    : Impl(in, result_shape(in, heads), Layout::kNHWC, false),
+      heads_(to_size(heads)),
+      tokens_(to_size(in[2])),
+      depth_(to_size(in[1] / (3 * heads))),
+      gemm_(&gemm_kernels()),
+      math_(&vector_math_kernels()) {
+  padded_ = divide_up(tokens_, gemm_->columns) * gemm_->columns;
+}
+
+std::size_t Attention::thread_bytes() const {
+  const std::size_t rows = kTiles * gemm_->rows;
+  const std::size_t wide_depth = divide_up(depth_, gemm_->columns) * gemm_->columns;
+  return align_up(depth_ * padded_ * sizeof(float)) +
+         align_up(tokens_ * wide_depth * sizeof(float)) + align_up(rows * padded_ * sizeof(float)) +
+         align_up(gemm_->columns * sizeof(float)) + align_up(rows * gemm_->columns * sizeof(float));
+}
+
+std::size_t Attention::workspace_bytes(int threads) const {
+  return thread_bytes() * to_size(threads);
+}
+
+// Panel p is [depth][columns]: keys of `columns` tokens, transposed, times 1 / √depth.
+void Attention::pack_keys(const float* keys, float* panels) const {
+  const std::size_t step = to_size(input[1]), wide = gemm_->columns;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(depth_));
+  std::fill_n(panels, depth_ * padded_, 0.0F);
+  for (std::size_t first = 0; first < tokens_; first += wide, panels += depth_ * wide) {
+    const std::size_t count = std::min(wide, tokens_ - first);
+    const std::size_t width = divide_up(count, gemm_->lanes) * gemm_->lanes;
+    for (std::size_t j = 0; j < count; ++j) {
+      const float* key = keys + (first + j) * step;
+      for (std::size_t i = 0; i < depth_; ++i) panels[i * width + j] = key[i] * scale;
+    }
+    for (std::size_t i = 0; i < depth_; ++i) finish_panel_row(*gemm_, count, panels + i * width);
+  }
+}
+
+// Panel p is [tokens][columns of the depth].
+void Attention::pack_values(const float* values, float* panels) const {
+  const std::size_t step = to_size(input[1]), wide = gemm_->columns;
+  for (std::size_t first = 0; first < depth_; first += wide, panels += tokens_ * wide) {
+    const std::size_t count = std::min(wide, depth_ - first);
+    const std::size_t width = divide_up(count, gemm_->lanes) * gemm_->lanes;
+    for (std::size_t t = 0; t < tokens_; ++t) {
+      float* row = panels + t * width;
+      std::copy_n(values + t * step + first, count, row);
+      std::fill(row + count, row + width, 0.0F);
+      finish_panel_row(*gemm_, count, row);
+    }
+  }
+}
+
+// c[rows][columns] = a · b.
+void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, std::size_t rows,
+                         float* c, std::size_t c_step, float* sums) const {
+  const std::size_t wide = gemm_->columns;
+  const std::size_t blocks = divide_up(rows, gemm_->rows);
+  for (std::size_t first = 0; first < b.columns; first += wide) {
+    GemmTile tile{};
+    tile.a = &a;
+    tile.a_step = a_step;
+    tile.taps = 1;
+    tile.k = b.k;
+    tile.b = b.data + first * b.k;
+    tile.bias = sums + rows * wide;  // zeros
+    tile.c_step = c_step;
+    tile.columns = std::min(wide, b.columns - first);
+    tile.ahead = reinterpret_cast<const char*>(tile.b);
+    const std::size_t vectors = divide_up(tile.columns, gemm_->lanes);
+    for (tile.start = 0; tile.start < b.k; tile.start += tile.count) {
+      tile.count = std::min(gemm_->part, b.k - tile.start);
+      tile.sums = sums;
+      for (std::size_t i = 0, row = 0; i < blocks; ++i) {
+        const std::size_t height = rows / blocks + (i < rows % blocks ? 1 : 0);
+        tile.a_offset = row * a_step;
+        tile.c = c + row * c_step + first;
+        gemm_->tile[height - 1][vectors - 1](tile, 1);
+        tile.sums += height * vectors * gemm_->lanes;
+        row += height;
+      }
+    }
+  }
+}
+
+void Attention::run_head(const float* x, float* y, std::byte* workspace) const {
+  const std::size_t step = to_size(input[1]), channels = to_size(output[1]);
+  const std::size_t most = kTiles * gemm_->rows;
+  const std::size_t wide_depth = divide_up(depth_, gemm_->columns) * gemm_->columns;
+  Carver carver(workspace);
+  float* keys = carver.take<float>(depth_ * padded_);
+  float* values = carver.take<float>(tokens_ * wide_depth);
+  float* scores = carver.take<float>(most * padded_);
+  float* sums = carver.take<float>((most + 1) * gemm_->columns);
+  pack_keys(x + channels, keys);
+  pack_values(x + 2 * channels, values);
+  for (std::size_t first = 0; first < tokens_; first += most) {
+    const std::size_t rows = std::min(most, tokens_ - first);
+    std::fill_n(sums + rows * gemm_->columns, gemm_->columns, 0.0F);
+    multiply({keys, depth_, tokens_}, x + first * step, step, rows, scores, padded_, sums);
+    for (std::size_t i = 0; i < rows; ++i) {
+      float* row = scores + i * padded_;
+      math_->softmax(row, row, tokens_);
+    }
+    multiply({values, tokens_, depth_}, scores, padded_, rows, y + first * channels, channels,
+             sums);
+  }
+}
+
+void Attention::run(const float* x, std::span<const float* const>, float* y, std::byte* workspace,
+                    const ThreadPool& pool) const {
+  const std::size_t all = to_size(input[0]) * heads_, bytes = thread_bytes();
+  const std::size_t parts = std::min(to_size(pool.threads()), all);
+  pool.parallel_for(parts, [&](std::size_t part) {
+    for (std::size_t i = all * part / parts; i < all * (part + 1) / parts; ++i) {
+      const std::size_t image = i / heads_, head = i % heads_;
+      run_head(x + image * tokens_ * to_size(input[1]) + head * depth_,
+               y + image * tokens_ * to_size(output[1]) + head * depth_, workspace + part * bytes);
+    }
+  });
+}
+
+std::string Attention::describe() const {
+  return fmt::format("attention, {} heads of {}, gemm {}x{}", heads_, depth_, gemm_->rows,
+                     gemm_->columns);
+}
+
+double Attention::flops() const {
+  return 4.0 * static_cast<double>(output.elements()) * static_cast<double>(tokens_);
+}
+
+}  // namespace sepconv
