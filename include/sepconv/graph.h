@@ -83,10 +83,15 @@ struct AddNode {
   Activation activation = {};
 };
 
+/// `ceil_mode` (maximum only): windows may end beyond the padding as long as they start before it.
 struct Pool2dNode {
   Pool kind = Pool::kMax;
   Pool2dOptions options;
+  bool ceil_mode = false;
 };
+
+/// Inputs one after the other along the channels.
+struct ConcatNode {};
 
 /// [N,C,H,W] → [N,C].
 struct GlobalAveragePoolNode {};
@@ -106,7 +111,8 @@ struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, MixedDepthwiseNode, BatchNormNode, ActivationNode, AddNode,
                ScaleNode, LayerNormNode, ResponseScaleNode, ClassTokensNode, AttentionNode,
-               FirstTokenNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode>
+               FirstTokenNode, ConcatNode, Pool2dNode, GlobalAveragePoolNode, LinearNode,
+               SoftmaxNode>
       op;
   std::vector<ValueId> inputs;
 };

@@ -36,8 +36,9 @@ class FileWeights final : public Weights {
   explicit FileWeights(const io::SafeTensors& file) : file_(file) {}
   /// Throws FileError, with the nearest name that the file has, if there is no such tensor.
   Constant get(const std::string& name, const Shape& shape) override;
-  /// Throws FileError if the file has tensors that nobody asked for.
-  void finish() const;
+  /// Throws FileError if the file has tensors that nobody asked for, but for names that start with
+  /// one of `unused`.
+  void finish(const std::vector<std::string>& unused = {}) const;
 
  private:
   const io::SafeTensors& file_;

@@ -1,5 +1,7 @@
 #include "sepconv/graph.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "graph/plan.h"
 #include "ops/arguments.h"
@@ -13,6 +15,21 @@ ValueId Graph::add(std::string name, decltype(Node::op) op, std::vector<ValueId>
   }
   nodes.push_back({std::move(name), std::move(op), std::move(inputs)});
   return output = nodes.size() - 1;
+}
+
+Padding pool_padding(const Pool2dNode& n, const Shape& x) {
+  Padding pad = n.options.padding;
+  if (!n.ceil_mode) return pad;
+  const auto rest = [](std::int64_t size, std::int64_t before, std::int64_t& after,
+                       std::int64_t kernel, std::int64_t stride) {
+    const std::int64_t room = size + before + after - kernel;
+    std::int64_t last = (room + stride - 1) / stride * stride;
+    if (last >= size + before) last -= stride;
+    after += std::max<std::int64_t>(last - room, 0);
+  };
+  rest(x[2], pad.top, pad.bottom, n.options.kernel.height, n.options.stride.height);
+  rest(x[3], pad.left, pad.right, n.options.kernel.width, n.options.stride.width);
+  return pad;
 }
 
 Padding mixed_padding(const MixedDepthwiseNode& n, const Shape& x, std::int64_t kernel) {
@@ -91,9 +108,20 @@ struct ShapeOf {
     return {in()[0], in()[1] / 3, in()[2], 1};
   }
   Shape operator()(const FirstTokenNode&) const { return {in()[0], in()[1]}; }
+  Shape operator()(const ConcatNode&) const {
+    Shape shape = in();
+    for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+      const Shape& s = in(i);
+      check(s.rank() == 4 && s[0] == shape[0] && s[2] == shape[2] && s[3] == shape[3],
+            "concatenates {} and {}, expected equal sizes but for the channels", to_string(in()),
+            to_string(s));
+      shape = {shape[0], shape[1] + s[1], shape[2], shape[3]};
+    }
+    return shape;
+  }
   Shape operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
-    return window_output(in(), in()[1], o.kernel, o.stride, o.padding, 1);
+    return window_output(in(), in()[1], o.kernel, o.stride, pool_padding(n, in()), 1);
   }
   Shape operator()(const GlobalAveragePoolNode&) const { return {in()[0], in()[1]}; }
   Shape operator()(const LinearNode& n) const {

@@ -8,6 +8,7 @@
 #include "ops/attention.h"
 #include "ops/chain_op.h"
 #include "ops/class_tokens.h"
+#include "ops/concat.h"
 #include "ops/elementwise_rows.h"
 #include "ops/factories.h"
 #include "ops/first_row.h"
@@ -73,8 +74,9 @@ struct RowOpOf {
   }
   std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
-    const Window2d window{{o.kernel.height, o.stride.height, 1, o.padding.top},
-                          {o.kernel.width, o.stride.width, 1, o.padding.left}};
+    const Padding pad = pool_padding(n, in);
+    const Window2d window{{o.kernel.height, o.stride.height, 1, pad.top},
+                          {o.kernel.width, o.stride.width, 1, pad.left}};
     return std::make_shared<PoolRows>(image(in), image(out), window, n.kind, o.count_include_pad);
   }
   std::shared_ptr<RowOp> operator()(const GlobalAveragePoolNode&) const {
@@ -231,6 +233,11 @@ class Planner {
                                               tokens->positions->data(), tokens->grid);
     } else if (const auto* attention = std::get_if<AttentionNode>(&node.op)) {
       step.op = std::make_shared<Attention>(shapes_[step.input], attention->heads);
+    } else if (std::holds_alternative<ConcatNode>(node.op)) {
+      std::vector<Shape> parts;
+      for (const ValueId input : node.inputs) parts.push_back(shapes_[input]);
+      step.op = std::make_shared<Concat>(parts, shapes_[i]);
+      step.sides.assign(node.inputs.begin() + 1, node.inputs.end());
     } else if (std::holds_alternative<SoftmaxNode>(node.op)) {
       step.op = softmax_op(shapes_[step.input]);
     } else {

@@ -20,6 +20,9 @@ struct Step {
 /// says that less memory moves.
 std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes);
 
+/// The padding of a pool on an image of shape x, with what ceil_mode adds.
+Padding pool_padding(const Pool2dNode& node, const Shape& x);
+
 /// The padding of one of a mixed convolution's kernels on an image of shape x.
 Padding mixed_padding(const MixedDepthwiseNode& node, const Shape& x, std::int64_t kernel);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "sepconv/models.h"
@@ -11,6 +12,7 @@ namespace sepconv::models {
 struct Model {
   ModelInfo info;
   std::function<Graph(Weights&)> build;
+  std::vector<std::string> unused;  ///< prefixes of tensors that files may have for training
 };
 
 // One per family; the registry lists them.
@@ -18,6 +20,7 @@ std::vector<Model> mobilenet_models();
 std::vector<Model> efficientnet_models();
 std::vector<Model> mixnet_models();
 std::vector<Model> convnext_models();
+std::vector<Model> inception_models();
 std::vector<Model> resnet_models();
 std::vector<Model> vit_models();
 

@@ -12,12 +12,19 @@ Constant reshaped(const Tensor& tensor, const Shape& shape) {
   return other;
 }
 
+// What keeps the size at stride 1.
+Padding half(Size2d kernel) {
+  const std::int64_t v = (kernel.height - 1) / 2, h = (kernel.width - 1) / 2;
+  return {v, v, h, h};
+}
+
 }  // namespace
 
 // timm names the weights of a grouped pointwise convolution group by group.
 Constant Builder::conv_weight(const ConvNorm& layer) {
-  const Shape shape{layer.out, layer.in / layer.groups, layer.kernel, layer.kernel};
-  if (layer.kernel > 1 || layer.groups == 1) return weights_.get(layer.conv + ".weight", shape);
+  const Shape shape{layer.out, layer.in / layer.groups, layer.kernel.height, layer.kernel.width};
+  if (layer.kernel != Size2d(1) || layer.groups == 1)
+    return weights_.get(layer.conv + ".weight", shape);
   auto all = std::make_shared<Tensor>(shape);
   const Shape part{layer.out / layer.groups, shape[1], 1, 1};
   for (std::int64_t g = 0; g < layer.groups; ++g) {
@@ -32,21 +39,21 @@ ValueId Builder::conv_norm(ValueId x, const ConvNorm& layer) {
   conv.weight = conv_weight(layer);
   conv.groups = layer.groups;
   conv.options.stride = layer.stride;
-  conv.options.padding = (layer.kernel - 1) / 2;
+  if (!layer.unpadded) conv.options.padding = half(layer.kernel);
   conv.same_padding = flavour_.same_padding;
   x = graph.add(layer.conv, std::move(conv), {x});
   return norm(x, layer);
 }
 
 ValueId Builder::conv_bias(ValueId x, const ConvNorm& layer, bool flat) {
-  const Shape shape{layer.out, layer.in / layer.groups, layer.kernel, layer.kernel};
+  const Shape shape{layer.out, layer.in / layer.groups, layer.kernel.height, layer.kernel.width};
   Conv2dNode conv;
   conv.weight = weights_.get(layer.conv + ".weight", flat ? Shape{layer.out, layer.in} : shape);
   if (flat) conv.weight = reshaped(*conv.weight, shape);
   conv.bias = weights_.get(layer.conv + ".bias", {layer.out});
   conv.groups = layer.groups;
   conv.options.stride = layer.stride;
-  conv.options.padding = layer.groups > 1 ? (layer.kernel - 1) / 2 : 0;
+  if (layer.groups > 1) conv.options.padding = half(layer.kernel);
   conv.options.activation = layer.activation;
   return graph.add(layer.conv, std::move(conv), {x});
 }

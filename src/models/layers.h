@@ -9,8 +9,11 @@ namespace sepconv::models {
 /// Convolution, batch norm and activation, the brick of all these networks.
 struct ConvNorm {
   std::string conv, norm;  ///< prefixes of the tensors' names
-  std::int64_t in, out, kernel = 1, stride = 1, groups = 1;
+  std::int64_t in, out;
+  Size2d kernel = 1;
+  std::int64_t stride = 1, groups = 1;
   Activation activation = {};
+  bool unpadded = false;
 };
 
 /// Where implementations of one network differ.

@@ -12,7 +12,7 @@ const std::vector<Model>& all() {
   static const std::vector<Model> models = [] {
     std::vector<Model> list;
     for (auto family : {mobilenet_models, efficientnet_models, mixnet_models, convnext_models,
-                        resnet_models, vit_models}) {
+                        inception_models, resnet_models, vit_models}) {
       for (Model& model : family()) list.push_back(std::move(model));
     }
     return list;
@@ -77,7 +77,7 @@ Graph build(const std::string& name, Weights& weights) { return lookup(name).bui
 Graph build(const std::string& name, const io::SafeTensors& file) {
   FileWeights weights(file);
   Graph graph = build(name, weights);
-  weights.finish();
+  weights.finish(lookup(name).unused);
   return graph;
 }
 

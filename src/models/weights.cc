@@ -20,11 +20,12 @@ Constant FileWeights::get(const std::string& name, const Shape& shape) {
   return std::make_shared<Tensor>(file_.load(name, shape));
 }
 
-void FileWeights::finish() const {
+void FileWeights::finish(const std::vector<std::string>& unused) const {
   std::vector<std::string> used = used_;
   std::sort(used.begin(), used.end());
   for (const auto& [name, entry] : file_.entries()) {
-    if (name.ends_with("num_batches_tracked")) continue;
+    const auto starts = [&](const std::string& prefix) { return name.starts_with(prefix); };
+    if (name.ends_with("num_batches_tracked") || std::ranges::any_of(unused, starts)) continue;
     if (std::binary_search(used.begin(), used.end(), name)) continue;
     const auto near = nearest_names(name, used, 1);
     throw FileError(fmt::format("{}: tensor '{}' is not part of this model{}", file_.path(), name,
