@@ -131,6 +131,9 @@ struct Graph {
 /// shapes do not fit.
 std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input);
 
+/// Multiply-adds of convolutions, linear layers and attention, for values of these shapes.
+double count_macs(const Graph& graph, const std::vector<Shape>& shapes);
+
 /// Multiplies batch norms into the weights and biases of the convolutions before them; a norm
 /// without one becomes a depthwise 1×1 convolution.
 void fold_batch_norm(Graph& graph);

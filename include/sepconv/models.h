@@ -22,7 +22,8 @@ struct TensorSpec {
   Shape shape;
 };
 
-/// Where a model's tensors come from.
+/// Where a model's tensors come from. A graph built from shapes alone (Tensor::shape_only) can tell
+/// its shapes and cannot run.
 class Weights {
  public:
   virtual ~Weights() = default;
@@ -62,6 +63,11 @@ Graph build(const std::string& name, Weights& weights);
 Graph build(const std::string& name, const io::SafeTensors& file);
 /// The tensors that the model reads, in its source's order.
 std::vector<TensorSpec> tensors(const std::string& name);
+struct Costs {
+  double parameters;  ///< that training changes
+  double macs;        ///< multiply-adds for one image of the model's own size
+};
+Costs costs(const std::string& name);
 /// The model's preprocessing, or what the file's metadata says instead: keys "mean", "std" (three
 /// numbers each, separated by commas, of values from 0 to 1), "interpolation" and "crop".
 io::Preprocessing preprocessing(const ModelInfo& model, const io::SafeTensors& file);

@@ -83,6 +83,8 @@ class Tensor {
   Tensor() = default;
   /// Elements start as zero.
   explicit Tensor(const Shape& shape, Layout layout = Layout::kNCHW);
+  /// A shape without elements, whose data() is null: for asking what a network would be.
+  static Tensor shape_only(const Shape& shape);
 
   const Shape& shape() const { return shape_; }
   Layout layout() const { return layout_; }

@@ -119,6 +119,12 @@ Tensor::Tensor(const Shape& shape, Layout layout) : shape_(shape), layout_(layou
   data_.reset(make_aligned<float>(static_cast<std::size_t>(shape.elements())).release());
 }
 
+Tensor Tensor::shape_only(const Shape& shape) {
+  Tensor tensor;
+  tensor.shape_ = shape;
+  return tensor;
+}
+
 void Tensor::Free::operator()(float* p) const { AlignedFree{}(p); }
 
 void copy(const TensorView& from, const TensorView& to) {

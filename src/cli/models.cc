@@ -9,23 +9,13 @@ namespace sepconv::cli {
 
 namespace {
 
-// Parameters that training changes: not the batch norms' statistics.
-double million_parameters(const std::string& name) {
-  double n = 0;
-  for (const models::TensorSpec& t : models::tensors(name)) {
-    if (!t.name.ends_with("running_mean") && !t.name.ends_with("running_var")) {
-      n += static_cast<double>(t.shape.elements());
-    }
-  }
-  return n / 1e6;
-}
-
 void print_models() {
-  fmt::print("{:<20} {:<18} {:>7} {:>6}  {}\n", "model", "family", "params", "input",
+  fmt::print("{:<34} {:<18} {:>8} {:>8} {:>6}  {}\n", "model", "family", "params", "GMACs", "input",
              "weights as in");
   for (const models::ModelInfo& m : models::list()) {
-    fmt::print("{:<20} {:<18} {:>6.2f}M {:>6}  {}\n", m.name, m.family, million_parameters(m.name),
-               m.preprocessing.size, m.source);
+    const models::Costs costs = models::costs(m.name);
+    fmt::print("{:<34} {:<18} {:>7.2f}M {:>8.2f} {:>6}  {}\n", m.name, m.family,
+               costs.parameters / 1e6, costs.macs / 1e9, m.preprocessing.size, m.source);
   }
 }
 

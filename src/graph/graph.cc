@@ -139,6 +139,44 @@ struct ShapeOf {
 
 }  // namespace
 
+namespace {
+
+struct MacsOf {
+  const Shape &in, &out;
+
+  double per_output(double products) const {
+    return static_cast<double>(out.elements()) * products;
+  }
+  double operator()(const Conv2dNode& n) const {
+    const Shape& w = n.weight->shape();
+    return per_output(static_cast<double>(w[1] * w[2] * w[3]));
+  }
+  double operator()(const MixedDepthwiseNode& n) const {
+    double sum = 0;
+    for (const Constant& w : n.weights) sum += static_cast<double>(w->shape().elements());
+    return sum * static_cast<double>(out[0] * out[2] * out[3]);
+  }
+  double operator()(const LinearNode&) const { return per_output(static_cast<double>(in[1])); }
+  double operator()(const AttentionNode&) const {
+    return per_output(2 * static_cast<double>(out[2]));
+  }
+  template <class Other>
+  double operator()(const Other&) const {
+    return 0;
+  }
+};
+
+}  // namespace
+
+double count_macs(const Graph& graph, const std::vector<Shape>& shapes) {
+  double sum = 0;
+  for (ValueId i = 1; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    sum += std::visit(MacsOf{shapes[node.inputs[0]], shapes[i]}, node.op);
+  }
+  return sum;
+}
+
 std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input) {
   check(input.rank() == 4, "x: shape is {}, expected [N, C, H, W]", to_string(input));
   std::vector<Shape> shapes;

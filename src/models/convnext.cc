@@ -93,6 +93,7 @@ class NetworkBuilder {
   // Layer scale multiplies the rows of the last projection; the shift of the response norm is one
   // of what the projection reads, so its product is a part of the bias.
   static void fold(Conv2dNode& conv, const Constant& gamma, const Constant& shift) {
+    if (!conv.weight->data()) return;
     const std::int64_t out = conv.weight->shape()[0], in = conv.weight->shape()[1];
     auto weight = std::make_shared<Tensor>(conv.weight->shape());
     auto bias = std::make_shared<Tensor>(Shape{out});

@@ -7,6 +7,7 @@ namespace sepconv::models {
 namespace {
 
 Constant reshaped(const Tensor& tensor, const Shape& shape) {
+  if (!tensor.data()) return std::make_shared<Tensor>(Tensor::shape_only(shape));
   auto other = std::make_shared<Tensor>(shape);
   std::copy_n(tensor.data(), shape.elements(), other->data());
   return other;
@@ -29,6 +30,7 @@ Constant Builder::conv_weight(const ConvNorm& layer) {
   const Shape part{layer.out / layer.groups, shape[1], 1, 1};
   for (std::int64_t g = 0; g < layer.groups; ++g) {
     const Constant weight = weights_.get(layer.conv + "." + std::to_string(g) + ".weight", part);
+    if (!weight->data()) continue;
     std::copy_n(weight->data(), part.elements(), all->data() + g * part.elements());
   }
   return all;

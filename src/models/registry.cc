@@ -35,7 +35,7 @@ class RecordingWeights final : public Weights {
  public:
   Constant get(const std::string& name, const Shape& shape) override {
     specs.push_back({name, shape});
-    return std::make_shared<Tensor>(shape);
+    return std::make_shared<Tensor>(Tensor::shape_only(shape));
   }
   std::vector<TensorSpec> specs;
 };
@@ -85,6 +85,19 @@ std::vector<TensorSpec> tensors(const std::string& name) {
   RecordingWeights weights;
   build(name, weights);
   return weights.specs;
+}
+
+Costs costs(const std::string& name) {
+  RecordingWeights weights;
+  const Graph graph = build(name, weights);
+  Costs costs{0, 0};
+  for (const TensorSpec& t : weights.specs) {
+    const bool statistic = t.name.ends_with("running_mean") || t.name.ends_with("running_var");
+    if (!statistic) costs.parameters += static_cast<double>(t.shape.elements());
+  }
+  const std::int64_t size = find(name).preprocessing.size;
+  costs.macs = count_macs(graph, infer_shapes(graph, {1, 3, size, size}));
+  return costs;
 }
 
 io::Preprocessing preprocessing(const ModelInfo& model, const io::SafeTensors& file) {
