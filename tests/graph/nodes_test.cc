@@ -1,0 +1,227 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "sepconv/sepconv.h"
+#include "support/reference.h"
+#include "support/targets.h"
+
+namespace sepconv {
+namespace {
+
+// Nodes that networks have and the public ops have not, each as a network of its own, against its
+// definition in double.
+class NodesTest : public testing::EachTarget {
+ protected:
+  Constant constant(const Shape& shape) {
+    return std::make_shared<Tensor>(testing::random_tensor(shape, random_));
+  }
+  Tensor input(const Shape& shape) { return testing::random_tensor(shape, random_, Layout::kNHWC); }
+
+  static double at(const Tensor& t, std::int64_t n, std::int64_t c, std::int64_t h,
+                   std::int64_t w) {
+    return static_cast<double>(testing::at(t.view(), n, c, h, w));
+  }
+
+  // The same bits for any number of threads.
+  static Tensor run(const Graph& graph, const Tensor& x) {
+    const Network network(graph, x.shape());
+    Tensor y = network(x.view());
+    const Tensor other = network(x.view(), ThreadPool(3));
+    for (std::int64_t i = 0; i < y.shape().elements(); ++i) EXPECT_EQ(y.data()[i], other.data()[i]);
+    return y;
+  }
+
+  std::mt19937 random_{11};
+};
+
+TEST_P(NodesTest, LayerNormOverChannels) {
+  for (std::int64_t channels : {1, 5, 48, 100}) {
+    const Tensor x = input({2, channels, 3, 4});
+    LayerNormNode norm{constant({channels}), constant({channels}), 1e-6};
+    Graph graph;
+    graph.add("norm", norm, {0});
+    const Tensor y = run(graph, x);
+    for (std::int64_t p = 0; p < 2 * 12; ++p) {
+      const std::int64_t n = p / 12, h = p / 4 % 3, w = p % 4;
+      double mean = 0, variance = 0;
+      for (std::int64_t c = 0; c < channels; ++c) mean += at(x, n, c, h, w) / double(channels);
+      for (std::int64_t c = 0; c < channels; ++c) {
+        variance += std::pow(at(x, n, c, h, w) - mean, 2) / double(channels);
+      }
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const double normal = (at(x, n, c, h, w) - mean) / std::sqrt(variance + 1e-6);
+        const double exact = normal * double(norm.weight->data()[c]) + double(norm.bias->data()[c]);
+        ASSERT_NEAR(at(y, n, c, h, w), exact, 32 * 0x1p-23 * (1 + std::abs(normal)) * 4);
+      }
+    }
+  }
+}
+
+TEST_P(NodesTest, ResponseNormScalesChannels) {
+  const std::int64_t channels = 21;
+  const Tensor x = input({2, channels, 9, 9});
+  ResponseScaleNode response{constant({channels}), 1e-6};
+  Graph graph;
+  const ValueId scale = graph.add("response", response, {0});
+  graph.add("scale", ScaleNode{}, {0, scale});
+  const Tensor y = run(graph, x);
+  for (std::int64_t n = 0; n < 2; ++n) {
+    std::vector<double> g(channels, 0.0);
+    double mean = 0;
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t p = 0; p < 81; ++p)
+        g[std::size_t(c)] += std::pow(at(x, n, c, p / 9, p % 9), 2);
+      g[std::size_t(c)] = std::sqrt(g[std::size_t(c)]);
+      mean += g[std::size_t(c)] / double(channels);
+    }
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const double factor =
+          1 + double(response.weight->data()[c]) * g[std::size_t(c)] / (mean + 1e-6);
+      for (std::int64_t p = 0; p < 81; ++p) {
+        const double exact = at(x, n, c, p / 9, p % 9) * factor;
+        ASSERT_NEAR(at(y, n, c, p / 9, p % 9), exact, 1e-5 * (1 + std::abs(exact)));
+      }
+    }
+  }
+}
+
+// Counts of tokens around the panels' widths, more than one part of products among them.
+TEST_P(NodesTest, AttentionIsSoftmaxOfProducts) {
+  for (std::int64_t tokens : {1, 7, 17, 24, 33, 300}) {
+    const std::int64_t heads = 3, depth = 20, channels = heads * depth;
+    const Tensor x = input({2, 3 * channels, tokens, 1});
+    Graph graph;
+    graph.add("attention", AttentionNode{heads}, {0});
+    const Tensor y = run(graph, x);
+    for (std::int64_t n = 0; n < 2; ++n)
+      for (std::int64_t head = 0; head < heads; ++head)
+        for (std::int64_t t = 0; t < tokens; t += 1 + tokens / 9) {
+          std::vector<double> weight;
+          double sum = 0;
+          for (std::int64_t u = 0; u < tokens; ++u) {
+            double score = 0;
+            for (std::int64_t c = head * depth; c < (head + 1) * depth; ++c) {
+              score += at(x, n, c, t, 0) * at(x, n, channels + c, u, 0);
+            }
+            weight.push_back(std::exp(score / std::sqrt(double(depth))));
+            sum += weight.back();
+          }
+          for (std::int64_t c = head * depth; c < (head + 1) * depth; ++c) {
+            double exact = 0;
+            for (std::int64_t u = 0; u < tokens; ++u) {
+              exact += weight[std::size_t(u)] / sum * at(x, n, 2 * channels + c, u, 0);
+            }
+            ASSERT_NEAR(at(y, n, c, t, 0), exact, 2e-5) << tokens << " tokens";
+          }
+        }
+  }
+}
+
+TEST_P(NodesTest, ClassTokenComesFirst) {
+  const std::int64_t channels = 6;
+  ClassTokensNode tokens{constant({channels}), constant({1 + 9, channels}), 3};
+  Graph graph;
+  graph.add("tokens", tokens, {0});
+  const Tensor x = input({2, channels, 3, 3});
+  const Tensor y = run(graph, x);
+  ASSERT_EQ(y.shape(), (Shape{2, channels, 10, 1}));
+  for (std::int64_t n = 0; n < 2; ++n)
+    for (std::int64_t c = 0; c < channels; ++c)
+      for (std::int64_t t = 0; t < 10; ++t) {
+        const float before = t == 0 ? tokens.token->data()[c]
+                                    : testing::at(x.view(), n, c, (t - 1) / 3, (t - 1) % 3);
+        ASSERT_EQ(testing::at(y.view(), n, c, t, 0),
+                  before + tokens.positions->data()[t * channels + c]);
+      }
+  // Constant positions stay so on any other grid.
+  auto ones = std::make_shared<Tensor>(Shape{1 + 9, channels});
+  std::fill_n(ones->data(), 10 * channels, 1.0F);
+  tokens.positions = ones;
+  graph.nodes.back().op = tokens;
+  const Tensor zeros(Shape{1, channels, 5, 2}, Layout::kNHWC);
+  const Tensor other = run(graph, zeros);
+  for (std::int64_t i = channels; i < 11 * channels; ++i) ASSERT_NEAR(other.data()[i], 1, 1e-6);
+}
+
+TEST_P(NodesTest, MixedDepthwiseIsADepthwiseForEachRange) {
+  for (bool same : {false, true})
+    for (std::int64_t stride : {1, 2}) {
+      MixedDepthwiseNode mixed;
+      const std::vector<std::int64_t> kernels = {3, 5, 7, 9}, ranges = {19, 17, 17, 3};
+      for (std::size_t i = 0; i < 4; ++i) {
+        mixed.weights.push_back(constant({ranges[i], 1, kernels[i], kernels[i]}));
+      }
+      mixed.bias = constant({56});
+      mixed.stride = stride;
+      mixed.same_padding = same;
+      mixed.activation = ActivationKind::kRelu;
+      const Tensor x = input({2, 56, 12, 10});
+      Graph graph;
+      graph.add("mixed", mixed, {0});
+      const Tensor y = run(graph, x);
+      std::int64_t first = 0;
+      for (std::size_t i = 0; i < 4; ++i) {
+        const std::int64_t k = kernels[i], n = ranges[i];
+        Conv2dOptions o;
+        o.stride = stride;
+        o.padding = same ? Padding::same({12, 10}, k, stride) : Padding(k / 2);
+        Tensor part(Shape{2, n, 12, 10});
+        for (std::int64_t e = 0; e < part.shape().elements(); ++e) {
+          part.data()[e] =
+              testing::at(x.view(), e / (120 * n), first + e / 120 % n, e / 10 % 12, e % 10);
+        }
+        const Shape out{2, n, y.shape()[2], y.shape()[3]};
+        const auto exact = testing::convolve(part.view(), mixed.weights[i]->view(),
+                                             mixed.bias->data() + first, o, n, out);
+        const std::int64_t pixels = out[2] * out[3];
+        for (std::int64_t e = 0; e < out.elements(); ++e) {
+          const double got =
+              at(y, e / (pixels * n), first + e / pixels % n, e / out[3] % out[2], e % out[3]);
+          ASSERT_NEAR(got, std::max(0.0, exact.value[std::size_t(e)]),
+                      testing::bound(exact.magnitude[std::size_t(e)], k * k + 1));
+        }
+        first += n;
+      }
+    }
+}
+
+TEST_P(NodesTest, ConcatAndCeilPool) {
+  const Tensor x = input({2, 5, 8, 8});
+  Graph graph;
+  Pool2dNode pool;
+  pool.options.kernel = 3;
+  pool.options.stride = 2;
+  pool.ceil_mode = true;
+  const ValueId a = graph.add("pool", pool, {0});
+  const ValueId b = graph.add("relu", ActivationNode{ActivationKind::kRelu}, {a});
+  graph.add("concat", ConcatNode{}, {a, b, a});
+  const Tensor y = run(graph, x);
+  ASSERT_EQ(y.shape(), (Shape{2, 15, 4, 4}));
+  for (std::int64_t n = 0; n < 2; ++n)
+    for (std::int64_t c = 0; c < 15; ++c)
+      for (std::int64_t i = 0; i < 4; ++i)
+        for (std::int64_t j = 0; j < 4; ++j) {
+          double most = -INFINITY;
+          for (std::int64_t h = 2 * i; h < std::min<std::int64_t>(2 * i + 3, 8); ++h)
+            for (std::int64_t w = 2 * j; w < std::min<std::int64_t>(2 * j + 3, 8); ++w)
+              most = std::max(most, at(x, n, c % 5, h, w));
+          ASSERT_EQ(at(y, n, c, i, j), c / 5 == 1 ? std::max(0.0, most) : most);
+        }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, NodesTest, ::testing::ValuesIn(testing::built_targets()),
+                         testing::target_name);
+
+TEST(Models, EveryTableHasTheShapesOfItsNetwork) {
+  for (const models::ModelInfo& info : models::list()) {
+    const models::Costs costs = models::costs(info.name);
+    EXPECT_GT(costs.parameters, 5e5) << info.name;
+    EXPECT_GT(costs.macs, 1e7) << info.name;
+  }
+  const models::Costs costs = models::costs("efficientnet_b0");
+  EXPECT_EQ(costs.parameters, 5288548);
+}
+
+}  // namespace
+}  // namespace sepconv
