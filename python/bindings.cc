@@ -266,11 +266,12 @@ NB_MODULE(_core, m) {
       .def_prop_ro("classes", [](const Model& model) { return model.info.classes; })
       .def(
           "network",
-          [](const Model& model, const std::vector<std::int64_t>& shape) {
+          [](const Model& model, const std::vector<std::int64_t>& shape, bool features) {
             const nb::gil_scoped_release release;
-            return Network(model.graph, shape_of(shape));
+            return Network(features ? without_classifier(model.graph) : model.graph,
+                           shape_of(shape));
           },
-          "shape"_a)
+          "shape"_a, "features"_a = false)
       .def(
           "preprocess",
           [](const Model& model, const std::string& path, const Array& x) {

@@ -131,6 +131,10 @@ struct Graph {
 /// shapes do not fit.
 std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input);
 
+/// A classifier's graph up to what its last linear layer reads: an image's pooled features [N, C].
+/// Throws ArgumentError if the output is no linear layer.
+Graph without_classifier(Graph graph);
+
 /// Multiply-adds of convolutions, linear layers and attention, for values of these shapes.
 double count_macs(const Graph& graph, const std::vector<Shape>& shapes);
 

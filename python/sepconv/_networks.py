@@ -20,24 +20,36 @@ class Network:
         """Loads the model; see load()."""
         self.name = name
         self._model = _core.Model(name, "" if weights is None else os.fspath(weights))
-        self._networks: dict[tuple[int, ...], _core.Network] = {}
+        self._networks: dict[tuple[bool, tuple[int, ...]], _core.Network] = {}
 
-    def _network(self, shape: tuple[int, ...]) -> _core.Network:
-        network = self._networks.get(shape)
+    def _network(self, shape: tuple[int, ...], features: bool = False) -> _core.Network:
+        network = self._networks.get((features, shape))
         if network is None:
-            network = self._networks[shape] = self._model.network(list(shape))
+            network = self._model.network(list(shape), features)
+            self._networks[features, shape] = network
         return network
+
+    def _run(self, x: Any, features: bool) -> Any:
+        array, _ = as_image_batch(as_float32(x, "x"))
+        network = self._network(array.shape, features)
+        y = np.empty(network.output_shape, np.float32)
+        network.run(array, y)
+        return like(y, x)
 
     def __call__(self, x: Any) -> Any:
         """Runs float32 images [N, 3, H, W], preprocessed, to logits [N, classes].
 
         The first call with a new shape plans the network for it.
         """
-        array, _ = as_image_batch(as_float32(x, "x"))
-        network = self._network(array.shape)
-        y = np.empty(network.output_shape, np.float32)
-        network.run(array, y)
-        return like(y, x)
+        return self._run(x, features=False)
+
+    def features(self, x: Any) -> Any:
+        """Runs images like a call does, but to what the classifier reads: [N, C].
+
+        These are timm's `forward_head(…, pre_logits=True)`: an embedding for search or for a
+        classifier of one's own.
+        """
+        return self._run(x, features=True)
 
     def preprocess(self, path: Path) -> np.ndarray:
         """Reads a JPEG or PNG picture as the network wants it: [1, 3, H, W] in NHWC memory."""

@@ -168,6 +168,14 @@ struct MacsOf {
 
 }  // namespace
 
+Graph without_classifier(Graph graph) {
+  const Node& last = graph.nodes[graph.output];
+  check(std::holds_alternative<LinearNode>(last.op),
+        "graph: ends with {}, expected a linear layer that classifies", last.name);
+  graph.output = last.inputs[0];
+  return graph;
+}
+
 double count_macs(const Graph& graph, const std::vector<Shape>& shapes) {
   double sum = 0;
   for (ValueId i = 1; i < graph.nodes.size(); ++i) {

@@ -119,6 +119,23 @@ def test_network_agrees_with_its_source(name, tmp_path):
     assert_agrees(model, net, 160 if "patch" in name else 129, 3)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_small_050", "efficientnet_b0",
+        "mixnet_s", "convnext_atto", "inception_v3", "resnet18", "vit_tiny_patch16_224",
+    ],
+)  # fmt: skip
+def test_features_are_what_the_classifier_reads(name, tmp_path):
+    model, net = with_random_weights(name, tmp_path)
+    x = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(x), pre_logits=True)
+    got = net.features(x)
+    assert got.shape == expected.shape
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
 def test_number_of_parameters_is_the_source_s(tmp_path):
     for name in MEMBERS:
         model = create(name)
