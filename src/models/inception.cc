@@ -43,8 +43,8 @@ class InceptionBuilder {
   }
 
  private:
-  ValueId pool(ValueId x, const std::string& name, Pool2dNode node) {
-    return keep(builder_.graph.add(name, std::move(node), {x}), channels_[x]);
+  ValueId pool(ValueId x, const std::string& name, const Pool2dNode& node) {
+    return keep(builder_.graph.add(name, node, {x}), channels_[x]);
   }
   ValueId keep(ValueId x, std::int64_t channels) {
     channels_.resize(x + 1, 0);

@@ -10,8 +10,8 @@ constexpr const char* kSmall[] = {
     "ir_r1_k3_a1.1_p1.1_s2_e6_c24 ir_r1_k3_a1.1_p1.1_s1_e3_c24",                    // 56
     "ir_r1_k3.5.7_s2_e6_c40_se0.5_nsw ir_r3_k3.5_a1.1_p1.1_s1_e6_c40_se0.5_nsw",    // 28
     "ir_r1_k3.5.7_p1.1_s2_e6_c80_se0.25_nsw ir_r2_k3.5_p1.1_s1_e6_c80_se0.25_nsw",  // 14
-    "ir_r1_k3.5.7_a1.1_p1.1_s1_e6_c120_se0.5_nsw "
-    "ir_r2_k3.5.7.9_a1.1_p1.1_s1_e3_c120_se0.5_nsw",                                     // 14
+    ("ir_r1_k3.5.7_a1.1_p1.1_s1_e6_c120_se0.5_nsw "
+     "ir_r2_k3.5.7.9_a1.1_p1.1_s1_e3_c120_se0.5_nsw"),                                   // 14
     "ir_r1_k3.5.7.9.11_s2_e6_c200_se0.5_nsw ir_r2_k3.5.7.9_p1.1_s1_e6_c200_se0.5_nsw"};  // 7
 constexpr const char* kMedium[] = {
     "ds_r1_k3_s1_c24",                                                                  // 112

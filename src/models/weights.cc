@@ -23,7 +23,8 @@ Constant FileWeights::get(const std::string& name, const Shape& shape) {
 void FileWeights::finish(const std::vector<std::string>& unused) const {
   std::vector<std::string> used = used_;
   std::sort(used.begin(), used.end());
-  for (const auto& [name, entry] : file_.entries()) {
+  for (const auto& entry : file_.entries()) {
+    const std::string& name = entry.first;
     const auto starts = [&](const std::string& prefix) { return name.starts_with(prefix); };
     if (name.ends_with("num_batches_tracked") || std::ranges::any_of(unused, starts)) continue;
     if (std::binary_search(used.begin(), used.end(), name)) continue;
