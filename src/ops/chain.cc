@@ -45,7 +45,11 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
   ring_rows_.resize(stages_.size());
   const std::int64_t height = std::max<std::int64_t>(output().height, 1);
   cost_ = std::numeric_limits<double>::infinity();
-  const std::int64_t step = band_step();
+  // Bands of fewer rows than the ops compute at once took up to twice as long: only where no other
+  // fits L2.
+  std::int64_t step = band_step();
+  size_rings(std::min(step, height));
+  if (ring_bytes() > l2_cache_bytes()) step = 1;
   std::int64_t best = 1, last = 0;
   for (std::int64_t bands = 1; bands <= height; ++bands) {
     const std::int64_t even = (height + bands - 1) / bands;
