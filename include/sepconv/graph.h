@@ -63,6 +63,7 @@ struct ResponseScaleNode {
 struct ClassTokensNode {
   Constant token, positions;
   std::int64_t grid = 0;
+  std::int64_t patch = 1;  ///< the network's input must be whole patches of this size
 };
 
 /// Multi-head self-attention (Vaswani et al., 2017) over tokens that hold Q, K and V one after the

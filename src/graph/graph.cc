@@ -99,6 +99,9 @@ struct ShapeOf {
   Shape operator()(const ClassTokensNode& n) const {
     check(in().rank() == 4 && n.token->shape().elements() == in()[1],
           "class token of {} channels, x is {}", n.token->shape().elements(), to_string(in()));
+    check(network_input[2] % n.patch == 0 && network_input[3] % n.patch == 0,
+          "the network's input is {}, expected whole patches of {} x {}", to_string(network_input),
+          n.patch, n.patch);
     return {in()[0], in()[1], 1 + in()[2] * in()[3], 1};
   }
   Shape operator()(const AttentionNode& n) const {

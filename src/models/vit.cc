@@ -30,6 +30,7 @@ Graph build(const Variant& v, Weights& weights, std::int64_t classes) {
   tokens.token = builder.get("cls_token", {1, 1, width});
   tokens.positions = builder.get("pos_embed", {1, 1 + grid * grid, width});
   tokens.grid = grid;
+  tokens.patch = v.patch;
   ValueId x = builder.conv_bias(0, {"patch_embed.proj", "", 3, width, v.patch, v.patch});
   x = builder.graph.add("tokens", std::move(tokens), {x});
   for (std::int64_t i = 0; i < v.depth; ++i) {

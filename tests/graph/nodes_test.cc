@@ -120,7 +120,7 @@ TEST_P(NodesTest, AttentionIsSoftmaxOfProducts) {
 
 TEST_P(NodesTest, ClassTokenComesFirst) {
   const std::int64_t channels = 6;
-  ClassTokensNode tokens{constant({channels}), constant({1 + 9, channels}), 3};
+  ClassTokensNode tokens{constant({channels}), constant({1 + 9, channels}), 3, 1};
   Graph graph;
   graph.add("tokens", tokens, {0});
   const Tensor x = input({2, channels, 3, 3});
@@ -134,6 +134,10 @@ TEST_P(NodesTest, ClassTokenComesFirst) {
         ASSERT_EQ(testing::at(y.view(), n, c, t, 0),
                   before + tokens.positions->data()[t * channels + c]);
       }
+  tokens.patch = 2;
+  graph.nodes.back().op = tokens;
+  EXPECT_THROW(Network(graph, x.shape()), ArgumentError);
+  tokens.patch = 1;
   // Constant positions stay so on any other grid.
   auto ones = std::make_shared<Tensor>(Shape{1 + 9, channels});
   std::fill_n(ones->data(), 10 * channels, 1.0F);
