@@ -288,6 +288,11 @@ NB_MODULE(_core, m) {
     for (const models::ModelInfo& info : models::list()) names.push_back(info.name);
     return names;
   });
+  m.def("costs", [](const std::string& name) {
+    const models::Costs costs = models::costs(name);
+    return nb::make_tuple(static_cast<std::int64_t>(costs.parameters),
+                          static_cast<std::int64_t>(costs.macs));
+  });
   m.def("imagenet_label", [](std::int64_t i) { return std::string(io::imagenet_label(i)); });
   m.def("decode", [](const std::string& path) {
     const io::Image image = io::read_image(path);

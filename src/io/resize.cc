@@ -3,9 +3,9 @@
 // weights in 22-bit fixed point; horizontal pass first, 8-bit values in between.
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/check.h"
+#include "base/resample.h"
 #include "sepconv/io.h"
 
 namespace sepconv::io {
@@ -14,43 +14,20 @@ namespace {
 
 constexpr int kPrecision = 32 - 8 - 2;
 
-double triangle(double x) { return std::max(0.0, 1.0 - std::abs(x)); }
-
-// Keys, "Cubic convolution interpolation", 1981, with a = −1/2.
-double cubic(double x) {
-  constexpr double a = -0.5;
-  x = std::abs(x);
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0;
-}
-
 /// The input pixels of one output pixel: [first, first + weights.size()).
 struct Taps {
   std::int64_t first;
   std::vector<std::int32_t> weights;
 };
 
-std::vector<Taps> make_taps(std::int64_t in, std::int64_t out, Interpolation filter) {
-  const bool bilinear = filter == Interpolation::kBilinear;
-  const double scale = static_cast<double>(in) / static_cast<double>(out);
-  const double stretch = std::max(scale, 1.0);
-  const double support = (bilinear ? 1.0 : 2.0) * stretch;
+std::vector<Taps> make_taps(std::int64_t in, std::int64_t out, Interpolation interpolation) {
+  const bool bilinear = interpolation == Interpolation::kBilinear;
   std::vector<Taps> taps;
-  for (std::int64_t i = 0; i < out; ++i) {
-    const double center = (static_cast<double>(i) + 0.5) * scale;
-    const auto first = std::max<std::int64_t>(0, static_cast<std::int64_t>(center - support + 0.5));
-    const auto last = std::min(in, static_cast<std::int64_t>(center + support + 0.5));
-    std::vector<double> weights;
-    double sum = 0;
-    for (std::int64_t j = first; j < last; ++j) {
-      const double x = (static_cast<double>(j) - center + 0.5) / stretch;
-      weights.push_back(bilinear ? triangle(x) : cubic(x));
-      sum += weights.back();
-    }
-    Taps t{first, {}};
-    for (double w : weights) {
-      const double fixed = (sum != 0 ? w / sum : w) * (1 << kPrecision);
+  for (const ResampleTaps& exact :
+       resample_taps(in, out, bilinear ? ResampleFilter::kTriangle : ResampleFilter::kCubic)) {
+    Taps t{exact.first, {}};
+    for (double w : exact.weights) {
+      const double fixed = w * (1 << kPrecision);
       t.weights.push_back(static_cast<std::int32_t>(fixed < 0 ? fixed - 0.5 : fixed + 0.5));
     }
     taps.push_back(std::move(t));

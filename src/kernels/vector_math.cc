@@ -116,30 +116,32 @@ void sum_squares(const float* const* pixels, size_t count, float* y, size_t chan
   sum_terms(pixels, count, 1.0f, y, channels, [](V v) HWY_ATTR { return hn::Mul(v, v); });
 }
 
-// Σ term(vector) / n over the channels of one pixel, in two sums that take the vectors in turns.
+// Σ term(vector, index) over n floats, in two sums that take the vectors in turns.
 template <class Term>
-HWY_INLINE float mean_of(const float* x, size_t n, const Term& term) {
+HWY_INLINE float sum_of(const float* x, size_t n, const Term& term) {
   const D d;
   V sum[2] = {hn::Zero(d), hn::Zero(d)};
   size_t turn = 0;
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    V v = term(load(x + i, m));
+    V v = term(load(x + i, m), i, m);
     if (m < hn::Lanes(d)) v = hn::IfThenElseZero(hn::FirstN(d, m), v);
     sum[turn] = hn::Add(sum[turn], v);
     turn ^= 1;
   });
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[0], sum[1]))) / static_cast<float>(n);
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[0], sum[1])));
 }
 
 void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, float* y,
                 size_t pixels, size_t channels) {
   const D d;
   for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
-    const V mean = hn::Set(d, mean_of(x, channels, [](V v) HWY_ATTR { return v; }));
-    const float variance = mean_of(x, channels, [&](V v) HWY_ATTR {
+    const float sum = sum_of(x, channels, [](V v, size_t, size_t) HWY_ATTR { return v; });
+    const V mean = hn::Set(d, sum / static_cast<float>(channels));
+    const float squares = sum_of(x, channels, [&](V v, size_t, size_t) HWY_ATTR {
       const V apart = hn::Sub(v, mean);
       return hn::Mul(apart, apart);
     });
+    const float variance = squares / static_cast<float>(channels);
     const V scale = hn::Set(d, 1.0f / std::sqrt(variance + epsilon));
     for_vectors(channels, [&](size_t i, size_t m) HWY_ATTR {
       const V normal = hn::Mul(hn::Sub(load(x + i, m), mean), scale);
@@ -157,19 +159,17 @@ void softmax(const float* x, float* y, size_t n) {
     most = hn::Max(most, m < hn::Lanes(d) ? hn::IfThenElse(hn::FirstN(d, m), v, most) : v);
   });
   const V shift = hn::MaxOfLanes(d, most);
-  const float sum =
-      static_cast<float>(n) * mean_of(x, n, [&](V v) HWY_ATTR {
-        const V z = hn::Sub(v, shift);
-        // What is lost against the highest value is nothing, not the least normal number.
-        const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
-        return keep_nan(z, e);
-      });
-  const V scale = hn::Set(d, 1.0f / sum);
-  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    const V z = hn::Sub(load(x + i, m), shift);
+  const float sum = sum_of(x, n, [&](V v, size_t i, size_t m) HWY_ATTR {
+    const V z = hn::Sub(v, shift);
+    // What is lost against the highest value is nothing, not the least normal number.
     const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
-    store(hn::Mul(keep_nan(z, e), scale), y + i, m);
+    const V result = keep_nan(z, e);
+    store(result, y + i, m);
+    return result;
   });
+  const V scale = hn::Set(d, 1.0f / sum);
+  for_vectors(
+      n, [&](size_t i, size_t m) HWY_ATTR { store(hn::Mul(load(y + i, m), scale), y + i, m); });
 }
 
 void interleave3(const float* const planes[3], float* y, size_t n) {

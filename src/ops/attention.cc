@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/aligned.h"
 #include "base/check.h"
 #include "base/sizes.h"
 
@@ -37,16 +36,17 @@ Attention::Attention(const Shape& in, std::int64_t heads)
       tokens_(to_size(in[2])),
       depth_(to_size(in[1] / (3 * heads))),
       gemm_(&gemm_kernels()),
-      math_(&vector_math_kernels()) {
+      math_(&vector_math_kernels()),
+      no_bias_(make_aligned<float>(gemm_->columns)) {
   padded_ = divide_up(tokens_, gemm_->columns) * gemm_->columns;
+  wide_depth_ = divide_up(depth_, gemm_->columns) * gemm_->columns;
 }
 
 std::size_t Attention::thread_bytes() const {
   const std::size_t rows = kTiles * gemm_->rows;
-  const std::size_t wide_depth = divide_up(depth_, gemm_->columns) * gemm_->columns;
   return align_up(depth_ * padded_ * sizeof(float)) +
-         align_up(tokens_ * wide_depth * sizeof(float)) + align_up(rows * padded_ * sizeof(float)) +
-         align_up(gemm_->columns * sizeof(float)) + align_up(rows * gemm_->columns * sizeof(float));
+         align_up(tokens_ * wide_depth_ * sizeof(float)) +
+         align_up(rows * padded_ * sizeof(float)) + align_up(rows * gemm_->columns * sizeof(float));
 }
 
 std::size_t Attention::workspace_bytes(int threads) const {
@@ -96,7 +96,7 @@ void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, st
     tile.taps = 1;
     tile.k = b.k;
     tile.b = b.data + first * b.k;
-    tile.bias = sums + rows * wide;  // zeros
+    tile.bias = no_bias_.get();
     tile.c_step = c_step;
     tile.columns = std::min(wide, b.columns - first);
     tile.ahead = reinterpret_cast<const char*>(tile.b);
@@ -119,17 +119,15 @@ void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, st
 void Attention::run_head(const float* x, float* y, std::byte* workspace) const {
   const std::size_t step = to_size(input[1]), channels = to_size(output[1]);
   const std::size_t most = kTiles * gemm_->rows;
-  const std::size_t wide_depth = divide_up(depth_, gemm_->columns) * gemm_->columns;
   Carver carver(workspace);
   float* keys = carver.take<float>(depth_ * padded_);
-  float* values = carver.take<float>(tokens_ * wide_depth);
+  float* values = carver.take<float>(tokens_ * wide_depth_);
   float* scores = carver.take<float>(most * padded_);
-  float* sums = carver.take<float>((most + 1) * gemm_->columns);
+  float* sums = carver.take<float>(most * gemm_->columns);
   pack_keys(x + channels, keys);
   pack_values(x + 2 * channels, values);
   for (std::size_t first = 0; first < tokens_; first += most) {
     const std::size_t rows = std::min(most, tokens_ - first);
-    std::fill_n(sums + rows * gemm_->columns, gemm_->columns, 0.0F);
     multiply({keys, depth_, tokens_}, x + first * step, step, rows, scores, padded_, sums);
     for (std::size_t i = 0; i < rows; ++i) {
       float* row = scores + i * padded_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/aligned.h"
 #include "kernels/gemm.h"
 #include "kernels/vector_math.h"
 #include "ops/op_impl.h"
@@ -34,8 +35,10 @@ class Attention final : public Op::Impl {
 
   std::size_t heads_, tokens_, depth_;  ///< depth_: channels of a head
   std::size_t padded_;                  ///< floats of a row of scores
+  std::size_t wide_depth_;              ///< depth_ in whole panels
   const GemmKernels* gemm_;
   const VectorMathKernels* math_;
+  AlignedArray<float> no_bias_;
 };
 
 }  // namespace sepconv

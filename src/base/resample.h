@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace sepconv {
+
+enum class ResampleFilter { kTriangle, kCubic };
+
+/// What one output of a resampling is made of: inputs [first, first + weights.size()), weights of
+/// sum 1.
+struct ResampleTaps {
+  std::int64_t first;
+  std::vector<double> weights;
+};
+
+/// For each of `out` outputs over `in` inputs, the filter stretched by the reduction factor, so
+/// that reducing does not alias: the rule of Pillow (src/libImaging/Resample.c) and of PyTorch's
+/// interpolate(antialias=True). in, out ≥ 1.
+std::vector<ResampleTaps> resample_taps(std::int64_t in, std::int64_t out, ResampleFilter filter);
+
+}  // namespace sepconv
