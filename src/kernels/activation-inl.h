@@ -30,7 +30,7 @@ HWY_INLINE V clamp(V x, V lo, V hi) {
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
-// exp(−x) within 2 ulp; infinity for x < −87, and x taken as 87 beyond that, so that no result is
+// exp(−x); infinity for x < −87, and x taken as 87 beyond that, so that no result is
 // denormal. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
 // its exponent's bits: n is the low end of the mantissa once 1.5·2²³ was added. NaN gives anything.
 HWY_INLINE V exp_negated(D d, V x) {
