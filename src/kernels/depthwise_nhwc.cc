@@ -58,27 +58,33 @@ HWY_INLINE V in_register(V v) {
 template <int K, int S, int R, bool kBorder>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
-  // Whether a whole column of input fits into registers beside the sums: then each weight is loaded
-  // once for all rows, otherwise once for each.
   static constexpr int kPending = (K - 1) / S + 1;
+  // What stays in registers beside the sums: all weights, where they fit with some elements of the
+  // input, each loaded once for a whole row of outputs; or else a column of input, so that each
+  // weight is loaded once for all R rows; or else neither.
+  static constexpr bool kHoldsWeights = K == 3 && R * kPending + K * K + 2 * R + 3 <= kRegisters;
   // A missing row is left out, or, where it is one of few, taken as zeros, which costs less.
   static constexpr bool kZeroRows = K == 3;
-  static constexpr bool kHoldsColumn =
-      R > 1 && (!kBorder || kZeroRows) && kInputRows + R* kPending + 1 <= kRegisters;
+  static constexpr bool kHoldsColumn = !kHoldsWeights && R > 1 && (!kBorder || kZeroRows) &&
+                                       kInputRows + R* kPending + 1 <= kRegisters;
 
   V sum[R][kPending];
+  V kept[kHoldsWeights ? K * K : 1];
 
-  HWY_INLINE Slide() {
+  HWY_INLINE explicit Slide(const float* HWY_RESTRICT w) {
     for (int o = 0; o < R; ++o) {
       for (int q = 0; q < kPending; ++q) sum[o][q] = hn::Zero(D());
     }
+    for (int t = 0; kHoldsWeights && t < K * K; ++t) kept[t] = in_register(load_weight(w, t));
+  }
+
+  static HWY_INLINE V load_weight(const float* HWY_RESTRICT w, int tap) {
+    return hn::Load(D(), w + static_cast<size_t>(tap) * hn::Lanes(D()));
   }
 
   // Adds input element v, row i and column C of output 0's window, into the sums it belongs to.
   template <int C>
   HWY_INLINE void add(V v, int i, const float* HWY_RESTRICT w) {
-    const D d;
-    const size_t lanes = hn::Lanes(d);
 #pragma GCC unroll 8
     for (int o = 0; o < R; ++o) {
       const int ky = i - o * S;
@@ -87,7 +93,8 @@ struct Slide {
       for (int q = 0; q < kPending; ++q) {
         const int kx = C - S * q;
         if (kx < 0) continue;
-        const V weight = hn::Load(d, w + static_cast<size_t>(ky * K + kx) * lanes);
+        const int tap = ky * K + kx;
+        const V weight = kHoldsWeights ? kept[tap] : load_weight(w, tap);
         sum[o][q] = hn::MulAdd(v, weight, sum[o][q]);
       }
     }
@@ -96,15 +103,13 @@ struct Slide {
   // The same for a whole column in registers.
   template <int C>
   HWY_INLINE void add_column(const V (&x)[kInputRows], const float* HWY_RESTRICT w) {
-    const D d;
-    const size_t lanes = hn::Lanes(d);
 #pragma GCC unroll 8
     for (int ky = 0; ky < K; ++ky) {
 #pragma GCC unroll 8
       for (int q = 0; q < kPending; ++q) {
         const int kx = C - S * q;
         if (kx < 0) continue;
-        const V weight = in_register(hn::Load(d, w + static_cast<size_t>(ky * K + kx) * lanes));
+        const V weight = in_register(load_weight(w, ky * K + kx));
 #pragma GCC unroll 8
         for (int o = 0; o < R; ++o) sum[o][q] = hn::MulAdd(x[o * S + ky], weight, sum[o][q]);
       }
@@ -127,7 +132,7 @@ struct Slide {
 #pragma GCC unroll 16
       for (int i = 0; i < kInputRows; ++i) {
         if (!kBorder || in[i]) {
-          add<C>(hn::LoadU(d, in[i] + at), i, w);
+          add<C>(in_register(hn::LoadU(d, in[i] + at)), i, w);
         } else if (kZeroRows) {
           add<C>(hn::Zero(d), i, w);
         }
@@ -188,7 +193,7 @@ struct Slide {
     const int64_t left = HWY_MIN(a.out_width, HWY_MAX(int64_t{0}, (pad - (K - S) + S - 1) / S));
     const int64_t fit = a.in_width + pad - K;
     const int64_t right = HWY_MAX(left, HWY_MIN(a.out_width, fit < 0 ? int64_t{0} : fit / S + 1));
-    Slide slide;
+    Slide slide(w);
     slide.template columns<0, K - S, false>(in, -pad, a, w);
     outputs<false>(slide, in, out, 0, left, a, w, bias);
     outputs<true>(slide, in, out, left, right, a, w, bias);
@@ -197,7 +202,8 @@ struct Slide {
 };
 
 template <int K, int S, int R, bool kBorder>
-HWY_NOINLINE void slide_blocks(const DepthwiseRows& a) {
+HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
+  const DepthwiseRows a = args;  // the stores below might change what args refers to
   const D d;
   const size_t lanes = hn::Lanes(d);
   const size_t blocks = (a.channels + lanes - 1) / lanes;
