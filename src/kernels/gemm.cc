@@ -61,11 +61,12 @@ struct Rows {
   }
 };
 
-// Fetches what is needed soon: the panel's next values and a share of the next panel.
+// Fetches what is needed soon: the panel's next values and a share of the next panel. Tall tiles of
+// one vector do not fetch their own panel: their limit is the number of loads.
 template <int MR, int NV>
 HWY_INLINE void prefetch(const float* b, const char* ahead) {
 #pragma GCC unroll 2
-  for (int j = 0; j < NV; ++j) {
+  for (int j = 0; j < NV && (NV > 1 || MR <= 2); ++j) {
     __builtin_prefetch(b + (kAhead<MR> * NV + static_cast<size_t>(j)) * hn::Lanes(D()));
   }
   __builtin_prefetch(ahead, 0, 2);
@@ -97,16 +98,11 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t
 }
 
 template <int MR, int NV>
-HWY_INLINE void add_bias(const GemmTile& t, V (&acc)[MR][NV]) {
-  const D d;
+HWY_INLINE void clear(V (&acc)[MR][NV]) {
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      const V bias = t.bias_per_row ? hn::Set(d, t.bias[i])
-                                    : hn::Load(d, t.bias + static_cast<size_t>(j) * hn::Lanes(d));
-      acc[i][j] = hn::Add(acc[i][j], bias);
-    }
+    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(D());
   }
 }
 
@@ -115,11 +111,7 @@ template <int MR, int NV>
 HWY_INLINE void add_range(const GemmTile& t, V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(d);
-  }
+  clear(acc);
   size_t tap = 0, k = 0;
   if (t.start > 0) {
     tap = t.start / t.k;
@@ -143,9 +135,27 @@ HWY_INLINE void add_range(const GemmTile& t, V (&acc)[MR][NV]) {
   }
 }
 
+// The next tile of the same panel: c and the residual have moved on already.
+template <int MR, int NV>
+HWY_INLINE void move_on(GemmTile& t) {
+  t.a_offset += MR * t.a_step;
+  t.ahead += t.count * t.ahead_step;
+  if (t.sums) t.sums += MR * NV * hn::Lanes(D());
+}
+
+// Finishing a row, from the bias to the store, takes longer than its last products. The compiler
+// would add the bias everywhere, then clamp everything, then store; the next tile's first products
+// would wait behind all of that, as a processor looks only so far ahead. So rows take turns.
+HWY_INLINE V in_turn(V v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  asm volatile("" : "+v"(v.raw) : : "memory");
+#endif
+  return v;
+}
+
 // A call that does not finish its tile.
 template <int MR, int NV>
-HWY_NOINLINE void partial_tile(const GemmTile& t) {
+HWY_NOINLINE void partial_tile(GemmTile& t) {
   V acc[MR][NV];
   add_range<MR, NV>(t, acc);
   float* sums = t.sums;
@@ -154,9 +164,12 @@ HWY_NOINLINE void partial_tile(const GemmTile& t) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j, sums += hn::Lanes(D())) hn::Store(acc[i][j], D(), sums);
   }
+  t.c += MR * t.c_step;
+  if (t.residual) t.residual += MR * t.c_step;
+  move_on<MR, NV>(t);
 }
 
-// Activation and residual for one row of the tile, then its store.
+// Bias, activation and residual for one row of any tile, then its store.
 template <int NV>
 HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
   const D d;
@@ -169,7 +182,8 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
     if (t.columns <= at) return;
     const size_t n = HWY_MIN(lanes, t.columns - at);
     const bool whole = n == lanes;
-    V v = sums[j];
+    const V bias = t.bias_per_row ? hn::Set(d, t.bias[row]) : hn::Load(d, t.bias + at);
+    V v = hn::Add(in_turn(sums[j]), bias);
     V add = hn::Zero(d);
     if (residual) add = whole ? hn::LoadU(d, residual + at) : load_first(d, n, residual + at);
     if (residual && t.epilogue.residual_first) v = hn::Add(v, add);
@@ -187,20 +201,23 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
 // registers and moved down: read from the tile, they would be read again after every store, which
 // might change them.
 template <int MR, int NV, bool kResidual, bool kWhole>
-HWY_INLINE void store_clamped(const GemmTile& t, V (&acc)[MR][NV]) {
+HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
   const D d;
+  const size_t lanes = hn::Lanes(d);
   const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
-  const size_t step = t.c_step;
+  V bias[NV];
+#pragma GCC unroll 2
+  for (int j = 0; j < NV; ++j) bias[j] = hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
+  const size_t step = t.c_step, last = t.columns - (NV - 1) * lanes;
   const float* residual = t.residual;
-  const size_t last = t.columns - (NV - 1) * hn::Lanes(d);
   float* c = t.c;
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i, c += step) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
-      const size_t at = static_cast<size_t>(j) * hn::Lanes(d);
+      const size_t at = static_cast<size_t>(j) * lanes;
       const bool whole = kWhole || j + 1 < NV;
-      V v = clamp(acc[i][j], lo, hi);
+      V v = clamp(hn::Add(in_turn(acc[i][j]), bias[j]), lo, hi);
       if (kResidual) {
         v = hn::Add(v, whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at));
       }
@@ -212,32 +229,41 @@ HWY_INLINE void store_clamped(const GemmTile& t, V (&acc)[MR][NV]) {
     }
     if (kResidual) residual += step;
   }
+  t.c = c;
+  t.residual = residual;
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void one_tile(const GemmTile& t) {
-  const size_t lanes = hn::Lanes(D());
+HWY_NOINLINE void any_tile(GemmTile& t) {
   V acc[MR][NV];
   add_range<MR, NV>(t, acc);
-  add_bias<MR, NV>(t, acc);
-  if (t.columns >= NV * lanes && !t.residual) {
-    store_clamped<MR, NV, false, true>(t, acc);
-  } else if (t.columns >= NV * lanes && !t.epilogue.residual_first) {
-    store_clamped<MR, NV, true, true>(t, acc);
-  } else {
 #pragma GCC unroll 12
-    for (int i = 0; i < MR; ++i) store_row<NV>(t, static_cast<size_t>(i), acc[i]);
-  }
+  for (int i = 0; i < MR; ++i) store_row<NV>(t, static_cast<size_t>(i), acc[i]);
+  t.c += MR * t.c_step;
+  if (t.residual) t.residual += MR * t.c_step;
+  if (t.bias_per_row) t.bias += MR;
+  move_on<MR, NV>(t);
 }
 
 // Clamp, residual last: most tiles. A function of its own, or else the compiler keeps so much from
 // tile to tile that it runs out of registers within them.
 template <int MR, int NV, bool kResidual, bool kWhole>
-HWY_NOINLINE void clamped_tile(const GemmTile& t) {
+HWY_NOINLINE void clamped_tile(GemmTile& t) {
   V acc[MR][NV];
   add_range<MR, NV>(t, acc);
-  add_bias<MR, NV>(t, acc);
   store_clamped<MR, NV, kResidual, kWhole>(t, acc);
+  move_on<MR, NV>(t);
+}
+
+// The same for all products of one tap and whole columns: what a pointwise convolution mostly is.
+// With little to do before its first products, which matters where K is small.
+template <int MR, int NV, bool kResidual>
+HWY_NOINLINE void pointwise_tile(GemmTile& t) {
+  V acc[MR][NV];
+  clear(acc);
+  add_products<MR, NV>(t.a[0] + t.a_offset, t.a_step, t.k, t.b, t.ahead, t.ahead_step, acc);
+  store_clamped<MR, NV, kResidual, true>(t, acc);
+  move_on<MR, NV>(t);
 }
 
 #if HWY_TARGET == HWY_AVX3
@@ -249,7 +275,7 @@ HWY_NOINLINE void clamped_tile(const GemmTile& t) {
 //
 // Per k: 3·MR / 2 FMAs where two whole vectors would take 2·MR.
 template <int MR>
-HWY_NOINLINE void half_tile(const GemmTile& t) {
+HWY_NOINLINE void half_tile(GemmTile& t) {
   const D d;
   const hn::Half<D> half;
   const size_t lanes = hn::Lanes(d);
@@ -285,7 +311,7 @@ HWY_NOINLINE void half_tile(const GemmTile& t) {
   float* c = t.c;
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i, c += step) {
-    V v = clamp(hn::Add(acc[i], bias), lo, hi);
+    V v = clamp(hn::Add(in_turn(acc[i]), bias), lo, hi);
     const V both = clamp(hn::Add(shared[i / 2], bias_high), lo, hi);
     auto rest = i % 2 ? hn::UpperHalf(half, both) : hn::LowerHalf(half, both);
     if (residual) {
@@ -296,6 +322,9 @@ HWY_NOINLINE void half_tile(const GemmTile& t) {
     hn::StoreU(v, d, c);
     hn::BlendedStore(rest, columns, half, c + lanes);
   }
+  t.c = c;
+  t.residual = residual;
+  move_on<MR, 2>(t);
 }
 
 template <int MR, int NV>
@@ -305,7 +334,7 @@ bool fits_half(const GemmTile& t) {
 }
 #else
 template <int MR>
-void half_tile(const GemmTile&) {}
+void half_tile(GemmTile&) {}
 template <int MR, int NV>
 bool fits_half(const GemmTile&) {
   return false;
@@ -313,40 +342,37 @@ bool fits_half(const GemmTile&) {
 #endif
 
 template <int MR, int NV>
-void tile(const GemmTile& first, size_t tiles) {
-  const size_t lanes = hn::Lanes(D());
-  GemmTile t = first;
-  // A costly activation goes over the tile once more, and then a residual that follows it.
-  const ActivationKind kind = first.epilogue.kind;
-  const bool late = kind != ActivationKind::kNone && !first.epilogue.residual_first;
-  if (kind != ActivationKind::kNone) t.epilogue = Epilogue();
-  if (late) t.residual = nullptr;
-  const float* residual = late ? first.residual : nullptr;
+auto tile_function(const GemmTile& t) {
   const bool plain = !t.bias_per_row && !(t.residual && t.epilogue.residual_first);
-  const bool whole = first.columns >= NV * lanes, last = t.start + t.count == t.taps * t.k;
-  auto run = one_tile<MR, NV>;
-  if (!last) {
-    run = partial_tile<MR, NV>;
-  } else if (plain && t.start == 0 && fits_half<MR, NV>(t)) {
-    run = half_tile<MR>;
-  } else if (plain && t.residual) {
-    run = whole ? clamped_tile<MR, NV, true, true> : clamped_tile<MR, NV, true, false>;
-  } else if (plain) {
-    run = whole ? clamped_tile<MR, NV, false, true> : clamped_tile<MR, NV, false, false>;
+  const bool whole = t.columns >= NV * hn::Lanes(D());
+  if (t.start + t.count < t.taps * t.k) return partial_tile<MR, NV>;
+  if (!plain) return any_tile<MR, NV>;
+  if (t.start == 0 && fits_half<MR, NV>(t)) return half_tile<MR>;
+  if (t.start == 0 && t.taps == 1 && whole) {
+    return t.residual ? pointwise_tile<MR, NV, true> : pointwise_tile<MR, NV, false>;
   }
-  for (size_t i = 0; i < tiles; ++i) {
+  if (t.residual)
+    return whole ? clamped_tile<MR, NV, true, true> : clamped_tile<MR, NV, true, false>;
+  return whole ? clamped_tile<MR, NV, false, true> : clamped_tile<MR, NV, false, false>;
+}
+
+template <int MR, int NV>
+void tile(GemmTile& t, size_t tiles) {
+  const ActivationKind kind = t.epilogue.kind;
+  if (kind == ActivationKind::kNone || t.start + t.count < t.taps * t.k) {
+    for (const auto run = tile_function<MR, NV>(t); tiles > 0; --tiles) run(t);
+    return;
+  }
+  // A costly activation goes over the tile once more, and then a residual that follows it.
+  const float* late = t.epilogue.residual_first ? nullptr : t.residual;
+  if (late) t.residual = nullptr;
+  for (const auto run = tile_function<MR, NV>(t); tiles > 0; --tiles) {
+    float* const c = t.c;
     run(t);
-    if (last && kind != ActivationKind::kNone) {
-      activate_rows(kind, t.c, residual, t.c_step, MR, t.columns);
-      if (residual) residual += MR * t.c_step;
-    }
-    t.ahead += t.count * t.ahead_step;
-    if (t.sums) t.sums += MR * NV * lanes;
-    t.a_offset += MR * t.a_step;
-    t.c += MR * t.c_step;
-    if (t.residual) t.residual += MR * t.c_step;
-    if (t.bias_per_row) t.bias += MR;
+    activate_rows(kind, c, late, t.c_step, MR, t.columns);
+    if (late) late += MR * t.c_step;
   }
+  if (late) t.residual = late;
 }
 
 template <int... I>

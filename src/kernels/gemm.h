@@ -31,8 +31,9 @@ struct GemmTile {
   std::size_t ahead_step;  ///< this many bytes further for each value of k
 };
 
-/// `tiles` tiles of the function's number of rows each, one below the other.
-using GemmFunction = void (*)(const GemmTile&, std::size_t tiles);
+/// `tiles` tiles of the function's number of rows each, one below the other; moves all pointers
+/// past them.
+using GemmFunction = void (*)(GemmTile&, std::size_t tiles);
 
 /// The microkernels of one instruction set.
 struct GemmKernels {
@@ -47,6 +48,16 @@ struct GemmKernels {
 };
 
 const GemmKernels& gemm_kernels();
+
+/// `rows` rows in tiles of nearly equal height: one of a few rows would take as long as a whole
+/// one.
+inline void multiply_rows(const GemmKernels& kernels, GemmTile& tile, std::size_t rows) {
+  const std::size_t tiles = (rows + kernels.rows - 1) / kernels.rows;
+  const std::size_t height = rows / tiles, taller = rows % tiles;
+  const std::size_t vectors = (tile.columns + kernels.lanes - 1) / kernels.lanes;
+  if (taller > 0) kernels.tile[height][vectors - 1](tile, taller);
+  kernels.tile[height - 1][vectors - 1](tile, tiles - taller);
+}
 
 /// Finishes a packed row of `columns` columns as the kernels want it: see GemmKernels::halves.
 inline void finish_panel_row(const GemmKernels& kernels, std::size_t columns, float* row) {

@@ -88,7 +88,6 @@ void Attention::pack_values(const float* values, float* panels) const {
 void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, std::size_t rows,
                          float* c, std::size_t c_step, float* sums) const {
   const std::size_t wide = gemm_->columns;
-  const std::size_t blocks = divide_up(rows, gemm_->rows);
   for (std::size_t first = 0; first < b.columns; first += wide) {
     GemmTile tile{};
     tile.a = &a;
@@ -100,18 +99,12 @@ void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, st
     tile.c_step = c_step;
     tile.columns = std::min(wide, b.columns - first);
     tile.ahead = reinterpret_cast<const char*>(tile.b);
-    const std::size_t vectors = divide_up(tile.columns, gemm_->lanes);
     for (tile.start = 0; tile.start < b.k; tile.start += tile.count) {
       tile.count = std::min(gemm_->part, b.k - tile.start);
       tile.sums = sums;
-      for (std::size_t i = 0, row = 0; i < blocks; ++i) {
-        const std::size_t height = rows / blocks + (i < rows % blocks ? 1 : 0);
-        tile.a_offset = row * a_step;
-        tile.c = c + row * c_step + first;
-        gemm_->tile[height - 1][vectors - 1](tile, 1);
-        tile.sums += height * vectors * gemm_->lanes;
-        row += height;
-      }
+      tile.a_offset = 0;
+      tile.c = c + first;
+      multiply_rows(*gemm_, tile, rows);
     }
   }
 }

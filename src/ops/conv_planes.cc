@@ -91,23 +91,22 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
     for (std::size_t p = first; p < end; p += wide) {
       GemmTile tile{};
       tile.a = &weight;
-      tile.a_offset = row * depth_;
       tile.a_step = depth_;
       tile.taps = 1;
       tile.k = depth_;
       tile.b = panels + (p - first) * depth_;
-      tile.bias = bias_.data() + row;
       tile.bias_per_row = true;
-      tile.c = image.y + row * pixels + p;
-      tile.residual = image.residual ? image.residual + row * pixels + p : nullptr;
       tile.c_step = pixels;
       tile.columns = std::min(wide, end - p);
       tile.epilogue = epilogue_;
-      const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
-      tile.sums = sums;
       for (; tile.start < depth_; tile.start += tile.count) {
         tile.count = std::min(kernels_->part, depth_ - tile.start);
-        kernels_->tile[std::min(tall, n - m) - 1][vectors - 1](tile, 1);
+        tile.sums = sums;
+        tile.a_offset = row * depth_;
+        tile.bias = bias_.data() + row;
+        tile.c = image.y + row * pixels + p;
+        tile.residual = image.residual ? image.residual + row * pixels + p : nullptr;
+        multiply_rows(*kernels_, tile, std::min(tall, n - m));
       }
     }
   }

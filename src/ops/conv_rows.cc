@@ -208,24 +208,13 @@ void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
   }
 }
 
-// In tiles of nearly equal height: one of a few rows would take as long as a whole one.
 void ConvRows::multiply_run(const Run& run, std::size_t channel, std::size_t column,
                             GemmTile& tile) const {
-  const std::size_t tiles = divide_up(run.pixels, kernels_->rows);
-  const std::size_t height = run.pixels / tiles, taller = run.pixels % tiles;
-  const std::size_t vectors = divide_up(tile.columns, kernels_->lanes);
   tile.a = run.taps;
-  const auto pass = [&](std::size_t first, std::size_t rows, std::size_t count) {
-    if (count == 0) return;
-    tile.a_offset = channel + first * a_step_;
-    tile.c = run.y + first * tile.c_step + column;
-    tile.residual = run.residual ? run.residual + first * tile.c_step + column : nullptr;
-    kernels_->tile[rows - 1][vectors - 1](tile, count);
-    tile.ahead += tile.ahead_step * tile.count * count;
-    if (tile.sums) tile.sums += rows * count * vectors * kernels_->lanes;
-  };
-  pass(0, height + 1, taller);
-  pass(taller * (height + 1), height, tiles - taller);
+  tile.a_offset = channel;
+  tile.c = run.y + column;
+  tile.residual = run.residual ? run.residual + column : nullptr;
+  multiply_rows(*kernels_, tile, run.pixels);
 }
 
 double ConvRows::flops() const {
