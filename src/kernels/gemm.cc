@@ -61,19 +61,18 @@ struct Rows {
   }
 };
 
-// Fetches what is needed soon: the panel's next values and a share of the next panel. Tall tiles of
-// one vector do not fetch their own panel: their limit is the number of loads.
-template <int MR, int NV>
+// Fetches what is needed soon: a share of the next panel and, if kOwn, this one's next values.
+template <int MR, int NV, bool kOwn>
 HWY_INLINE void prefetch(const float* b, const char* ahead) {
 #pragma GCC unroll 2
-  for (int j = 0; j < NV && (NV > 1 || MR <= 2); ++j) {
+  for (int j = 0; j < NV && kOwn; ++j) {
     __builtin_prefetch(b + (kAhead<MR> * NV + static_cast<size_t>(j)) * hn::Lanes(D()));
   }
   __builtin_prefetch(ahead, 0, 2);
 }
 
 // acc += A·B over k values of rows `step` floats apart; the loop that all time is spent in.
-template <int MR, int NV>
+template <int MR, int NV, bool kOwn = true>
 HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t count,
                              const float* HWY_RESTRICT b, const char* ahead, size_t ahead_step,
                              V (&acc)[MR][NV]) {
@@ -84,7 +83,7 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t
     V column[NV];
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) column[j] = hn::Load(d, b + static_cast<size_t>(j) * lanes);
-    prefetch<MR, NV>(b, ahead);
+    prefetch<MR, NV, kOwn>(b, ahead);
     b += NV * lanes;
     ahead += ahead_step;
 #pragma GCC unroll 12
@@ -197,10 +196,13 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
   }
 }
 
-// The common case: clamp, residual last; kWhole: the last vector too is full. Pointers are kept in
-// registers and moved down: read from the tile, they would be read again after every store, which
-// might change them.
-template <int MR, int NV, bool kResidual, bool kWhole>
+// What is added to a row: nothing, or a residual before or after the activation.
+enum class Residual { kNone, kFirst, kLast };
+
+// The common case: the activation is a clamp; kWhole: the last vector too is full. Pointers are
+// kept in registers and moved down: read from the tile, they would be read again after every store,
+// which might change them.
+template <int MR, int NV, Residual kResidual, bool kWhole>
 HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
@@ -217,17 +219,21 @@ HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
     for (int j = 0; j < NV; ++j) {
       const size_t at = static_cast<size_t>(j) * lanes;
       const bool whole = kWhole || j + 1 < NV;
-      V v = clamp(hn::Add(in_turn(acc[i][j]), bias[j]), lo, hi);
-      if (kResidual) {
-        v = hn::Add(v, whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at));
+      V v = hn::Add(in_turn(acc[i][j]), bias[j]);
+      V add = hn::Zero(d);
+      if (kResidual != Residual::kNone) {
+        add = whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at);
       }
+      if (kResidual == Residual::kFirst) v = hn::Add(v, add);
+      v = clamp(v, lo, hi);
+      if (kResidual == Residual::kLast) v = hn::Add(v, add);
       if (whole) {
         hn::StoreU(v, d, c + at);
       } else {
         store_first(d, v, last, c + at);
       }
     }
-    if (kResidual) residual += step;
+    if (kResidual != Residual::kNone) residual += step;
   }
   t.c = c;
   t.residual = residual;
@@ -247,7 +253,7 @@ HWY_NOINLINE void any_tile(GemmTile& t) {
 
 // Clamp, residual last: most tiles. A function of its own, or else the compiler keeps so much from
 // tile to tile that it runs out of registers within them.
-template <int MR, int NV, bool kResidual, bool kWhole>
+template <int MR, int NV, Residual kResidual, bool kWhole>
 HWY_NOINLINE void clamped_tile(GemmTile& t) {
   V acc[MR][NV];
   add_range<MR, NV>(t, acc);
@@ -256,12 +262,14 @@ HWY_NOINLINE void clamped_tile(GemmTile& t) {
 }
 
 // The same for all products of one tap and whole columns: what a pointwise convolution mostly is.
-// With little to do before its first products, which matters where K is small.
-template <int MR, int NV, bool kResidual>
+// With little to do before its first products, which matters where K is small; and its panel is
+// short enough to stay in L1, so that fetching it again would only take loads from the others.
+template <int MR, int NV, Residual kResidual>
 HWY_NOINLINE void pointwise_tile(GemmTile& t) {
   V acc[MR][NV];
   clear(acc);
-  add_products<MR, NV>(t.a[0] + t.a_offset, t.a_step, t.k, t.b, t.ahead, t.ahead_step, acc);
+  add_products<MR, NV, MR <= 2>(t.a[0] + t.a_offset, t.a_step, t.k, t.b, t.ahead, t.ahead_step,
+                                acc);
   store_clamped<MR, NV, kResidual, true>(t, acc);
   move_on<MR, NV>(t);
 }
@@ -289,7 +297,7 @@ HWY_NOINLINE void half_tile(GemmTile& t) {
     Rows<MR> a(t.a[tap] + t.a_offset, t.a_step);
     for (size_t k = 0; k < t.k; ++k) {
       const V low = hn::Load(d, b), high = hn::Load(d, b + lanes);
-      prefetch<MR, 2>(b, ahead);
+      prefetch<MR, 2, false>(b, ahead);
       b += 2 * lanes;
       ahead += t.ahead_step;
 #pragma GCC unroll 6
@@ -341,19 +349,22 @@ bool fits_half(const GemmTile&) {
 }
 #endif
 
+template <int MR, int NV, Residual kResidual>
+auto clamped_function(const GemmTile& t) {
+  const bool whole = t.columns >= NV * hn::Lanes(D());
+  if (whole && t.start == 0 && t.taps == 1) return pointwise_tile<MR, NV, kResidual>;
+  return whole ? clamped_tile<MR, NV, kResidual, true> : clamped_tile<MR, NV, kResidual, false>;
+}
+
 template <int MR, int NV>
 auto tile_function(const GemmTile& t) {
-  const bool plain = !t.bias_per_row && !(t.residual && t.epilogue.residual_first);
-  const bool whole = t.columns >= NV * hn::Lanes(D());
+  const bool first = t.residual && t.epilogue.residual_first;
   if (t.start + t.count < t.taps * t.k) return partial_tile<MR, NV>;
-  if (!plain) return any_tile<MR, NV>;
-  if (t.start == 0 && fits_half<MR, NV>(t)) return half_tile<MR>;
-  if (t.start == 0 && t.taps == 1 && whole) {
-    return t.residual ? pointwise_tile<MR, NV, true> : pointwise_tile<MR, NV, false>;
-  }
-  if (t.residual)
-    return whole ? clamped_tile<MR, NV, true, true> : clamped_tile<MR, NV, true, false>;
-  return whole ? clamped_tile<MR, NV, false, true> : clamped_tile<MR, NV, false, false>;
+  if (t.bias_per_row) return any_tile<MR, NV>;
+  if (t.start == 0 && !first && fits_half<MR, NV>(t)) return half_tile<MR>;
+  if (first) return clamped_function<MR, NV, Residual::kFirst>(t);
+  if (t.residual) return clamped_function<MR, NV, Residual::kLast>(t);
+  return clamped_function<MR, NV, Residual::kNone>(t);
 }
 
 template <int MR, int NV>

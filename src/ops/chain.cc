@@ -20,7 +20,7 @@ RowRange join(RowRange a, RowRange b) {
 // Relative prices of moving a byte: from beyond L2 against within it.
 constexpr double kFar = 1.0, kNear = 0.15;
 // Price, in bytes, of starting an op on a band.
-constexpr double kBandOverhead = 4096;
+constexpr double kBandOverhead = 16384;
 
 }  // namespace
 
