@@ -6,6 +6,8 @@ find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(ONNX REQUIRED)
 
 # Debian's pthreadpool ships neither a pkg-config nor a CMake file.
 find_path(PTHREADPOOL_INCLUDE_DIR pthreadpool.h REQUIRED)

@@ -112,26 +112,6 @@ Shape shape_of(const std::vector<std::int64_t>& dims) {
   return Shape(dims.data(), static_cast<int>(dims.size()));
 }
 
-// A named network with its weights, from which networks for input shapes are built.
-struct Model {
-  models::ModelInfo info;
-  io::Preprocessing preprocessing;
-  Graph graph;
-
-  Model(const std::string& name, const std::string& weights)
-      : info(models::find(name)), preprocessing(info.preprocessing) {
-    const nb::gil_scoped_release release;
-    if (weights.empty()) {
-      models::RandomWeights random;
-      graph = models::build(name, random);
-    } else {
-      const io::SafeTensors file(weights);
-      preprocessing = models::preprocessing(info, file);
-      graph = models::build(name, file);
-    }
-  }
-};
-
 nb::dict cpu_dict() {
   const CpuInfo info = cpu_info();
   nb::dict d;
@@ -260,15 +240,22 @@ NB_MODULE(_core, m) {
           },
           "x"_a, "y"_a);
 
+  using Model = models::Loaded;
   nb::class_<Model>(m, "Model")
-      .def(nb::init<const std::string&, const std::string&>(), "name"_a, "weights"_a)
-      .def_prop_ro("input_size", [](const Model& model) { return model.preprocessing.size; })
-      .def_prop_ro("classes", [](const Model& model) { return model.info.classes; })
+      .def(
+          "__init__",
+          [](Model* model, const std::string& name, const std::string& weights) {
+            const nb::gil_scoped_release release;
+            new (model) Model(models::load(name, weights));
+          },
+          "name"_a, "weights"_a)
+      .def_prop_ro("input_size", [](const Model& model) { return model.info.preprocessing.size; })
       .def(
           "network",
           [](const Model& model, const std::vector<std::int64_t>& shape, bool features) {
             const nb::gil_scoped_release release;
-            return Network(features ? without_classifier(model.graph) : model.graph,
+            Graph graph = model.graph(shape_of(shape));
+            return Network(features ? without_classifier(std::move(graph)) : std::move(graph),
                            shape_of(shape));
           },
           "shape"_a, "features"_a = false)
@@ -277,7 +264,7 @@ NB_MODULE(_core, m) {
           [](const Model& model, const std::string& path, const Array& x) {
             const TensorView to = view_of("x", x);
             const nb::gil_scoped_release release;
-            copy(io::preprocess(io::read_image(path), model.preprocessing).view(), to);
+            copy(io::preprocess(io::read_image(path), model.info.preprocessing).view(), to);
           },
           "path"_a, "x"_a);
 

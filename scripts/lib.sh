@@ -6,7 +6,8 @@ cd "$ROOT"
 export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
 
 BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libhwy-dev libpthreadpool-dev libfmt-dev
-  nlohmann-json3-dev libcli11-dev libjpeg-dev libpng-dev libgtest-dev libbenchmark-dev python3)
+  nlohmann-json3-dev libcli11-dev libjpeg-dev libpng-dev libonnx-dev libprotobuf-dev
+  protobuf-compiler libgtest-dev libbenchmark-dev python3)
 
 say() { printf '\n==> %s\n' "$*"; }
 die() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -71,5 +72,18 @@ Costs costs(const std::string& name);
 /// The model's preprocessing, or what the file's metadata says instead: keys "mean", "std" (three
 /// numbers each, separated by commas, of values from 0 to 1), "interpolation" and "crop".
 io::Preprocessing preprocessing(const ModelInfo& model, const io::SafeTensors& file);
+
+/// A network ready to be built for an input's shape.
+struct Loaded {
+  ModelInfo info;  ///< with what its files say of preprocessing
+  std::function<Graph(const Shape& input)> graph;
+};
+
+/// The file's name ends with ".onnx".
+bool is_onnx(const std::string& name);
+/// A network by its name and weight file (seeded random values where that is ""), or from an ONNX
+/// file, which has its own weights; pictures are then prepared as for ImageNet networks of its
+/// input's size.
+Loaded load(const std::string& name, const std::string& weights = "");
 
 }  // namespace sepconv::models

@@ -8,6 +8,7 @@
 #include "sepconv/io.h"
 #include "sepconv/models.h"
 #include "sepconv/network.h"
+#include "sepconv/onnx.h"
 #include "sepconv/ops.h"
 #include "sepconv/tensor.h"
 #include "sepconv/threads.h"

@@ -16,10 +16,10 @@ Path = Union[str, "os.PathLike[str]"]
 class Network:
     """A network with its weights; call it with images, or give it a picture's path to classify."""
 
-    def __init__(self, name: str, weights: Path | None = None) -> None:
+    def __init__(self, name: Path, weights: Path | None = None) -> None:
         """Loads the model; see load()."""
-        self.name = name
-        self._model = _core.Model(name, "" if weights is None else os.fspath(weights))
+        self.name = os.fspath(name)
+        self._model = _core.Model(self.name, "" if weights is None else os.fspath(weights))
         self._networks: dict[tuple[bool, tuple[int, ...]], _core.Network] = {}
 
     def _network(self, shape: tuple[int, ...], features: bool = False) -> _core.Network:
@@ -32,7 +32,7 @@ class Network:
     def _run(self, x: Any, features: bool) -> Any:
         array, _ = as_image_batch(as_float32(x, "x"))
         network = self._network(array.shape, features)
-        y = np.empty(network.output_shape, np.float32)
+        y = _empty(network.output_shape)
         network.run(array, y)
         return like(y, x)
 
@@ -84,11 +84,24 @@ class Network:
         return steps
 
 
-def load(name: str, weights: Path | None = None) -> Network:
-    """Loads a network by its name in timm or torchvision (see models()).
+def _empty(shape: list[int]) -> np.ndarray:
+    """As a network writes its result: images have their channels last in memory."""
+    if len(shape) != 4:
+        return np.empty(shape, np.float32)
+    n, c, h, w = shape
+    return np.empty((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
+
+
+def load(name: Path, weights: Path | None = None) -> Network:
+    """Loads a network by its name in timm or torchvision (see models()), or from an ONNX file.
 
     weights: a safetensors file with that source's tensor names; without one the network has
     seeded random weights, for timing. Raises ValueError for an unknown name (with the nearest
     ones) and for a file that lacks a tensor, has one too many, or is no safetensors file.
+
+    A name that ends with ".onnx" is a file's: operator sets 11 to 25, float32, one input
+    [N, C, H, W] and one output; sizes that the file leaves open may be any. Raises ValueError for
+    a file that is damaged and, when it is first called with a shape, with a list of everything in
+    it that is not supported.
     """
     return Network(name, weights)

@@ -65,10 +65,8 @@ class Classifier {
   explicit Classifier(const Options& o)
       : pool_(o.threads),
         top_(o.top),
-        file_(o.weights),
-        info_(models::find(o.model)),
-        preprocessing_(models::preprocessing(info_, file_)),
-        network_(models::build(o.model, file_), {1, 3, preprocessing_.size, preprocessing_.size}),
+        model_(load(o)),
+        network_(model_.graph(input_shape()), input_shape()),
         softmax_(network_.output_shape()),
         workspace_bytes_(network_.workspace_bytes(o.threads)),
         workspace_(make_aligned<std::byte>(workspace_bytes_)),
@@ -76,7 +74,7 @@ class Classifier {
         probabilities_(network_.output_shape()) {}
 
   std::vector<Guess> run(const std::string& path, double& milliseconds) {
-    const Tensor x = io::preprocess(io::read_image(path), preprocessing_);
+    const Tensor x = io::preprocess(io::read_image(path), model_.info.preprocessing);
     const auto start = Clock::now();
     network_.run(x.view(), logits_.view(), {workspace_.get(), workspace_bytes_}, pool_);
     softmax_.run(logits_.view(), probabilities_.view(), {workspace_.get(), workspace_bytes_});
@@ -97,11 +95,19 @@ class Classifier {
   }
 
  private:
+  static models::Loaded load(const Options& o) {
+    check(!o.weights.empty() || models::is_onnx(o.model),
+          "weights: none given, expected {}'s safetensors file", o.model);
+    return models::load(o.model, o.weights);
+  }
+  Shape input_shape() const {
+    const std::int64_t size = model_.info.preprocessing.size;
+    return {1, 3, size, size};
+  }
+
   ThreadPool pool_;
   int top_;
-  io::SafeTensors file_;
-  const models::ModelInfo& info_;
-  io::Preprocessing preprocessing_;
+  models::Loaded model_;
   Network network_;
   Softmax softmax_;
   std::size_t workspace_bytes_;
@@ -161,8 +167,10 @@ void add_classify(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("classify", "Name what pictures show");
   command->add_option("images", o->images, "JPEG or PNG files, or folders of them")->required();
-  command->add_option("--model", o->model, "a name from `sepconv models`")->required();
-  command->add_option("--weights", o->weights, "the model's safetensors file")->required();
+  command->add_option("--model", o->model, "a name from `sepconv models`, or an ONNX file")
+      ->required();
+  command->add_option("--weights", o->weights,
+                      "the model's safetensors file; an ONNX file has its own");
   command->add_option("--top", o->top, "how many classes to name")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

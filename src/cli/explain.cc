@@ -16,22 +16,19 @@ struct Options {
   int threads = 1;
 };
 
-Graph load(const Options& o) {
-  if (!o.weights.empty()) return models::build(o.model, io::SafeTensors(o.weights));
-  models::RandomWeights weights;
-  return models::build(o.model, weights);
-}
-
 void explain(const Options& o) {
-  const models::ModelInfo& info = models::find(o.model);
+  const models::Loaded model = models::load(o.model, o.weights);
+  const models::ModelInfo& info = model.info;
   const std::int64_t size = o.size > 0 ? o.size : info.preprocessing.size;
-  const Network network(load(o), {o.batch, 3, size, size});
+  const Shape input{o.batch, 3, size, size};
+  const Network network(model.graph(input), input);
   const ThreadPool pool(o.threads);
   const double peak = measure_peak_gflops() * o.threads;
   fmt::print("{} ({}, weights as in {}), input {}, {} thread(s), {}, FMA peak {:.0f} GFLOP/s\n",
              info.name, info.family, info.source, to_string(network.input_shape()), o.threads,
              cpu_info().target, peak);
-  if (o.weights.empty()) fmt::print("random weights: no --weights given\n");
+  if (o.weights.empty() && !models::is_onnx(o.model))
+    fmt::print("random weights: no --weights given\n");
   double flops = 0, seconds = 0;
   for (const StepInfo& s : network.explain(30, pool)) {
     flops += s.flops;
@@ -54,7 +51,8 @@ void add_explain(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "explain", "Show a network's steps: what was fused, kernels, time, share of peak");
-  command->add_option("--model", o->model, "a name from `sepconv models`")->required();
+  command->add_option("--model", o->model, "a name from `sepconv models`, or an ONNX file")
+      ->required();
   command->add_option("--weights", o->weights,
                       "the model's safetensors file; random values without");
   command

@@ -188,16 +188,22 @@ double count_macs(const Graph& graph, const std::vector<Shape>& shapes) {
   return sum;
 }
 
+Shape infer_shape(const Graph& graph, ValueId value, const std::vector<Shape>& shapes,
+                  const Shape& input) {
+  const Node& node = graph.nodes[value];
+  try {
+    return std::visit(ShapeOf{shapes, node, input}, node.op);
+  } catch (const ArgumentError& error) {
+    throw ArgumentError(node.name + ": " + error.what());
+  }
+}
+
 std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input) {
   check(input.rank() == 4, "x: shape is {}, expected [N, C, H, W]", to_string(input));
   std::vector<Shape> shapes;
   shapes.reserve(graph.nodes.size());
-  for (const Node& node : graph.nodes) {
-    try {
-      shapes.push_back(std::visit(ShapeOf{shapes, node, input}, node.op));
-    } catch (const ArgumentError& error) {
-      throw ArgumentError(node.name + ": " + error.what());
-    }
+  for (ValueId i = 0; i < graph.nodes.size(); ++i) {
+    shapes.push_back(infer_shape(graph, i, shapes, input));
   }
   return shapes;
 }

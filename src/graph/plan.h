@@ -20,6 +20,10 @@ struct Step {
 /// says that less memory moves.
 std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes);
 
+/// Shape of one value, given those before it and the network's input.
+Shape infer_shape(const Graph& graph, ValueId value, const std::vector<Shape>& shapes,
+                  const Shape& input);
+
 /// The padding of a pool on an image of shape x, with what ceil_mode adds.
 Padding pool_padding(const Pool2dNode& node, const Shape& x);
 

@@ -5,13 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/check.h"
+#include "io/half.h"
 #include "sepconv/io.h"
 
 namespace sepconv::io {
@@ -32,17 +32,6 @@ constexpr Format kFormats[] = {{"F32", DType::kFloat32}, {"F64", DType::kFloat64
                                {"I64", DType::kInt64},   {"I32", DType::kInt32},
                                {"U8", DType::kUInt8}};
 
-float widen_half(std::uint16_t h) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000) << 16;
-  std::uint32_t exponent = (h >> 10) & 31, mantissa = h & 1023;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13);
-  if (exponent == 0) {
-    const float value = static_cast<float>(mantissa) * 0x1p-24F;
-    return sign ? -value : value;
-  }
-  return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
-}
-
 template <class T>
 T element(std::span<const std::byte> bytes, std::int64_t i) {
   T value;
@@ -55,8 +44,7 @@ float as_float(const SafeTensors::Entry& entry, std::int64_t i) {
     case DType::kFloat16:
       return widen_half(element<std::uint16_t>(entry.bytes, i));
     case DType::kBFloat16:
-      return std::bit_cast<float>(static_cast<std::uint32_t>(element<std::uint16_t>(entry.bytes, i))
-                                  << 16);
+      return widen_bfloat(element<std::uint16_t>(entry.bytes, i));
     default:
       return static_cast<float>(element<double>(entry.bytes, i));
   }

@@ -1,0 +1,43 @@
+#include "base/check.h"
+#include "sepconv/models.h"
+#include "sepconv/onnx.h"
+
+namespace sepconv::models {
+
+namespace {
+
+Loaded load_onnx(const std::string& path) {
+  const OnnxModel model(path);
+  Loaded loaded;
+  loaded.info.name = path;
+  loaded.info.family = "ONNX";
+  loaded.info.source = "the file";
+  loaded.info.preprocessing.size = model.input_shape()[2];
+  loaded.graph = [model](const Shape& input) { return model.graph(input); };
+  return loaded;
+}
+
+}  // namespace
+
+bool is_onnx(const std::string& name) { return name.ends_with(".onnx"); }
+
+Loaded load(const std::string& name, const std::string& weights) {
+  if (is_onnx(name)) {
+    check(weights.empty(), "weights: got {}, but {} has its own", weights, name);
+    return load_onnx(name);
+  }
+  Loaded loaded{find(name), {}};
+  Graph graph;
+  if (weights.empty()) {
+    RandomWeights random;
+    graph = build(name, random);
+  } else {
+    const io::SafeTensors file(weights);
+    loaded.info.preprocessing = preprocessing(loaded.info, file);
+    graph = build(name, file);
+  }
+  loaded.graph = [graph](const Shape&) { return graph; };
+  return loaded;
+}
+
+}  // namespace sepconv::models

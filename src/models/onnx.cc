@@ -1,0 +1,203 @@
+// From an ONNX graph to ours, node by node. A value is a constant, a view of one of our graph's
+// values (onnx_view.h), or an expression that waits to become part of something: whatever exporters
+// take apart, a GELU, a layer norm, attention, is put together again when its last node is met.
+
+#include "sepconv/onnx.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/sizes.h"
+#include "models/onnx_import.h"
+
+namespace sepconv {
+
+namespace models {
+
+namespace {
+
+using io::OnnxConstant;
+using io::OnnxNode;
+
+// Handlers need not ask how many inputs there are: those that are not given are null constants.
+constexpr std::size_t kMostInputs = 8;
+
+const std::map<std::string, OnnxHandler>& handlers() {
+  static const std::map<std::string, OnnxHandler> table = {
+      {"Add", import_add},
+      {"AveragePool", import_pool},
+      {"BatchNormalization", import_batch_norm},
+      {"Cast", import_same},
+      {"Clip", import_clip},
+      {"Concat", import_concat},
+      {"Conv", import_conv},
+      {"Div", import_div},
+      {"Dropout", import_same},
+      {"Erf", import_erf},
+      {"Flatten", import_flatten},
+      {"Gather", import_gather},
+      {"Gelu", import_activation},
+      {"Gemm", import_gemm},
+      {"GlobalAveragePool", import_global_pool},
+      {"HardSigmoid", import_activation},
+      {"HardSwish", import_activation},
+      {"Identity", import_same},
+      {"LayerNormalization", import_layer_norm},
+      {"MatMul", import_matmul},
+      {"MaxPool", import_pool},
+      {"Mul", import_mul},
+      {"Pad", import_pad},
+      {"Pow", import_pow},
+      {"ReduceL2", import_norm},
+      {"ReduceMean", import_mean},
+      {"Relu", import_activation},
+      {"Reshape", import_reshape},
+      {"Shape", import_shape},
+      {"Sigmoid", import_activation},
+      {"Slice", import_slice},
+      {"Softmax", import_softmax},
+      {"Split", import_split},
+      {"Sqrt", import_sqrt},
+      {"Squeeze", import_squeeze},
+      {"Sub", import_sub},
+      {"Transpose", import_transpose},
+      {"Unsqueeze", import_unsqueeze}};
+  return table;
+}
+
+class Importer {
+ public:
+  Importer(const io::OnnxFile& file, const Shape& input) : file_(file), net_(file, input) {
+    values_[file_.input] = whole_view(0, input);
+    for (const auto& [name, constant] : file_.constants) values_[name] = constant;
+  }
+
+  Graph run() {
+    for (const OnnxNode& node : file_.nodes) {
+      const Values in = inputs_of(node);
+      Values out;
+      guarded(node.type, node.name, [&] { out = import(node, in); });
+      out.resize(node.outputs.size());
+      for (std::size_t i = 0; i < out.size(); ++i) values_[node.outputs[i]] = out[i];
+    }
+    check<FileError>(values_.contains(file_.output), "{}: nothing makes its output '{}'",
+                     file_.path, file_.output);
+    const Value& result = values_[file_.output];
+    if (problems_.empty() || !std::holds_alternative<std::monostate>(result)) {
+      guarded("output", file_.output, [&] { finish(result); });
+    }
+    check<FileError>(problems_.empty(), "{}: not supported: {}", file_.path,
+                     fmt::join(problems_, "; "));
+    return std::move(net_.graph);
+  }
+
+ private:
+  Values inputs_of(const OnnxNode& node) const {
+    Values in;
+    for (const std::string& name : node.inputs) {
+      const auto found = values_.find(name);
+      check<FileError>(name.empty() || found != values_.end(),
+                       "{}: {} ({}) reads '{}', which nothing before it makes", file_.path,
+                       node.type, node.name, name);
+      in.push_back(name.empty() ? Value(OnnxConstant()) : found->second);
+    }
+    return in;
+  }
+
+  // Nothing, without complaint, where an input is what is left of a node that is not supported.
+  Values import(const OnnxNode& node, const Values& in) {
+    const auto handler = handlers().find(node.type);
+    const auto is_constant = [](const Value& v) { return std::holds_alternative<OnnxConstant>(v); };
+    const auto is_unknown = [](const Value& v) {
+      return std::holds_alternative<std::monostate>(v);
+    };
+    const bool folds = can_fold(node.type);
+    if (handler == handlers().end() && !folds) throw Unsupported("");
+    if (std::any_of(in.begin(), in.end(), is_unknown)) return {};
+    if (folds && std::all_of(in.begin(), in.end(), is_constant)) {
+      std::vector<OnnxConstant> constants;
+      for (std::size_t i = 0; i < in.size(); ++i) constants.push_back(constant(in, i));
+      return {fold(node, constants)};
+    }
+    if (handler == handlers().end()) throw Unsupported("of other than constants");
+    if (node.outputs.empty()) throw Unsupported("without outputs");
+    Values all = in;
+    all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
+    return handler->second(net_, node, all);
+  }
+
+  void finish(const Value& result) {
+    View v = net_.real(result);
+    const auto rank = static_cast<std::size_t>(net_.shape(v).rank());
+    if (!is_image(v, net_.shape(v)) || v.dims.size() == 3) {
+      throw Unsupported("is not laid out as [N, C] or [N, C, H, W]");
+    }
+    if (v.dims.size() == 4 && rank == 2) v = pooled_image(v);
+    net_.graph.output = v.dims.size() == 2 ? net_.as_vector(v, file_.output) : v.id;
+  }
+
+  // A global pool whose result is to stay an image, [N, C, 1, 1].
+  View pooled_image(const View& v) {
+    const Node pool = net_.graph.nodes[v.id];
+    if (!std::holds_alternative<GlobalAveragePoolNode>(pool.op)) {
+      throw Unsupported("is a vector with four dimensions");
+    }
+    const Shape& x = net_.shapes[pool.inputs[0]];
+    Pool2dNode window;
+    window.kind = Pool::kAverage;
+    window.options.kernel = {x[2], x[3]};
+    return net_.add_view(pool.name, window, pool.inputs);
+  }
+
+  template <class Work>
+  void guarded(const std::string& type, const std::string& name, const Work& work) {
+    const auto note = [&](const std::string& why) {
+      problems_.push_back(fmt::format("{} ({}){}{}", type, name, why.empty() ? "" : ": ", why));
+    };
+    try {
+      work();
+    } catch (const Unsupported& why) {
+      note(why.what());
+    } catch (const ArgumentError& error) {
+      note(error.what());
+    }
+  }
+
+  const io::OnnxFile& file_;
+  OnnxImport net_;
+  std::map<std::string, Value> values_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace
+}  // namespace models
+
+OnnxModel::OnnxModel(const std::string& path)
+    : file_(std::make_shared<const io::OnnxFile>(io::read_onnx(path))) {
+  check<FileError>(file_->input_dims.size() == 4, "{}: its input {} has {} dimensions, expected 4",
+                   path, file_->input, file_->input_dims.size());
+}
+
+const std::string& OnnxModel::path() const { return file_->path; }
+
+Shape OnnxModel::input_shape() const {
+  const auto size = [this](std::size_t i, std::int64_t otherwise) {
+    const std::int64_t given = file_->input_dims[i];
+    return given < 0 ? otherwise : given;
+  };
+  return {size(0, 1), size(1, 3), size(2, 224), size(3, 224)};
+}
+
+Graph OnnxModel::graph(const Shape& input) const {
+  check(input.rank() == 4, "x: shape is {}, expected [N, C, H, W]", to_string(input));
+  for (int i = 0; i < 4; ++i) {
+    const std::int64_t size = file_->input_dims[to_size(i)];
+    check(size < 0 || size == input[i], "x: shape is {}, {} was made for {}", to_string(input),
+          file_->path, to_string(input_shape()));
+  }
+  return models::Importer(*file_, input).run();
+}
+
+}  // namespace sepconv

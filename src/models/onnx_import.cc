@@ -1,0 +1,198 @@
+#include "models/onnx_import.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/sizes.h"
+#include "graph/plan.h"
+
+namespace sepconv::models {
+
+using io::OnnxConstant;
+using io::OnnxNode;
+
+Constant tensor_of(const Shape& shape, const Floats& values) {
+  if (static_cast<std::size_t>(shape.elements()) != values.size()) {
+    throw Unsupported("weights of another shape");
+  }
+  auto t = std::make_shared<Tensor>(shape);
+  std::copy(values.begin(), values.end(), t->data());
+  return t;
+}
+
+Constant vector_of(const Floats& values) {
+  return tensor_of({static_cast<std::int64_t>(values.size())}, values);
+}
+
+bool nearly(double a, double b) { return std::abs(a - b) <= 1e-5 * std::abs(b); }
+
+const View& view(const Value& value) {
+  const auto* v = std::get_if<View>(&value);
+  if (const auto* e = std::get_if<std::shared_ptr<const Expression>>(&value)) {
+    throw Unsupported(fmt::format("of {}, in a form that is not known", (*e)->what));
+  }
+  if (!v) throw Unsupported("of a constant");
+  return *v;
+}
+
+OnnxConstant constant(const Values& in, std::size_t i) {
+  const auto* c = i < in.size() ? std::get_if<OnnxConstant>(&in[i]) : nullptr;
+  return c ? *c : nullptr;
+}
+
+const Floats& floats(const Values& in, std::size_t i, const char* what) {
+  const OnnxConstant c = constant(in, i);
+  if (!c || c->integer) throw Unsupported(fmt::format("whose {} is no constant", what));
+  return c->floats;
+}
+
+std::optional<double> scalar(const Value& value) {
+  const auto* c = std::get_if<OnnxConstant>(&value);
+  if (!c || !*c || (*c)->size() != 1) return std::nullopt;
+  return (*c)->integer ? static_cast<double>((*c)->integers[0])
+                       : static_cast<double>((*c)->floats[0]);
+}
+
+const Expression* expression(const Value& value, const char* what) {
+  const auto* e = std::get_if<std::shared_ptr<const Expression>>(&value);
+  return e && (*e)->what == what ? e->get() : nullptr;
+}
+
+Value make(Expression e) { return std::make_shared<const Expression>(std::move(e)); }
+
+Size2d pair_of(const OnnxNode& node, const char* name) {
+  const Dims list = list_of(node, name, {}, 0);
+  if (list.empty()) return 1;
+  if (list.size() != 2) throw Unsupported("over other than two dimensions");
+  return {list[0], list[1]};
+}
+
+OnnxImport::OnnxImport(const io::OnnxFile& file, const Shape& in)
+    : shapes(infer_shapes(graph, in)), input(in), opset(file.opset) {}
+
+ValueId OnnxImport::add(const std::string& name, decltype(Node::op) op,
+                        std::vector<ValueId> inputs) {
+  const ValueId id = graph.add(name, std::move(op), std::move(inputs));
+  try {
+    shapes.push_back(infer_shape(graph, id, shapes, input));
+  } catch (...) {
+    graph.nodes.pop_back();
+    throw;
+  }
+  return id;
+}
+
+View OnnxImport::add_view(const std::string& name, decltype(Node::op) op,
+                          std::vector<ValueId> inputs) {
+  const ValueId id = add(name, std::move(op), std::move(inputs));
+  return whole_view(id, shapes[id]);
+}
+
+View OnnxImport::add_same(const std::string& name, decltype(Node::op) op, const View& x,
+                          const std::vector<ValueId>& others) {
+  std::vector<ValueId> inputs{x.id};
+  inputs.insert(inputs.end(), others.begin(), others.end());
+  View y = x;
+  y.id = add(name, std::move(op), std::move(inputs));
+  return y;
+}
+
+View OnnxImport::real(const Value& value) {
+  View v = view(value);
+  if (v.padding != Padding(0) || v.selected >= 0) throw Unsupported("of padded or split values");
+  if (v.scale == 1 && v.shift == 0) return v;
+  const std::size_t n = to_size(channels(v));
+  const Floats scale(n, static_cast<float>(v.scale)), shift(n, static_cast<float>(v.shift));
+  v.scale = 1;
+  v.shift = 0;
+  return affine("scale", v, scale, shift);
+}
+
+View OnnxImport::image(const Value& value) {
+  View v = real(value);
+  if (!is_image(v, shape(v))) throw Unsupported("of something that is no [N, C, H, W]");
+  return v;
+}
+
+namespace {
+
+// The same weights, for results · scale (+ shift).
+Constant scaled(const Constant& weight, const Floats& scale, const Floats* shift) {
+  const std::size_t n = scale.size(), each = to_size(weight->shape().elements()) / n;
+  Floats values(weight->data(), weight->data() + n * each);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = values[i] * scale[i / each] + (shift ? (*shift)[i / each] : 0);
+  }
+  return tensor_of(weight->shape(), values);
+}
+
+}  // namespace
+
+View OnnxImport::affine(const std::string& name, const View& x, const Floats& scale,
+                        const Floats& shift) {
+  const Node source = graph.nodes[x.id];
+  View y = x;
+  if (const auto* norm = std::get_if<LayerNormNode>(&source.op)) {
+    LayerNormNode n{scaled(norm->weight, scale, nullptr), scaled(norm->bias, scale, &shift),
+                    norm->epsilon};
+    y.id = add(source.name, std::move(n), {source.inputs[0]});
+    return y;
+  }
+  const auto* linear = std::get_if<LinearNode>(&source.op);
+  if (linear && linear->activation == Activation()) {
+    LinearNode n;
+    n.weight = scaled(linear->weight, scale, nullptr);
+    n.bias = linear->bias ? scaled(linear->bias, scale, &shift) : vector_of(shift);
+    y.id = add(source.name, std::move(n), {source.inputs[0]});
+    return y;
+  }
+  if (shape(x).rank() != 4) throw Unsupported("arithmetic on a vector");
+  const Floats zeros(scale.size(), 0), ones(scale.size(), 1);
+  return add_same(
+      name,
+      BatchNormNode{vector_of(scale), vector_of(shift), vector_of(zeros), vector_of(ones), 0.0}, x);
+}
+
+ValueId OnnxImport::as_vector(const View& v, const std::string& name) {
+  if (shape(v).rank() == 2) return v.id;
+  if (shape(v)[2] * shape(v)[3] != 1) throw Unsupported("of an image");
+  return add(name + ".flat", FirstTokenNode{}, {v.id});
+}
+
+std::optional<Floats> OnnxImport::by_channel(const View& x, const OnnxConstant& c) const {
+  if (!c || c->dims.size() > x.dims.size()) return std::nullopt;
+  const std::size_t n = to_size(channels(x)), lead = x.dims.size() - c->dims.size();
+  const auto value = [&](std::size_t i) {
+    return c->integer ? static_cast<float>(c->integers[i]) : c->floats[i];
+  };
+  if (c->size() == 1) return Floats(n, value(0));
+  for (std::size_t i = 0; i < c->dims.size(); ++i) {
+    if (c->dims[i] != 1 && !is_axis(x, lead + i, 1, shape(x))) return std::nullopt;
+  }
+  if (c->size() != n) return std::nullopt;
+  Floats values(n);
+  for (std::size_t i = 0; i < n; ++i) values[i] = value(i);
+  return values;
+}
+
+Padding OnnxImport::padding_of(const OnnxNode& node, const View& x, Size2d kernel, Size2d stride,
+                               Size2d dilation) const {
+  const Padding pad = x.padding;
+  const auto mode = node.attributes.find("auto_pad");
+  const std::string how = mode == node.attributes.end() ? "NOTSET" : mode->second.text;
+  if (how == "SAME_UPPER" || how == "SAME_LOWER") {
+    Padding same = Padding::same({shape(x)[2], shape(x)[3]}, kernel, stride, dilation);
+    if (how == "SAME_LOWER") {
+      std::swap(same.top, same.bottom);
+      std::swap(same.left, same.right);
+    }
+    return same;
+  }
+  const Dims pads = list_of(node, "pads", {}, 0);
+  if (how == "VALID" || pads.empty()) return pad;
+  if (pads.size() != 4) throw Unsupported("over other than two dimensions");
+  return {pad.top + pads[0], pad.bottom + pads[2], pad.left + pads[1], pad.right + pads[3]};
+}
+
+}  // namespace sepconv::models

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/onnx_view.h"
+
+namespace sepconv::models {
+
+using Floats = std::vector<float>;
+using Dims = std::vector<std::int64_t>;
+using Values = std::vector<Value>;
+
+/// The graph that an ONNX file is being turned into, and what its nodes need to add to it. Throws
+/// Unsupported where something has no place in it.
+class OnnxImport {
+ public:
+  OnnxImport(const io::OnnxFile& file, const Shape& input);
+
+  ValueId add(const std::string& name, decltype(Node::op) op, std::vector<ValueId> inputs);
+  View add_view(const std::string& name, decltype(Node::op) op, std::vector<ValueId> inputs);
+  /// A node that leaves the shape as it is; `others` are its inputs after x.
+  View add_same(const std::string& name, decltype(Node::op) op, const View& x,
+                const std::vector<ValueId>& others = {});
+
+  const Shape& shape(const View& v) const { return shapes[v.id]; }
+  std::int64_t channels(const View& v) const { return shape(v)[1]; }
+
+  /// The view with its scalar arithmetic done.
+  View real(const Value& value);
+  /// The same, if it is laid out as [N, C, H, W] or [N, C].
+  View image(const Value& value);
+  /// x · scale + shift by channel, within the node that makes x where that can be.
+  View affine(const std::string& name, const View& x, const Floats& scale, const Floats& shift);
+  /// [N, C] of a value whose other axes have size 1.
+  ValueId as_vector(const View& v, const std::string& name);
+  /// A constant that has one number, or one for each channel of x.
+  std::optional<Floats> by_channel(const View& x, const io::OnnxConstant& c) const;
+  /// Padding by a window's attributes, with what a Pad before it asks for.
+  Padding padding_of(const io::OnnxNode& node, const View& x, Size2d kernel, Size2d stride,
+                     Size2d dilation) const;
+
+  Graph graph;
+  std::vector<Shape> shapes;
+  Shape input;
+  std::int64_t opset;
+};
+
+Constant tensor_of(const Shape& shape, const Floats& values);
+Constant vector_of(const Floats& values);
+bool nearly(double a, double b);
+
+const View& view(const Value& value);
+/// Null unless input i is a constant.
+io::OnnxConstant constant(const Values& in, std::size_t i);
+const Floats& floats(const Values& in, std::size_t i, const char* what);
+std::optional<double> scalar(const Value& value);
+/// Null unless the value is an expression of this kind.
+const Expression* expression(const Value& value, const char* what);
+Value make(Expression e);
+/// A window's attribute of two numbers; 1 where it is not given.
+Size2d pair_of(const io::OnnxNode& node, const char* name);
+
+/// What an operator's node becomes: a value for each of its outputs.
+using OnnxHandler = Values (*)(OnnxImport&, const io::OnnxNode&, const Values& in);
+
+// onnx_layers.cc
+Values import_conv(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_batch_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_gemm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_layer_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_global_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_arithmetic.cc
+Values import_add(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_sub(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_mul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_div(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_pow(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_sqrt(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_mean(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_activations.cc
+Values import_activation(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_clip(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_erf(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_softmax(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_shapes.cc
+Values import_same(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_shape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_reshape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_flatten(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_squeeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_unsqueeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_transpose(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_pad(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_parts.cc
+Values import_split(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_slice(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_concat(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_attention.cc
+Values import_gather(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+/// One index of the channels' first factor: queries, keys or values; `drop` removes the dimension.
+View select_factor(const View& x, std::size_t axis, std::int64_t index, bool drop);
+Value attention_scores(const View& q, const View& k);
+View attend(OnnxImport& net, const io::OnnxNode& node, const Expression& weights, const View& v);
+View class_tokens(OnnxImport& net, const io::OnnxNode& node, const Expression& e,
+                  const io::OnnxConstant& positions);
+
+}  // namespace sepconv::models

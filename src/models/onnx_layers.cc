@@ -1,0 +1,186 @@
+// Convolutions, linear layers, norms and pools.
+
+#include <limits>
+
+#include "base/sizes.h"
+#include "graph/plan.h"
+#include "models/onnx_import.h"
+
+namespace sepconv::models {
+
+using io::OnnxConstant;
+using io::OnnxNode;
+
+namespace {
+
+// A linear layer on [N, C], its result with `rank` dimensions.
+View linear(OnnxImport& net, const std::string& name, ValueId x, const Floats& weights,
+            std::int64_t out, Constant bias, std::size_t rank) {
+  LinearNode n;
+  n.weight = tensor_of({out, net.shapes[x][1]}, weights);
+  n.bias = std::move(bias);
+  View y = net.add_view(name, std::move(n), {x});
+  y.dims.resize(rank);
+  return y;
+}
+
+// weights [out][k], from [k][out] where `turn`.
+Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn) {
+  if (!turn) return from;
+  Floats to(from.size());
+  for (std::size_t o = 0; o < to_size(out); ++o) {
+    for (std::size_t i = 0; i < to_size(k); ++i)
+      to[o * to_size(k) + i] = from[i * to_size(out) + o];
+  }
+  return to;
+}
+
+}  // namespace
+
+Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (const Expression* part = expression(in[0], "a part of the channels")) {
+    Expression e = *part;
+    e.what = "a convolution of a part of the channels";
+    e.node = &node;
+    e.constants = {constant(in, 1), constant(in, 2)};
+    return {make(std::move(e))};
+  }
+  View x = view(in[0]);
+  const Padding before = x.padding;
+  if (before != Padding(0) && x.padded_with != 0) throw Unsupported("padded with other than 0");
+  x.padding = 0;
+  x = net.image(x);
+  const OnnxConstant w = constant(in, 1);
+  if (!w || w->dims.size() != 4) throw Unsupported("whose weight is no constant [M, C, kH, kW]");
+  const Floats& weights = floats(in, 1, "weight");
+  Conv2dNode n;
+  n.groups = integer_of(node, "group", 1);
+  n.weight = tensor_of(Shape(w->dims.data(), 4), weights);
+  if (constant(in, 2)) n.bias = vector_of(floats(in, 2, "bias"));
+  n.options.stride = pair_of(node, "strides");
+  n.options.dilation = pair_of(node, "dilations");
+  x.padding = before;
+  n.options.padding =
+      net.padding_of(node, x, {w->dims[2], w->dims[3]}, n.options.stride, n.options.dilation);
+  if (net.shape(x).rank() == 4) return {net.add_view(node.name, std::move(n), {x.id})};
+  if (w->dims[2] != 1 || w->dims[3] != 1 || n.groups != 1 || n.options.padding != Padding(0)) {
+    throw Unsupported("of a vector");
+  }
+  return {linear(net, node.name, x.id, weights, w->dims[0], n.bias, 4)};
+}
+
+Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.image(in[0]);
+  BatchNormNode n{vector_of(floats(in, 1, "scale")), vector_of(floats(in, 2, "bias")),
+                  vector_of(floats(in, 3, "mean")), vector_of(floats(in, 4, "variance")),
+                  static_cast<double>(number_of(node, "epsilon", 1e-5F))};
+  return {net.add_same(node.name, std::move(n), x)};
+}
+
+Values import_gemm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.real(in[0]);
+  const OnnxConstant w = constant(in, 1);
+  if (!w || w->dims.size() != 2 || integer_of(node, "transA", 0) != 0) {
+    throw Unsupported("of other than x and a constant matrix");
+  }
+  const bool transposed = integer_of(node, "transB", 0) != 0;
+  const std::int64_t out = w->dims[transposed ? 0 : 1], k = w->dims[transposed ? 1 : 0];
+  Floats weights = matrix(floats(in, 1, "weight"), out, k, !transposed);
+  for (float& v : weights) v *= number_of(node, "alpha", 1);
+  Constant bias;
+  if (constant(in, 2)) {
+    Floats b = floats(in, 2, "bias");
+    if (b.size() == 1) b.assign(to_size(out), b[0]);
+    if (b.size() != to_size(out)) throw Unsupported("with other than one bias for each output");
+    for (float& v : b) v *= number_of(node, "beta", 1);
+    bias = vector_of(b);
+  }
+  // An image whose pixels were put one behind the other: a convolution over all of it.
+  if (net.shape(x).rank() == 4 && x.dims.size() == 2 && net.shape(x)[2] * net.shape(x)[3] > 1) {
+    const View all = reshaped(whole_view(x.id, net.shape(x)), {net.shape(x)[0], k});
+    if (all.dims != x.dims) throw Unsupported("of a transposed image");
+    Conv2dNode n;
+    n.weight = tensor_of({out, net.channels(x), net.shape(x)[2], net.shape(x)[3]}, weights);
+    n.bias = std::move(bias);
+    View y = net.add_view(node.name, std::move(n), {x.id});
+    y.dims.resize(2);
+    return {y};
+  }
+  if (!is_image(x, net.shape(x)) || x.dims.size() != 2) throw Unsupported("of other than [N, C]");
+  return {linear(net, node.name, net.as_vector(x, node.name), weights, out, std::move(bias), 2)};
+}
+
+Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (const Expression* weights = expression(in[0], "attention weights")) {
+    return {attend(net, node, *weights, view(in[1]))};
+  }
+  const OnnxConstant w = constant(in, 1);
+  if (!w) return {attention_scores(view(in[0]), view(in[1]))};
+  const View x = net.real(in[0]);
+  const std::size_t last = x.dims.size() - 1;
+  if (w->dims.size() != 2 || !is_axis(x, last, 1, net.shape(x)) || w->dims[0] != net.channels(x)) {
+    throw Unsupported("over other than the channels");
+  }
+  const std::int64_t k = w->dims[0], out = w->dims[1];
+  const Floats weights = matrix(floats(in, 1, "weight"), out, k, true);
+  View y = x;
+  if (net.shape(x).rank() == 2) {
+    y = linear(net, node.name, x.id, weights, out, nullptr, x.dims.size());
+  } else {
+    Conv2dNode n;
+    n.weight = tensor_of({out, k, 1, 1}, weights);
+    y.id = net.add(node.name, std::move(n), {x.id});
+    y.dims[last].clear();
+    if (out > 1) y.dims[last].push_back({1, Axis::kWhole, out});
+  }
+  return {y};
+}
+
+Values import_layer_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.real(in[0]);
+  const std::size_t last = axis_of(integer_of(node, "axis", -1), x.dims.size());
+  if (last + 1 != x.dims.size() || !is_axis(x, last, 1, net.shape(x))) {
+    throw Unsupported("over other than the channels");
+  }
+  const std::size_t n = to_size(net.channels(x));
+  LayerNormNode norm{vector_of(floats(in, 1, "scale")),
+                     vector_of(constant(in, 2) ? floats(in, 2, "bias") : Floats(n, 0)),
+                     static_cast<double>(number_of(node, "epsilon", 1e-5F))};
+  return {net.add_same(node.name, std::move(norm), x)};
+}
+
+Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  View x = view(in[0]);
+  Pool2dNode n;
+  n.kind = node.type == "MaxPool" ? Pool::kMax : Pool::kAverage;
+  const Padding before = x.padding;
+  const float lowest = -std::numeric_limits<float>::max();
+  if (before != Padding(0) && (n.kind == Pool::kAverage || x.padded_with > lowest)) {
+    throw Unsupported("of padded values");
+  }
+  x.padding = 0;
+  x = net.image(x);
+  if (node.outputs.size() > 1 && !node.outputs[1].empty()) throw Unsupported("with indices");
+  if (pair_of(node, "dilations") != Size2d(1)) throw Unsupported("with dilation");
+  n.options.kernel = pair_of(node, "kernel_shape");
+  n.options.stride = pair_of(node, "strides");
+  n.options.count_include_pad = integer_of(node, "count_include_pad", 0) != 0;
+  n.ceil_mode = integer_of(node, "ceil_mode", 0) != 0;
+  x.padding = before;
+  n.options.padding = net.padding_of(node, x, n.options.kernel, n.options.stride, 1);
+  if (n.ceil_mode && n.kind == Pool::kAverage) {
+    if (pool_padding(n, net.shape(x)) != n.options.padding) throw Unsupported("with ceil_mode");
+    n.ceil_mode = false;
+  }
+  return {net.add_view(node.name, n, {x.id})};
+}
+
+Values import_global_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.image(in[0]);
+  if (net.shape(x).rank() == 2) return {x};
+  View y = net.add_view(node.name, GlobalAveragePoolNode{}, {x.id});
+  y.dims.resize(x.dims.size());
+  return {y};
+}
+
+}  // namespace sepconv::models

@@ -1,0 +1,209 @@
+// Parts of a value's channels, and convolutions of all of them side by side.
+
+#include <algorithm>
+
+#include "base/sizes.h"
+#include "models/onnx_import.h"
+
+namespace sepconv::models {
+
+using io::OnnxConstant;
+using io::OnnxNode;
+
+namespace {
+
+// Elements [first, first + count) of one dimension: one of the channels' factor, or some channels.
+Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t first,
+              std::int64_t count) {
+  const std::int64_t size = x.sizes()[axis];
+  if (first < 0 || count < 1 || first + count > size) throw Unsupported("of nothing");
+  if (count == size) return x;
+  const bool tokens = x.dims.size() == 3 && axis == 1 && is_axis(x, 1, 2, net.shape(x));
+  if (tokens && first == 0 && count == 1 && is_axis(x, 2, 1, net.shape(x))) {
+    View y = net.add_view("first_token", FirstTokenNode{}, {net.real(x).id});
+    y.dims.insert(y.dims.begin() + 1, std::vector<Axis>());
+    return y;
+  }
+  if (!is_axis(x, axis, 1, net.shape(x))) {
+    if (count != 1) throw Unsupported("of other than the channels");
+    return select_factor(x, axis, first, false);
+  }
+  const View whole = net.image(x);
+  if (axis != 1 || net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
+  return make({.what = "a part of the channels", .of = whole, .first = first, .count = count});
+}
+
+}  // namespace
+
+Values import_split(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View& x = view(in[0]);
+  const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
+  const std::int64_t size = x.sizes()[axis];
+  const auto parts = static_cast<std::int64_t>(node.outputs.size());
+  Dims sizes = list_of(node, "split", {OnnxConstant(), constant(in, 1)}, 1);
+  if (sizes.empty()) {
+    const std::int64_t each = (size + parts - 1) / parts;
+    sizes.assign(to_size(parts), each);
+    sizes.back() = size - each * (parts - 1);
+  }
+  if (static_cast<std::int64_t>(sizes.size()) != parts) throw Unsupported("of unequal lists");
+  Values out;
+  std::int64_t first = 0;
+  for (const std::int64_t count : sizes) {
+    out.push_back(part_of(net, x, axis, first, count));
+    first += count;
+  }
+  return out;
+}
+
+Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const auto list = [&](const char* name, std::size_t i) {
+    std::vector<OnnxConstant> inputs(i + 1);
+    inputs[i] = constant(in, i);
+    return list_of(node, name, inputs, i);
+  };
+  const Dims starts = list("starts", 1), ends = list("ends", 2);
+  Dims axes = list("axes", 3);
+  const Dims steps = list("steps", 4);
+  for (std::size_t i = axes.size(); i < starts.size(); ++i) {
+    axes.push_back(static_cast<std::int64_t>(i));
+  }
+  const bool dense = std::all_of(steps.begin(), steps.end(), [](auto s) { return s == 1; });
+  if (ends.size() != starts.size() || axes.size() != starts.size() || !dense) {
+    throw Unsupported("by steps, or by bounds that are no constants");
+  }
+  Value result = in[0];
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    const View& x = view(result);
+    const std::size_t axis = axis_of(axes[i], x.dims.size());
+    const std::int64_t size = x.sizes()[axis];
+    const auto position = [size](std::int64_t p) {
+      return std::clamp<std::int64_t>(p < 0 ? p + size : p, 0, size);
+    };
+    const std::int64_t first = position(starts[i]);
+    result = part_of(net, x, axis, first, position(ends[i]) - first);
+  }
+  return {result};
+}
+
+namespace {
+
+using Parts = std::vector<const Expression*>;
+
+Constant join_bias(const Parts& parts) {
+  Floats all;
+  for (const Expression* part : parts) {
+    const OnnxConstant& b = part->constants[1];
+    const std::size_t n = to_size(part->constants[0]->dims[0]);
+    if (b && b->floats.size() != n) throw Unsupported("with a bias of another size");
+    all.insert(all.end(), n, 0.0F);
+    if (b)
+      std::copy(b->floats.begin(), b->floats.end(), all.end() - static_cast<std::ptrdiff_t>(n));
+  }
+  return vector_of(all);
+}
+
+View join_depthwise(OnnxImport& net, const OnnxNode& node, const Parts& parts) {
+  MixedDepthwiseNode n;
+  n.stride = pair_of(*parts[0]->node, "strides").height;
+  const ValueId x = parts[0]->of.id;
+  bool centred = true, same = true;
+  for (const Expression* part : parts) {
+    const OnnxConstant& w = part->constants[0];
+    const std::int64_t k = w->dims[2];
+    if (w->dims[3] != k || pair_of(*part->node, "strides") != Size2d(n.stride) ||
+        pair_of(*part->node, "dilations") != Size2d(1)) {
+      throw Unsupported("of convolutions of different kinds");
+    }
+    n.weights.push_back(tensor_of({w->dims[0], 1, k, k}, w->floats));
+    const Padding pad = net.padding_of(*part->node, part->of, k, n.stride, 1);
+    centred = centred && pad == Padding(k / 2);
+    same = same && pad == Padding::same({net.shapes[x][2], net.shapes[x][3]}, k, n.stride);
+  }
+  if (!centred && !same) throw Unsupported("of convolutions with other padding");
+  n.same_padding = !centred;
+  n.bias = join_bias(parts);
+  return net.add_view(node.name, std::move(n), {x});
+}
+
+// As one pointwise convolution, with zeros between parts that do not mix.
+View join_pointwise(OnnxImport& net, const OnnxNode& node, const Parts& parts, std::int64_t out) {
+  const ValueId x = parts[0]->of.id;
+  const std::size_t all = to_size(net.shapes[x][1]);
+  bool equal = true;
+  for (const Expression* part : parts) {
+    const OnnxConstant& w = part->constants[0];
+    const OnnxNode& conv = *part->node;
+    if (w->dims[2] != 1 || w->dims[3] != 1 || integer_of(conv, "group", 1) != 1 ||
+        pair_of(conv, "strides") != Size2d(1) ||
+        net.padding_of(conv, part->of, 1, 1, 1) != Padding(0)) {
+      throw Unsupported("of convolutions that are neither depthwise nor pointwise");
+    }
+    equal = equal && w->dims == parts[0]->constants[0]->dims;
+  }
+  Floats weights;
+  std::size_t first = 0;
+  for (const Expression* part : parts) {
+    const OnnxConstant& w = part->constants[0];
+    const std::size_t k = to_size(w->dims[1]);
+    for (std::size_t o = 0; o < to_size(w->dims[0]); ++o) {
+      if (!equal) weights.insert(weights.end(), first, 0.0F);
+      const auto row = w->floats.begin() + static_cast<std::ptrdiff_t>(o * k);
+      weights.insert(weights.end(), row, row + static_cast<std::ptrdiff_t>(k));
+      if (!equal) weights.insert(weights.end(), all - first - k, 0.0F);
+    }
+    first += k;
+  }
+  Conv2dNode n;
+  n.groups = equal ? static_cast<std::int64_t>(parts.size()) : 1;
+  n.weight = tensor_of({out, static_cast<std::int64_t>(all) / n.groups, 1, 1}, weights);
+  n.bias = join_bias(parts);
+  return net.add_view(node.name, std::move(n), {x});
+}
+
+// Convolutions of all parts of a value's channels, side by side again.
+View join(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  Parts parts;
+  std::int64_t channels = 0, out = 0;
+  bool depthwise = true;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const Expression* e = expression(in[i], "a convolution of a part of the channels");
+    if (!e || (i > 0 && e->of.id != parts[0]->of.id) || e->first != channels) {
+      throw Unsupported("of parts that are not all of one value");
+    }
+    const OnnxConstant& w = e->constants[0];
+    if (!w || w->integer || w->dims.size() != 4) throw Unsupported("without constant weights");
+    const std::int64_t group = integer_of(*e->node, "group", 1);
+    depthwise = depthwise && group == e->count && w->dims[0] == group && w->dims[1] == 1;
+    if (!depthwise && w->dims[1] * group != e->count) throw Unsupported("of other weights");
+    channels += e->count;
+    out += w->dims[0];
+    parts.push_back(e);
+  }
+  if (channels != net.channels(parts[0]->of)) throw Unsupported("of some parts of a value");
+  return depthwise ? join_depthwise(net, node, parts) : join_pointwise(net, node, parts, out);
+}
+
+}  // namespace
+
+Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (std::holds_alternative<std::shared_ptr<const Expression>>(in[0])) {
+    return {join(net, node, in)};
+  }
+  if (constant(in, 0) && node.inputs.size() == 2) {
+    Expression e{.what = "tokens behind a class token", .of = net.real(in[1])};
+    e.constants = {constant(in, 0)};
+    return {make(std::move(e))};
+  }
+  std::vector<ValueId> parts;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const View x = net.image(in[i]);
+    if (net.shape(x).rank() != 4 || axis_of(integer_of(node, "axis", 0), x.dims.size()) != 1) {
+      throw Unsupported("of other than the channels");
+    }
+    parts.push_back(x.id);
+  }
+  return {net.add_view(node.name, ConcatNode{}, std::move(parts))};
+}
+
+}  // namespace sepconv::models

@@ -1,0 +1,122 @@
+#include "models/onnx_view.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/sizes.h"
+
+namespace sepconv::models {
+
+namespace {
+
+std::int64_t product(const std::vector<Axis>& axes) {
+  std::int64_t p = 1;
+  for (const Axis& a : axes) p *= a.size;
+  return p;
+}
+
+// Takes axes from the front of `rest` until their sizes make `size`; splits the channels if it
+// must.
+std::vector<Axis> take(std::vector<Axis>& rest, std::int64_t size) {
+  std::vector<Axis> taken;
+  while (size != 1 && !rest.empty()) {
+    Axis& next = rest.front();
+    if (next.size != size && (next.size < 1 || size < 1)) break;
+    if (next.size == size || size % next.size == 0) {
+      size = next.size == size ? 1 : size / next.size;
+      taken.push_back(next);
+      rest.erase(rest.begin());
+      continue;
+    }
+    if (next.axis != 1 || next.size % size != 0) break;
+    const int part = next.part == Axis::kWhole ? 0 : next.part;
+    taken.push_back({1, part, size});
+    next = {1, part + 1, next.size / size};
+    size = 1;
+  }
+  if (size != 1) throw Unsupported("a reshape that mixes axes");
+  return taken;
+}
+
+// Factors of the channels that follow each other are one again, once they are all of them.
+void join(std::vector<Axis>& axes, std::int64_t channels) {
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    if (axes[i].axis != 1 || axes[i].part != 0) continue;
+    std::size_t end = i;
+    std::int64_t size = 1;
+    while (end < axes.size() && axes[end].axis == 1 &&
+           axes[end].part == static_cast<int>(end - i) && size < channels) {
+      size *= axes[end++].size;
+    }
+    if (size != channels) continue;
+    axes[i] = {1, Axis::kWhole, channels};
+    axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(i) + 1,
+               axes.begin() + static_cast<std::ptrdiff_t>(end));
+  }
+}
+
+}  // namespace
+
+std::vector<std::int64_t> View::sizes() const {
+  std::vector<std::int64_t> sizes;
+  for (const auto& axes : dims) sizes.push_back(product(axes));
+  return sizes;
+}
+
+View whole_view(ValueId id, const Shape& shape) {
+  View view{id, {}};
+  for (int a = 0; a < shape.rank(); ++a) {
+    view.dims.emplace_back();
+    if (shape[a] != 1) view.dims.back().push_back({a, Axis::kWhole, shape[a]});
+  }
+  return view;
+}
+
+View reshaped(const View& view, const std::vector<std::int64_t>& sizes) {
+  std::vector<Axis> rest;
+  std::int64_t channels = 1;
+  for (const auto& axes : view.dims) rest.insert(rest.end(), axes.begin(), axes.end());
+  for (const Axis& a : rest) channels *= a.axis == 1 ? a.size : 1;
+  View result = view;
+  result.dims.clear();
+  for (const std::int64_t size : sizes) {
+    result.dims.push_back(take(rest, size));
+    join(result.dims.back(), channels);
+  }
+  if (!rest.empty()) throw Unsupported("a reshape to fewer elements");
+  return result;
+}
+
+View transposed(const View& view, const std::vector<std::int64_t>& order) {
+  View result = view;
+  if (order.empty()) {
+    std::reverse(result.dims.begin(), result.dims.end());
+    return result;
+  }
+  if (order.size() != view.dims.size()) throw Unsupported("an order of another length");
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    result.dims[i] = view.dims[axis_of(order[i], view.dims.size())];
+  }
+  return result;
+}
+
+bool is_axis(const View& view, std::size_t i, int axis, const Shape& shape) {
+  if (i >= view.dims.size()) return false;
+  const std::vector<Axis>& axes = view.dims[i];
+  const std::int64_t size = axis < shape.rank() ? shape[axis] : 1;
+  if (size == 1) return axes.empty();
+  return axes.size() == 1 && axes[0] == Axis{axis, Axis::kWhole, size};
+}
+
+bool is_image(const View& view, const Shape& shape) {
+  if (view.dims.size() < 2 || view.dims.size() > 4) return false;
+  for (int a = 0; a < 4; ++a) {
+    const std::size_t i = to_size(a);
+    if (i < view.dims.size() ? !is_axis(view, i, a, shape) : a < shape.rank() && shape[a] != 1) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace sepconv::models

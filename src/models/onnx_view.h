@@ -1,0 +1,67 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "models/onnx_fold.h"
+#include "sepconv/graph.h"
+
+namespace sepconv::models {
+
+/// One axis of a graph's value [N, C, H, W], or one of the factors that its size was split into.
+struct Axis {
+  static constexpr int kWhole = -1;
+  int axis;
+  int part = kWhole;
+  std::int64_t size;
+  bool operator==(const Axis&) const = default;
+};
+
+/// How an ONNX tensor is made of a value of our graph: every dimension is a product of axes, the
+/// last fastest; axes of size 1 are left out. Arithmetic with scalars and padding wait here until
+/// it is known what they are part of.
+struct View {
+  ValueId id = 0;
+  std::vector<std::vector<Axis>> dims;
+  double scale = 1, shift = 0;  ///< the tensor is value · scale + shift
+  Padding padding = 0;
+  float padded_with = 0;
+  int selected = -1;  ///< which index of the channels' first factor
+
+  bool plain() const { return scale == 1 && shift == 0 && padding == Padding(0) && selected < 0; }
+  std::vector<std::int64_t> sizes() const;
+};
+
+/// Something that is not yet anything of ours, but may become part of it: the 1 + erf of a GELU.
+struct Expression;
+
+using Value =
+    std::variant<std::monostate, io::OnnxConstant, View, std::shared_ptr<const Expression>>;
+
+struct Expression {
+  std::string what;
+  View of;                                                   ///< what it is computed from
+  double number = 0;                                         ///< an epsilon, a factor
+  std::int64_t first = 0, count = 0;                         ///< which channels
+  const io::OnnxNode* node = nullptr;                        ///< the convolution of these channels
+  std::vector<io::OnnxConstant> constants = {};              ///< its weight and bias; a class token
+  std::optional<std::vector<float>> scale = {}, shift = {};  ///< by channel
+};
+
+/// The value itself, axis by axis.
+View whole_view(ValueId id, const Shape& shape);
+
+/// The same elements in other dimensions; throws Unsupported unless every dimension is a product of
+/// axes or of whole factors of the channels.
+View reshaped(const View& view, const std::vector<std::int64_t>& sizes);
+View transposed(const View& view, const std::vector<std::int64_t>& order);
+
+/// Whether dimension i is this axis (or has size 1, as the axis has then).
+bool is_axis(const View& view, std::size_t i, int axis, const Shape& shape);
+/// Whether the dimensions are the value's own [N, C, H, W] or [N, C] (then followed by ones).
+bool is_image(const View& view, const Shape& shape);
+
+}  // namespace sepconv::models

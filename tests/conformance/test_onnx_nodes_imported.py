@@ -1,0 +1,107 @@
+"""The ONNX project's own node tests through the importer, for the operators that it claims.
+
+A node test gives every input when it runs; ours takes one, so that the others are made constants
+of the file. Cases that the importer refuses with a reason are counted as not claimed.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+
+import sepconv
+
+OPERATORS = [
+    "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "Div", "Dropout",
+    "Erf", "Flatten", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish",
+    "Identity", "LayerNormalization", "MatMul", "MaxPool", "Mul", "Pad", "Pow", "ReduceL2",
+    "ReduceMean", "Relu", "Reshape", "Shape", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt",
+    "Squeeze", "Sub", "Transpose", "Unsqueeze",
+]  # fmt: skip
+# At least so many cases of each are run and right.
+PASSED = {
+    "AveragePool": 11, "BatchNormalization": 2, "Clip": 8, "Conv": 6, "Gelu": 4, "Gemm": 8,
+    "GlobalAveragePool": 2, "HardSwish": 1, "MatMul": 1, "MaxPool": 10, "Relu": 1, "Sigmoid": 2,
+    "Softmax": 2,
+}  # fmt: skip
+
+
+def cases():
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        collected = collect_testcases(None)
+    for case in collected:
+        nodes = case.model.graph.node
+        if len(nodes) == 1 and nodes[0].op_type in OPERATORS:
+            yield case.name, nodes[0].op_type, case.model, case.data_sets[0], (case.rtol, case.atol)
+
+
+def as_image(shape):
+    return (*shape, *[1] * (4 - len(shape)))
+
+
+def adapted(model, inputs, output):
+    """The model with all inputs but the first made constants, and images at both ends.
+
+    A tensor of fewer dimensions comes as an image with ones behind them, which are taken away at
+    once, and leaves as one.
+    """
+    graph = model.graph
+    names = [value.name for value in graph.input]
+    del graph.input[1:]
+    for name, value in list(zip(names, inputs))[1:]:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    first, last = inputs[0], graph.output[0].name
+    if 0 < first.ndim < 4:
+        axes = np.arange(first.ndim, 4)
+        graph.initializer.append(numpy_helper.from_array(axes, "image.axes"))
+        graph.node.insert(0, helper.make_node("Squeeze", ["image", "image.axes"], [names[0]]))
+        graph.input[0].CopyFrom(
+            helper.make_tensor_value_info("image", TensorProto.FLOAT, as_image(first.shape))
+        )
+    if output.ndim in (1, 3):
+        axes = np.arange(output.ndim, 4)
+        graph.initializer.append(numpy_helper.from_array(axes, "result.axes"))
+        graph.node.append(helper.make_node("Unsqueeze", [last, "result.axes"], ["result"]))
+        graph.output[0].name = "result"
+    return model
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """By operator: names of the cases that passed, and of those not claimed with the reason."""
+    folder = tmp_path_factory.mktemp("nodes")
+    passed, refused = {}, {}
+    for case, operator, model, (inputs, outputs), limits in cases():
+        if any(isinstance(value, (list, type(None))) for value in inputs) or inputs[0].ndim > 4:
+            continue  # sequences and optional values are no tensors
+        path = folder / f"{case}.onnx"
+        path.write_bytes(adapted(model, inputs, outputs[0]).SerializeToString())
+        try:
+            got = sepconv.load(path)(inputs[0].reshape(as_image(inputs[0].shape)))
+        except (ValueError, TypeError) as reason:
+            refused.setdefault(operator, []).append((case, str(reason)))
+            continue
+        got = got.reshape(outputs[0].shape)
+        np.testing.assert_allclose(got, outputs[0], rtol=limits[0], atol=limits[1], err_msg=case)
+        passed.setdefault(operator, []).append(case)
+    return passed, refused
+
+
+def test_cases_that_are_claimed_are_right(results):
+    passed, refused = results
+    total = sum(map(len, passed.values()))
+    warnings.warn(
+        f"ONNX node tests: {total} passed, {sum(map(len, refused.values()))} not claimed",
+        stacklevel=1,
+    )
+    for operator, least in PASSED.items():
+        assert len(passed.get(operator, [])) >= least, (operator, refused.get(operator))
+
+
+def test_what_is_not_claimed_is_refused_with_a_reason(results):
+    for operator, refusals in results[1].items():
+        for name, reason in refusals:
+            assert reason, (operator, name)
+            assert len(reason) < 2000

@@ -1,0 +1,250 @@
+"""ONNX files that are damaged, hostile or beyond what is supported."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from test_cli import CLI
+
+import sepconv
+
+
+def network(nodes=None, weights=None, opset=17, dims=(1, 3, 16, 16), output="y"):
+    """A convolution and ReLU, or what is given instead."""
+    w = np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    weights = {"w": w} if weights is None else weights
+    nodes = nodes or [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["y"], name="second"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def save(model, path):
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def run(path, shape=(1, 3, 16, 16)):
+    return sepconv.load(path)(np.ones(shape, np.float32))
+
+
+def refusal(model, tmp_path):
+    with pytest.raises(ValueError, match=r"m\.onnx: ") as error:
+        run(save(model, tmp_path / "m.onnx"))
+    return str(error.value)
+
+
+def test_the_whole_one_runs(tmp_path):
+    assert run(save(network(), tmp_path / "m.onnx")).shape == (1, 8, 16, 16)
+
+
+def test_truncated(tmp_path):
+    whole = network().SerializeToString()
+    path = tmp_path / "m.onnx"
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"m\.onnx: "):
+            run(path)
+
+
+def test_bytes_changed_at_random_crash_nothing(tmp_path):
+    whole = network().SerializeToString()
+    rng = np.random.default_rng(2)
+    path = tmp_path / "m.onnx"
+    refusals = []
+    for _ in range(400):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), rng.integers(1, 6)):
+            data[at] = rng.integers(0, 256)
+        path.write_bytes(data)
+        try:
+            run(path)
+        except (ValueError, TypeError) as error:
+            refusals.append(str(error))
+    assert len(refusals) > 100
+    assert max(map(len, refusals)) < 1000
+
+
+@pytest.mark.parametrize("text", [b"", b"no model at all", b"\x00" * 100])
+def test_no_onnx_file(text, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=r"is no ONNX|has no graph"):
+        run(path)
+
+
+def test_no_file_and_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="No such file"):
+        run(tmp_path / "m.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        run(tmp_path / "folder.onnx")
+
+
+def test_everything_that_is_not_supported_is_listed_at_once(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("LeakyRelu", ["c"], ["d"], name="leaky"),
+        helper.make_node("Relu", ["d"], ["e"], name="behind_it"),
+        helper.make_node("Einsum", ["c", "c"], ["f"], name="sum", equation="abcd,abcd->abcd"),
+        helper.make_node("Add", ["e", "f"], ["y"], name="both"),
+    ]
+    message = refusal(network(nodes), tmp_path)
+    assert message.endswith("not supported: LeakyRelu (leaky); Einsum (sum)")
+
+
+def test_operators_of_another_domain(tmp_path):
+    node = helper.make_node("Relu", ["x"], ["y"], name="n", domain="com.example")
+    model = network([node], {})
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    assert "com.example.Relu (n)" in refusal(model, tmp_path)
+
+
+@pytest.mark.parametrize("opset", [1, 10, 26, 1000])
+def test_operator_set_too_old_or_new(opset, tmp_path):
+    assert f"has operator set {opset}, expected 11 to 25" in refusal(network(opset=opset), tmp_path)
+
+
+def test_a_cycle_and_a_missing_initializer(tmp_path):
+    cycle = [
+        helper.make_node("Add", ["x", "b"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"], name="second"),
+    ]
+    message = refusal(network(cycle, {}, output="b"), tmp_path)
+    assert "Add (first) reads 'b', which nothing before it makes" in message
+    assert "Conv (first) reads 'w'" in refusal(network(weights={}), tmp_path)
+    assert "nothing makes its output 'z'" in refusal(network(output="z"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"w": np.ones((8, 4, 3, 3), np.float32)}, r"Conv \(first\).*expected 4 channels"),
+        ({"w": np.ones((8, 3, 3), np.float32)}, r"Conv \(first\): whose weight"),
+        ({"w": np.ones((8, 3, 3, 3), np.int64)}, r"Conv \(first\): whose weight"),
+        ({"w": np.ones((8, 3, 99, 99), np.float32)}, r"Conv \(first\)"),
+    ],
+)
+def test_weights_of_the_wrong_kind(weights, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(save(network(weights=weights), tmp_path / "m.onnx"))
+
+
+def test_sizes_that_a_tensor_cannot_have(tmp_path):
+    for dims in ([1 << 62, 1 << 62], [-1, 3], [1 << 40], [8, 3, 3, 4]):
+        model = network()
+        del model.graph.initializer[0].dims[:]
+        model.graph.initializer[0].dims.extend(dims)
+        assert "tensor w: " in refusal(model, tmp_path)
+
+
+def test_constants_made_too_large(tmp_path):
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["t"], name="fill"),
+        helper.make_node("Add", ["x", "t"], ["y"], name="sum"),
+    ]
+    model = network(nodes, {"s": np.array([1 << 20, 1 << 20], np.int64)})
+    assert "ConstantOfShape (fill): a constant of too many elements" in refusal(model, tmp_path)
+
+
+def external(location, **entries):
+    model = network()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return model
+
+
+def test_external_data(tmp_path):
+    raw = network().graph.initializer[0].raw_data
+    (tmp_path / "w.bin").write_bytes(b"12345678" + raw + b"rest")
+    model = external("w.bin", offset=8, length=len(raw))
+    expected = run(save(network(), tmp_path / "whole.onnx"))
+    np.testing.assert_array_equal(run(save(model, tmp_path / "m.onnx")), expected)
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "a/../../w.bin", ""])
+def test_external_data_outside_the_folder(location, tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"0" * 10000)
+    (tmp_path / "inside").mkdir()
+    assert "expected a file beside the model" in refusal(external(location), tmp_path / "inside")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [{"offset": 1 << 40}, {"length": 1 << 40}, {"offset": -8}, {"offset": "x"}, {"length": 12}],
+)
+def test_external_data_beyond_the_file(entries, tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"0" * 8 * 3 * 9 * 4)
+    assert "tensor w: " in refusal(external("w.bin", **entries), tmp_path)
+
+
+def test_more_than_one_input_or_output(tmp_path):
+    model = network()
+    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1]))
+    assert "has 2 inputs, expected 1" in refusal(model, tmp_path)
+    model = network()
+    model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
+    assert "has 2 outputs, expected 1" in refusal(model, tmp_path)
+
+
+def test_another_input_than_the_file_was_made_for(tmp_path):
+    path = save(network(), tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"x: shape is \[1, 3, 20, 16\].*\[1, 3, 16, 16\]"):
+        run(path, (1, 3, 20, 16))
+    with pytest.raises(ValueError, match="has its own"):
+        sepconv.load(path, weights="w.safetensors")
+
+
+def test_every_node_with_too_few_inputs(tmp_path):
+    for operator in [
+        "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Conv", "Gemm", "MatMul", "Concat", "Split",
+        "Reshape", "Gather", "Slice", "Pad", "BatchNormalization", "LayerNormalization", "Expand",
+        "ReduceMean", "Unsqueeze", "Where", "Range", "ReduceL2",
+    ]:  # fmt: skip
+        for inputs in ([], ["x"], ["", "x"], ["w"], ["", ""]):
+            node = helper.make_node(operator, inputs, ["y"], name="n")
+            with pytest.raises(ValueError, match=r"m\.onnx: not supported|has no nodes|x is "):
+                run(save(network([node]), tmp_path / "m.onnx"))
+
+
+@pytest.mark.skipif(not CLI, reason="SEPCONV_CLI does not name the sepconv command")
+def test_the_command_line_reads_them_too(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "m"], ["y"], name="last"),
+    ]
+    rng = np.random.default_rng(3)
+    weights = {
+        "w": rng.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "m": rng.standard_normal((8, 1000)).astype(np.float32),
+    }
+    path = save(network(nodes, weights, dims=(1, 3, 32, 32)), tmp_path / "m.onnx")
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "p.png")
+    command = [CLI, "classify", tmp_path / "p.png", "--model", path, "--json"]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    ours = sepconv.load(path).classify(tmp_path / "p.png")
+    assert [t["label"] for t in result[0]["top"]] == [label for label, _ in ours]
+    explained = subprocess.run(
+        [CLI, "explain", "--model", path], check=True, capture_output=True, text=True
+    )
+    assert "last" in explained.stdout
+    path.write_bytes(b"broken")
+    broken = subprocess.run(command, capture_output=True, text=True)
+    assert broken.returncode == 2
+    assert broken.stderr.count("\n") == 1
