@@ -40,7 +40,8 @@ struct RowOpOf {
           Padding::same({in[2], in[3]}, {w[2], w[3]}, options.stride, options.dilation);
     }
     const TensorView bias = n.bias ? n.bias->view() : TensorView();
-    return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options);
+    return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options,
+                       true);
   }
   std::shared_ptr<RowOp> operator()(const MixedDepthwiseNode& n) const {
     std::vector<MixedDepthwiseRows::Part> parts;
@@ -127,24 +128,10 @@ class Planner {
       for (auto [b, e] : cut(i, end)) steps.push_back(chained(b, e));
       i = end;
     }
-    fetch_ahead(steps);
     return steps;
   }
 
  private:
-  // Lets every op fetch the first weights of the op that runs next.
-  void fetch_ahead(const std::vector<Step>& steps) const {
-    std::span<const std::byte> next;
-    for (std::size_t s = steps.size(); s-- > 0;) {
-      for (std::size_t i = steps[s].nodes.size(); i-- > 0;) {
-        RowOp* op = rows_[steps[s].nodes[i]].get();
-        const auto weights = op ? op->weights() : steps[s].op->weights();
-        if (op) op->fetch_next(next);
-        if (!weights.empty()) next = weights;
-      }
-    }
-  }
-
   // The nodes [begin, end) each read the one before. Splits them into chains so that the sum of
   // their costs is least (dynamic programming over the last cut).
   std::vector<std::pair<ValueId, ValueId>> cut(ValueId begin, ValueId end) const {
@@ -211,7 +198,7 @@ class Planner {
     step.input = graph_.nodes[b].inputs[0];
     for (ValueId i = b; i < e; ++i) {
       step.nodes.push_back(i);
-      step.weight_bytes += static_cast<double>(rows_[i]->weights().size());
+      step.weight_bytes += static_cast<double>(rows_[i]->weight_bytes());
     }
     step.sides = sides(b, e);
     step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC, false,

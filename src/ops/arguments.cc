@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "ops/conv_rows.h"
 #include "ops/depthwise_rows.h"
+#include "ops/winograd_rows.h"
 
 namespace sepconv {
 
@@ -113,12 +114,17 @@ ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const
   return a;
 }
 
-std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options) {
+std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options,
+                                   bool winograd) {
   Epilogue epilogue(options.activation);
   epilogue.residual_first = options.residual_before_activation;
   if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {
     return std::make_shared<DepthwiseRows2d>(a.input_image(), a.output_image(), a.window,
                                              a.weight.data(), a.bias_data(), epilogue);
+  }
+  if (winograd && WinogradRows::pays(a.input_image(), a.output_image(), a.window, a.groups)) {
+    return std::make_shared<WinogradRows>(a.input_image(), a.output_image(), a.window,
+                                          a.weight.data(), a.bias_data(), epilogue);
   }
   return std::make_shared<ConvRows>(a.input_image(), a.output_image(), a.window, a.groups,
                                     a.weight.data(), a.bias_data(), epilogue);

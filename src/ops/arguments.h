@@ -30,7 +30,8 @@ Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Si
                     const Padding& padding, Size2d dilation);
 
 /// As a row op for NHWC: the depthwise scheme where each group has one input channel, GEMM
-/// otherwise.
-std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);
+/// otherwise, or, where it pays and `winograd` allows it, that.
+std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options,
+                                   bool winograd = false);
 
 }  // namespace sepconv

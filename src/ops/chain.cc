@@ -125,7 +125,7 @@ double Chain::price(std::int64_t band) {
   };
   double weights = 0, between = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
-    weights += static_cast<double>(stages_[i].op->weights().size());
+    weights += static_cast<double>(stages_[i].op->weight_bytes());
     if (i + 1 < stages_.size()) between += 2 * image_bytes(stages_[i].op->output());
   }
   const double rows_in = static_cast<double>(stages_.front().op->input_rows({0, band}).size());

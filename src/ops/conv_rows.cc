@@ -171,9 +171,6 @@ bool ConvRows::continues(const Run& a, const Run& b) const {
   return a.y + out == b.y && (!a.residual || a.residual + out == b.residual);
 }
 
-// Of what comes next, more would push this op's own pixels out of L2.
-constexpr std::size_t kMostAhead = std::size_t{128} << 10;
-
 // Panel by panel, and of a panel part by part, so that the part stays in L1 while the band's pixels
 // pass; the band is sized for L2.
 void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
@@ -192,10 +189,8 @@ void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
       const bool last = g + 1 == to_size(groups_) && p + 1 == panels_;
-      const auto next = last ? next_.first(std::min(next_.size(), kMostAhead))
-                             : std::as_bytes(std::span(tile.b + panel_floats_, panel_floats_));
-      tile.ahead = reinterpret_cast<const char*>(next.data());
-      tile.ahead_step = next.size() / (all_tiles * products);
+      tile.ahead = reinterpret_cast<const char*>(last ? tile.b : tile.b + panel_floats_);
+      tile.ahead_step = last ? 0 : panel_floats_ * sizeof(float) / (all_tiles * products);
       for (tile.start = 0; tile.start < products; tile.start += tile.count) {
         tile.count = std::min(kernels_->part, products - tile.start);
         tile.sums = products > kernels_->part ? sums : nullptr;

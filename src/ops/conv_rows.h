@@ -23,10 +23,7 @@ class ConvRows final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
-  std::span<const std::byte> weights() const override {
-    return std::as_bytes(std::span(weights_.get(), weight_floats_));
-  }
-  void fetch_next(std::span<const std::byte> next) override { next_ = next; }
+  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
   double flops() const override;
   std::string describe() const override;
 
@@ -52,7 +49,6 @@ class ConvRows final : public RowOp {
   std::size_t weight_floats_ = 0;
   AlignedArray<float> weights_;  ///< [groups][panels][taps * k][panel columns]
   AlignedArray<float> bias_;     ///< [groups][panels][columns]
-  std::span<const std::byte> next_;
 };
 
 }  // namespace sepconv

@@ -22,9 +22,7 @@ class DepthwiseRows2d final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
-  std::span<const std::byte> weights() const override {
-    return std::as_bytes(std::span(weights_.get(), weight_floats_));
-  }
+  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
   double flops() const override;
   std::string describe() const override;
 

@@ -21,9 +21,6 @@ struct LinearOp final : Op::Impl {
     return "linear, " + chain.stages().front().op->describe();
   }
   double flops() const override { return chain.flops(); }
-  std::span<const std::byte> weights() const override {
-    return chain.stages().front().op->weights();
-  }
 
   Chain chain;
 };

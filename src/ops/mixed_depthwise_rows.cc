@@ -43,6 +43,12 @@ std::int64_t MixedDepthwiseRows::row_multiple() const {
   return most;
 }
 
+std::size_t MixedDepthwiseRows::weight_bytes() const {
+  std::size_t bytes = 0;
+  for (const Part& part : parts_) bytes += part.op->weight_bytes();
+  return bytes;
+}
+
 double MixedDepthwiseRows::flops() const {
   double sum = 0;
   for (const Part& part : parts_) sum += part.op->flops();

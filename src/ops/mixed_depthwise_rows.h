@@ -24,6 +24,7 @@ class MixedDepthwiseRows final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* second, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override;
+  std::size_t weight_bytes() const override;
   double flops() const override;
   std::string describe() const override;
 

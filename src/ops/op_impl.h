@@ -23,8 +23,6 @@ struct Op::Impl {
                    std::byte* workspace, const ThreadPool& pool) const = 0;
   virtual std::string describe() const = 0;
   virtual double flops() const = 0;
-  /// The packed weights that are read first.
-  virtual std::span<const std::byte> weights() const { return {}; }
 };
 
 }  // namespace sepconv

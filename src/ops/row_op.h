@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 
 namespace sepconv {
@@ -56,11 +55,8 @@ class RowOp {
   virtual ImageShape operand() const { return output_; }
   /// Rows that it computes at once: multiples of this many run fastest.
   virtual std::int64_t row_multiple() const { return 1; }
-  /// The packed weights, all of which a call reads.
-  virtual std::span<const std::byte> weights() const { return {}; }
-  /// Tells, before the first run, which weights will be read after this op's own: it fetches them
-  /// while it works on its last ones.
-  virtual void fetch_next([[maybe_unused]] std::span<const std::byte> next) {}
+  /// Of the packed weights, all of which a call reads.
+  virtual std::size_t weight_bytes() const { return 0; }
   /// Floating-point operations for one image.
   virtual double flops() const = 0;
   /// "conv 3x3 s2 6x16" …: what runs, for people.

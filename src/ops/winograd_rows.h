@@ -1,0 +1,46 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/aligned.h"
+#include "kernels/winograd.h"
+#include "ops/conv_rows.h"
+
+namespace sepconv {
+
+/// A dense 3×3 convolution of stride 1 by Winograd's F(2×2, 3×3): two transforms around 16 matrix
+/// products, 4/9 of the direct multiplications. Rounding errors are a little larger than the
+/// direct kernel's (docs/numerics.md), and a value that is not finite may reach all four outputs of
+/// a tile.
+class WinogradRows final : public RowOp {
+ public:
+  /// As ConvRows, without groups.
+  WinogradRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+               const float* weight, const float* bias, const Epilogue& epilogue);
+
+  /// Whether it can compute this window, and is faster than ConvRows at it.
+  static bool pays(const ImageShape& input, const ImageShape& output, const Window2d& window,
+                   std::int64_t groups);
+
+  RowRange input_rows(RowRange out) const override;
+  std::size_t workspace_bytes(std::int64_t rows) const override;
+  void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
+                std::byte* workspace) const override;
+  std::int64_t row_multiple() const override { return 2; }
+  std::size_t weight_bytes() const override;
+  double flops() const override;
+  std::string describe() const override;
+
+ private:
+  std::size_t matrix_floats(std::size_t tile_rows, std::int64_t channels) const;
+
+  Window2d window_;
+  Epilogue epilogue_;
+  std::size_t tiles_;  ///< in a row
+  const WinogradKernels* kernels_;
+  std::vector<std::unique_ptr<ConvRows>> products_;  ///< one for each matrix: tiles as pixels
+  AlignedArray<float> bias_;
+};
+
+}  // namespace sepconv
