@@ -4,6 +4,7 @@ Arrays are float32, [N, C, H, W] in shape, in either memory format: NumPy arrays
 ``__dlpack__``. Results have the kind and the memory format of the input.
 """
 
+from sepconv._compile import compile  # noqa: A004
 from sepconv._core import cpu_info, get_num_threads, models, set_num_threads
 from sepconv._networks import Network, load
 from sepconv._ops import (
@@ -24,6 +25,7 @@ __all__ = [
     "Network",
     "PointwiseConv2d",
     "SeparableConv2d",
+    "compile",
     "conv2d",
     "cpu_info",
     "depthwise_conv2d",

@@ -71,7 +71,10 @@ class Importer {
  public:
   Importer(const io::OnnxFile& file, const Shape& input) : file_(file), net_(file, input) {
     values_[file_.input] = whole_view(0, input);
-    for (const auto& [name, constant] : file_.constants) values_[name] = constant;
+    for (const auto& [name, constant] : file_.constants) {
+      values_[name] = constant;
+      room_ += 4 * constant->size();
+    }
   }
 
   Graph run() {
@@ -119,7 +122,10 @@ class Importer {
     if (folds && std::all_of(in.begin(), in.end(), is_constant)) {
       std::vector<OnnxConstant> constants;
       for (std::size_t i = 0; i < in.size(); ++i) constants.push_back(constant(in, i));
-      return {fold(node, constants)};
+      OnnxConstant result = fold(node, constants);
+      if (result->size() > room_) throw Unsupported("constants of too many elements in all");
+      room_ -= result->size();
+      return {result};
     }
     if (handler == handlers().end()) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
@@ -169,6 +175,7 @@ class Importer {
   OnnxImport net_;
   std::map<std::string, Value> values_;
   std::vector<std::string> problems_;
+  std::size_t room_ = std::size_t{1} << 24;  ///< elements that constants may be folded into
 };
 
 }  // namespace

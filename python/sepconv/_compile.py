@@ -1,0 +1,57 @@
+"""A PyTorch module as a network of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import pathlib
+import tempfile
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from sepconv._networks import Network, load
+
+if TYPE_CHECKING:
+    import torch
+
+
+def compile(  # noqa: A001
+    model: torch.nn.Module | str | os.PathLike[str], example: Any = None
+) -> Network:
+    """Makes a network of a torch.nn.Module, or of an ONNX file as load() does.
+
+    The module goes through torch.export and PyTorch's ONNX exporter (package onnxscript), in eval
+    mode and with its weights as they are now; later changes to it change nothing here. The network
+    takes inputs of the shape of `example`, float32 [N, C, H, W].
+
+    Raises TypeError for anything else than a module or a path, ValueError with a list of everything
+    in the module that is not supported, and what torch.export raises for a module that it cannot
+    trace.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        return load(model)
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: got {type(model).__name__}, expected a torch.nn.Module or a path")
+    if example is None:
+        raise TypeError("example: got None, expected an input of the shape that the network is for")
+    if importlib.util.find_spec("onnxscript") is None:
+        raise ImportError("compile() of a module needs the package onnxscript")
+    x = torch.as_tensor(example)
+    if x.dtype != torch.float32 or x.ndim != 4:
+        raise ValueError(f"example: got {x.dtype} {list(x.shape)}, expected float32 [N, C, H, W]")
+    training = model.training
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = pathlib.Path(folder) / f"{type(model).__name__}.onnx"
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+                torch.onnx.export(model.eval(), (x,), path, dynamo=True, verbose=False)
+        finally:
+            model.train(training)
+        net = load(path)
+        net._network(tuple(x.shape))  # what is not supported is told now
+    return net
