@@ -3,12 +3,15 @@
 import numpy as np
 import onnx
 import pytest
-from onnx.backend.test.case.node import collect_testcases
+from onnx_cases import SINGLE_NODES, operator_of
 
 import sepconv
 
-with np.errstate(all="ignore"):  # the package makes the cases of every operator on the way
-    CASES = [(case.name, case.data_sets[0], case.model) for case in collect_testcases("Conv")]
+CASES = [
+    (case.name, case.data_sets[0], case.model)
+    for case in SINGLE_NODES
+    if operator_of(case) == "Conv"
+]
 
 
 def attributes(node):

@@ -7,9 +7,10 @@ of the file. Cases that the importer refuses with a reason are counted as not cl
 import warnings
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx.backend.test.case.node import collect_testcases
+from onnx_cases import SINGLE_NODES, operator_of
 
 import sepconv
 
@@ -28,25 +29,17 @@ PASSED = {
 }  # fmt: skip
 
 
-def cases():
-    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-        collected = collect_testcases(None)
-    for case in collected:
-        nodes = case.model.graph.node
-        if len(nodes) == 1 and nodes[0].op_type in OPERATORS:
-            yield case.name, nodes[0].op_type, case.model, case.data_sets[0], (case.rtol, case.atol)
-
-
 def as_image(shape):
     return (*shape, *[1] * (4 - len(shape)))
 
 
 def adapted(model, inputs, output):
-    """The model with all inputs but the first made constants, and images at both ends.
+    """A copy of the model with all inputs but the first made constants, and images at both ends.
 
     A tensor of fewer dimensions comes as an image with ones behind them, which are taken away at
     once, and leaves as one.
     """
+    model = onnx.ModelProto.FromString(model.SerializeToString())
     graph = model.graph
     names = [value.name for value in graph.input]
     del graph.input[1:]
@@ -73,19 +66,25 @@ def results(tmp_path_factory):
     """By operator: names of the cases that passed, and of those not claimed with the reason."""
     folder = tmp_path_factory.mktemp("nodes")
     passed, refused = {}, {}
-    for case, operator, model, (inputs, outputs), limits in cases():
+    for case in SINGLE_NODES:
+        operator = operator_of(case)
+        inputs, outputs = case.data_sets[0]
+        if operator not in OPERATORS:
+            continue
         if any(isinstance(value, (list, type(None))) for value in inputs) or inputs[0].ndim > 4:
             continue  # sequences and optional values are no tensors
-        path = folder / f"{case}.onnx"
-        path.write_bytes(adapted(model, inputs, outputs[0]).SerializeToString())
+        path = folder / f"{case.name}.onnx"
+        path.write_bytes(adapted(case.model, inputs, outputs[0]).SerializeToString())
         try:
             got = sepconv.load(path)(inputs[0].reshape(as_image(inputs[0].shape)))
         except (ValueError, TypeError) as reason:
-            refused.setdefault(operator, []).append((case, str(reason)))
+            refused.setdefault(operator, []).append((case.name, str(reason)))
             continue
         got = got.reshape(outputs[0].shape)
-        np.testing.assert_allclose(got, outputs[0], rtol=limits[0], atol=limits[1], err_msg=case)
-        passed.setdefault(operator, []).append(case)
+        np.testing.assert_allclose(
+            got, outputs[0], rtol=case.rtol, atol=case.atol, err_msg=case.name
+        )
+        passed.setdefault(operator, []).append(case.name)
     return passed, refused
 
 
