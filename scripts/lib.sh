@@ -5,9 +5,10 @@ cd "$ROOT"
 # Compiled files are found again from another clone.
 export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
 
-BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config libhwy-dev libpthreadpool-dev libfmt-dev
-  nlohmann-json3-dev libcli11-dev libjpeg-dev libpng-dev libonnx-dev libprotobuf-dev
-  protobuf-compiler libgtest-dev libbenchmark-dev python3)
+# What the command line is built with, and what the tests and benchmarks need besides.
+CLI_PACKAGES=(g++ cmake ninja-build pkg-config libhwy-dev libpthreadpool-dev libfmt-dev
+  nlohmann-json3-dev libcli11-dev libjpeg-dev libpng-dev libonnx-dev libprotobuf-dev python3)
+BUILD_PACKAGES=("${CLI_PACKAGES[@]}" ccache libgtest-dev libbenchmark-dev)
 
 say() { printf '\n==> %s\n' "$*"; }
 die() {
@@ -42,6 +43,13 @@ need_venv() {
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   "$venv/bin/pip" install -q --disable-pip-version-check -r "$requirements"
   cp "$requirements" "$stamp"
+}
+
+build_cli() {
+  need_packages "${CLI_PACKAGES[@]}"
+  say "building the command line (release)"
+  cmake --preset release -DSEPCONV_BUILD_TESTS=OFF -DSEPCONV_BUILD_BENCH=OFF >/dev/null
+  cmake --build --preset release
 }
 
 build_release() {
