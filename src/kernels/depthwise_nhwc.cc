@@ -46,9 +46,9 @@ constexpr int kBand3 = 3, kBand5 = 2, kBand7 = 2;
 constexpr int kBand3Stride2 = 2, kBand5Stride2 = 2;
 #endif
 
-// The compiler would rather load a weight again for each row than keep it: loads are the limit.
+// GCC would rather load a weight again for each row than keep it: loads are the limit.
 HWY_INLINE V in_register(V v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !HWY_COMPILER_CLANG
   asm("" : "+v"(v.raw));
 #endif
   return v;

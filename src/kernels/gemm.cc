@@ -146,7 +146,7 @@ HWY_INLINE void move_on(GemmTile& t) {
 // would add the bias everywhere, then clamp everything, then store; the next tile's first products
 // would wait behind all of that, as a processor looks only so far ahead. So rows take turns.
 HWY_INLINE V in_turn(V v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !HWY_COMPILER_CLANG
   asm volatile("" : "+v"(v.raw) : : "memory");
 #endif
   return v;

@@ -79,7 +79,7 @@ void transform_input(const WinogradTiles& args, float* matrices) {
   const WinogradTiles a = args;
   for (size_t tile = 0; tile < a.tiles; ++tile) {
     const int64_t x = a.left + 2 * static_cast<int64_t>(tile);
-    each_vector(a.channels, [&](size_t c, size_t n, bool whole) {
+    each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
       V columns[4][4];
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) transform_column(a, x + j, c, n, whole, columns[j]);
@@ -114,7 +114,7 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
   const bool late = kind != ActivationKind::kNone && !args.epilogue.residual_first;
   if (late) a.residual = nullptr;
   for (size_t tile = 0; tile < a.tiles; ++tile) {
-    each_vector(a.channels, [&](size_t c, size_t n, bool whole) {
+    each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
       const float* from = matrices + tile * a.channels + c;
       V half[4][2];
 #pragma GCC unroll 4
