@@ -29,7 +29,7 @@ const std::map<std::string, OnnxHandler>& handlers() {
       {"Add", import_add},
       {"AveragePool", import_pool},
       {"BatchNormalization", import_batch_norm},
-      {"Cast", import_same},
+      {"Cast", import_cast},
       {"Clip", import_clip},
       {"Concat", import_concat},
       {"Conv", import_conv},

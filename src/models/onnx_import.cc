@@ -182,6 +182,7 @@ Padding OnnxImport::padding_of(const OnnxNode& node, const View& x, Size2d kerne
   const auto mode = node.attributes.find("auto_pad");
   const std::string how = mode == node.attributes.end() ? "NOTSET" : mode->second.text;
   if (how == "SAME_UPPER" || how == "SAME_LOWER") {
+    if (pad != Padding(0)) throw Unsupported("of padded values with padding of its own");
     Padding same = Padding::same({shape(x)[2], shape(x)[3]}, kernel, stride, dilation);
     if (how == "SAME_LOWER") {
       std::swap(same.top, same.bottom);

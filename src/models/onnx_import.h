@@ -90,6 +90,7 @@ Values import_erf(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_softmax(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_shapes.cc
 Values import_same(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_cast(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_shape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_reshape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_flatten(OnnxImport& net, const io::OnnxNode& node, const Values& in);

@@ -70,6 +70,7 @@ Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
 }
 
 Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (integer_of(node, "training_mode", 0) != 0) throw Unsupported("in training mode");
   const View x = net.image(in[0]);
   BatchNormNode n{vector_of(floats(in, 1, "scale")), vector_of(floats(in, 2, "bias")),
                   vector_of(floats(in, 3, "mean")), vector_of(floats(in, 4, "variance")),

@@ -12,6 +12,13 @@ using io::OnnxNode;
 
 Values import_same(OnnxImport&, const OnnxNode&, const Values& in) { return {in[0]}; }
 
+Values import_cast(OnnxImport&, const OnnxNode& node, const Values& in) {
+  constexpr std::int64_t kFloat = 1, kDouble = 11;
+  const std::int64_t to = integer_of(node, "to", kFloat);
+  if (to != kFloat && to != kDouble) throw Unsupported("to a narrower type");
+  return {in[0]};
+}
+
 Values import_shape(OnnxImport&, const OnnxNode& node, const Values& in) {
   const Expression* part = expression(in[0], "a part of the channels");
   const View& x = part ? part->of : view(in[0]);

@@ -144,3 +144,30 @@ def test_labels_are_the_thousand():
     assert _core.imagenet_label(967) == "espresso"
     with pytest.raises(ValueError, match="expected 0 to 999"):
         _core.imagenet_label(1000)
+
+
+def test_onnx_files(tmp_path):
+    from onnx import helper
+    from test_onnx_files import network, save
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "m"], ["y"], name="last"),
+    ]
+    rng = np.random.default_rng(3)
+    weights = {
+        "w": rng.standard_normal((8, 3, 3, 3)).astype(np.float32),
+        "m": rng.standard_normal((8, 1000)).astype(np.float32),
+    }
+    path = save(network(nodes, weights, dims=(1, 3, 32, 32)), tmp_path / "m.onnx")
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "p.png")
+    result = run("classify", tmp_path / "p.png", "--model", path, "--json")
+    ours = sepconv.load(path).classify(tmp_path / "p.png")
+    assert [t["label"] for t in json.loads(result.stdout)[0]["top"]] == [name for name, _ in ours]
+    assert "last" in run("explain", "--model", path).stdout
+    path.write_bytes(b"broken")
+    broken = run("classify", tmp_path / "p.png", "--model", path)
+    assert broken.returncode == 2
+    assert broken.stderr.count("\n") == 1
