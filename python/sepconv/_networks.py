@@ -8,7 +8,7 @@ from typing import Any, Union
 import numpy as np
 
 from sepconv import _core
-from sepconv._arrays import as_float32, as_image_batch, like
+from sepconv._arrays import as_float32, as_image_batch, empty, like
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -32,7 +32,8 @@ class Network:
     def _run(self, x: Any, features: bool) -> Any:
         array, _ = as_image_batch(as_float32(x, "x"))
         network = self._network(array.shape, features)
-        y = _empty(network.output_shape)
+        shape = network.output_shape
+        y = empty(shape, nhwc=len(shape) == 4)  # images leave with channels last
         network.run(array, y)
         return like(y, x)
 
@@ -54,7 +55,7 @@ class Network:
     def preprocess(self, path: Path) -> np.ndarray:
         """Reads a JPEG or PNG picture as the network wants it: [1, 3, H, W] in NHWC memory."""
         size = self._model.input_size
-        x = np.empty((1, size, size, 3), np.float32).transpose(0, 3, 1, 2)
+        x = empty([1, 3, size, size], nhwc=True)
         self._model.preprocess(os.fspath(path), x)
         return x
 
@@ -82,14 +83,6 @@ class Network:
         for step in steps:
             step["share"] = step["flops"] / step["seconds"] / peak if step["seconds"] else None
         return steps
-
-
-def _empty(shape: list[int]) -> np.ndarray:
-    """As a network writes its result: images have their channels last in memory."""
-    if len(shape) != 4:
-        return np.empty(shape, np.float32)
-    n, c, h, w = shape
-    return np.empty((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
 
 
 def load(name: Path, weights: Path | None = None) -> Network:
