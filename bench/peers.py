@@ -180,12 +180,12 @@ def as_ours(stack, x):
         for m in convs
     ]
     network = _core.sequential([(w, b, s[0], p[0], g) for w, b, s, p, g in layers], list(x.shape))
-    n, c, h, w = network.output_shape
+    n, c, h, w = network.outputs[0][0]
     y = np.empty((n, h, w, c), np.float32).transpose(0, 3, 1, 2)
     last = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
 
     def run():
-        network.run(last, y)
+        network.run(last, [y])
         return y
 
     return run

@@ -6,6 +6,7 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -146,7 +147,7 @@ Network sequential(
     conv.options.padding = padding;
     conv.options.activation = ActivationKind::kRelu6;
     conv.groups = groups;
-    graph.add("conv", std::move(conv), {graph.output});
+    graph.add("conv", std::move(conv), {graph.last()});
   }
   return Network(std::move(graph), shape_of(shape));
 }
@@ -227,18 +228,28 @@ NB_MODULE(_core, m) {
       "activation"_a, "nhwc"_a);
 
   nb::class_<Network>(m, "Network")
-      .def_prop_ro("output_shape", [](const Network& n) { return dims(n.output_shape()); })
+      .def_prop_ro("outputs",
+                   [](const Network& n) {
+                     std::vector<std::pair<std::vector<std::int64_t>, bool>> outputs;
+                     for (std::size_t i = 0; i < n.outputs(); ++i) {
+                       outputs.emplace_back(dims(n.output_shape(i)),
+                                            n.output_layout(i) == Layout::kNHWC);
+                     }
+                     return outputs;
+                   })
       .def("explain", explain, "runs"_a)
       .def(
           "run",
-          [](const Network& network, const ConstArray& x, const Array& y) {
-            const TensorView in = view_of("x", x), out = view_of("y", y);
+          [](const Network& network, const ConstArray& x, const std::vector<Array>& ys) {
+            const TensorView in = view_of("x", x);
+            std::vector<TensorView> out;
+            for (const Array& y : ys) out.push_back(view_of("y", y));
             const nb::gil_scoped_release release;
             const auto pool = Runtime::get().pool();
             network.run(in, out, Runtime::workspace(network.workspace_bytes(pool->threads())),
                         *pool);
           },
-          "x"_a, "y"_a);
+          "x"_a, "ys"_a);
 
   using Model = models::Loaded;
   nb::class_<Model>(m, "Model")

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "sepconv/ops.h"
+#include "sepconv/resampling.h"
 
 namespace sepconv {
 
@@ -22,6 +23,19 @@ struct Conv2dNode {
   std::int64_t groups = 1;
   /// Padding depends on the input size: Padding::same().
   bool same_padding = false;
+};
+
+/// The transpose of a convolution from its output to its input ("deconvolution"): every input pixel
+/// adds its kernel times its value to the output. weight [Cout, C / groups, kh, kw]; bias [Cout] or
+/// null. Output size: (in − 1) · stride + (k − 1) · dilation + 1 − padding + output_padding.
+struct ConvTranspose2dNode {
+  Constant weight, bias;
+  Size2d stride = 1;
+  Padding padding = 0;
+  Size2d dilation = 1;
+  Size2d output_padding = 0;
+  std::int64_t groups = 1;
+  Activation activation;
 };
 
 /// Depthwise with kernels of several sizes, each over its own range of channels (Tan and Le,
@@ -42,6 +56,7 @@ struct ScaleNode {};
 struct BatchNormNode {
   Constant weight, bias, mean, variance;
   double epsilon = 1e-5;
+  Activation activation = {};
 };
 
 /// Over the channels of each pixel, to mean 0 and variance 1, then · weight + bias (Ba et al.,
@@ -66,14 +81,20 @@ struct ClassTokensNode {
   std::int64_t patch = 1;  ///< the network's input must be whole patches of this size
 };
 
-/// Multi-head self-attention (Vaswani et al., 2017) over tokens that hold Q, K and V one after the
-/// other: [N,3·C,T,1] → [N,C,T,1].
+/// Multi-head self-attention (Vaswani et al., 2017) over all pixels of an image as tokens that hold
+/// Q, K and V one after the other: [N,3·C,H,W] → [N,C,H,W].
 struct AttentionNode {
   std::int64_t heads = 1;
 };
 
 /// The first token: [N,C,T,1] → [N,C].
 struct FirstTokenNode {};
+
+/// The others, as an image again: [N,C,1+h·w,1] → [N,C,h,w], where the network's input is h × w
+/// patches of this size.
+struct PatchMapNode {
+  std::int64_t patch = 1;
+};
 
 struct ActivationNode {
   Activation activation;
@@ -94,6 +115,25 @@ struct Pool2dNode {
 /// Inputs one after the other along the channels.
 struct ConcatNode {};
 
+/// Channels [first, first + count).
+struct ChannelsNode {
+  std::int64_t first = 0, count = 0;
+};
+
+/// Another height and width, by `scale`, rounded down, or to `size` where that is given.
+struct ResizeNode {
+  Resampling how;
+  double scale_height = 1, scale_width = 1;
+  Size2d size = 0;
+};
+
+/// The axes of x (0 to 3: N, C, H, W) in another order, some joined: dimension i of the result is
+/// the product of dims[i], the last fastest; axes that are not listed have size 1. Row-major; for
+/// outputs.
+struct ArrangeNode {
+  std::vector<std::vector<int>> dims;
+};
+
 /// [N,C,H,W] → [N,C].
 struct GlobalAveragePoolNode {};
 
@@ -103,6 +143,7 @@ struct LinearNode {
   Activation activation;
 };
 
+/// Over the channels of each pixel, or of [N, C].
 struct SoftmaxNode {};
 
 /// A value of the network is the output of the node with the same index.
@@ -110,21 +151,27 @@ using ValueId = std::size_t;
 
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
-  std::variant<InputNode, Conv2dNode, MixedDepthwiseNode, BatchNormNode, ActivationNode, AddNode,
-               ScaleNode, LayerNormNode, ResponseScaleNode, ClassTokensNode, AttentionNode,
-               FirstTokenNode, ConcatNode, Pool2dNode, GlobalAveragePoolNode, LinearNode,
-               SoftmaxNode>
+  std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
+               ActivationNode, AddNode, ScaleNode, LayerNormNode, ResponseScaleNode,
+               ClassTokensNode, AttentionNode, FirstTokenNode, PatchMapNode, ConcatNode,
+               ChannelsNode, ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode,
+               ArrangeNode>
       op;
   std::vector<ValueId> inputs;
 };
 
-/// A network as data: nodes in an order in which they can run. Node 0 is the input; the result is
-/// that of `output`.
+/// A network as data: nodes in an order in which they can run. Node 0 is the input; the results are
+/// those of `outputs`.
 struct Graph {
   std::vector<Node> nodes{{"input", InputNode{}, {}}};
-  ValueId output = 0;
+  std::vector<ValueId> outputs{0};
+  /// Maps by stage, the finest first, as timm's `features_only` chooses them; the passes below
+  /// forget them.
+  std::vector<ValueId> stages = {};
 
-  /// Appends a node and makes it the output.
+  /// The value of the last node.
+  ValueId last() const { return nodes.size() - 1; }
+  /// Appends a node and makes it the only output.
   ValueId add(std::string name, decltype(Node::op) op, std::vector<ValueId> inputs);
 };
 
@@ -136,17 +183,21 @@ std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input);
 /// Throws ArgumentError if the output is no linear layer.
 Graph without_classifier(Graph graph);
 
+/// A graph up to the maps of its stages, which become its outputs. Throws ArgumentError if it has
+/// none.
+Graph without_head(Graph graph);
+
 /// Multiply-adds of convolutions, linear layers and attention, for values of these shapes.
 double count_macs(const Graph& graph, const std::vector<Shape>& shapes);
 
-/// Multiplies batch norms into the weights and biases of the convolutions before them; a norm
-/// without one becomes a depthwise 1×1 convolution.
+/// Multiplies batch norms into the weights and biases of the layer before them or, where that
+/// cannot be, of the unpadded one behind.
 void fold_batch_norm(Graph& graph);
 /// Moves activations into the convolutions and linear layers before them.
 void fuse_activations(Graph& graph);
 /// Moves additions into the convolution that computes one of the summands.
 void fuse_residuals(Graph& graph);
-/// Drops nodes that do not lead to the output.
+/// Drops nodes that do not lead to an output.
 void remove_unused(Graph& graph);
 /// All of the above, in the order in which they serve each other.
 void optimize(Graph& graph);

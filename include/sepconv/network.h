@@ -30,13 +30,25 @@ class Network {
   Network& operator=(Network&&) noexcept;
 
   const Shape& input_shape() const;
-  const Shape& output_shape() const;
+  std::size_t outputs() const;
+  const Shape& output_shape(std::size_t output = 0) const;
+  /// How an output lies in memory: NHWC where its shape is [N, C, H, W], row-major otherwise.
+  Layout output_layout(std::size_t output = 0) const;
   std::size_t workspace_bytes(int threads = 1) const;
 
-  /// x: input_shape(), float32, dense NCHW or NHWC; y: dense. Allocates nothing.
-  void run(const TensorView& x, const TensorView& y, std::span<std::byte> workspace,
+  /// x: input_shape(), float32, dense NCHW or NHWC; ys: one for each output, dense in its layout.
+  /// Allocates nothing.
+  void run(const TensorView& x, std::span<const TensorView> ys, std::span<std::byte> workspace,
            const ThreadPool& pool = ThreadPool::single()) const;
-  /// run() with an output and a workspace made for this call.
+  /// The same for a network with one output.
+  void run(const TensorView& x, const TensorView& y, std::span<std::byte> workspace,
+           const ThreadPool& pool = ThreadPool::single()) const {
+    run(x, std::span(&y, 1), workspace, pool);
+  }
+  /// run() with outputs and a workspace made for this call.
+  std::vector<Tensor> run_all(const TensorView& x,
+                              const ThreadPool& pool = ThreadPool::single()) const;
+  /// The same for a network with one output.
   Tensor operator()(const TensorView& x, const ThreadPool& pool = ThreadPool::single()) const;
 
   /// Every step, timed over `runs` runs of the whole network on zeros (none if 0).

@@ -12,7 +12,7 @@ struct OnnxFile;
 }
 
 /// A network from an ONNX file (github.com/onnx/onnx): operator sets 11 to 25, float32, one input
-/// [N, C, H, W] and one output. Networks made of convolutions and what stands around them are
+/// [N, C, H, W]. Networks made of convolutions and what stands around them are
 /// understood as exporters write them: activations, layer norms and attention taken apart into
 /// arithmetic become single nodes again.
 class OnnxModel {

@@ -32,13 +32,15 @@ class Network:
     def _run(self, x: Any, features: bool) -> Any:
         array, _ = as_image_batch(as_float32(x, "x"))
         network = self._network(array.shape, features)
-        shape = network.output_shape
-        y = empty(shape, nhwc=len(shape) == 4)  # images leave with channels last
-        network.run(array, y)
-        return like(y, x)
+        ys = [empty(shape, nhwc) for shape, nhwc in network.outputs]
+        network.run(array, ys)
+        results = tuple(like(y, x) for y in ys)
+        return results if len(results) > 1 else results[0]
 
     def __call__(self, x: Any) -> Any:
         """Runs float32 images [N, 3, H, W], preprocessed, to logits [N, classes].
+
+        The result of an ONNX file is what the file says, a tuple where it has several outputs.
 
         The first call with a new shape plans the network for it.
         """
@@ -93,7 +95,7 @@ def load(name: Path, weights: Path | None = None) -> Network:
     ones) and for a file that lacks a tensor, has one too many, or is no safetensors file.
 
     A name that ends with ".onnx" is a file's: operator sets 11 to 25, float32, one input
-    [N, C, H, W] and one output; sizes that the file leaves open may be any. Raises ValueError for
+    [N, C, H, W]; sizes that the file leaves open may be any. Raises ValueError for
     a file that is damaged and, when it is first called with a shape, with a list of everything in
     it that is not supported.
     """

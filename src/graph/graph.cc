@@ -1,6 +1,7 @@
 #include "sepconv/graph.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "graph/plan.h"
@@ -14,7 +15,8 @@ ValueId Graph::add(std::string name, decltype(Node::op) op, std::vector<ValueId>
           nodes.size());
   }
   nodes.push_back({std::move(name), std::move(op), std::move(inputs)});
-  return output = nodes.size() - 1;
+  outputs = {last()};
+  return last();
 }
 
 Padding pool_padding(const Pool2dNode& n, const Shape& x) {
@@ -32,6 +34,31 @@ Padding pool_padding(const Pool2dNode& n, const Shape& x) {
   return pad;
 }
 
+Shape transposed_output(const ConvTranspose2dNode& n, const Shape& x) {
+  const Shape& w = n.weight->shape();
+  const auto size = [](const char* axis, std::int64_t in, std::int64_t k, std::int64_t stride,
+                       std::int64_t dilation, std::int64_t padding, std::int64_t extra) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 31;
+    const bool known = k >= 1 && stride >= 1 && dilation >= 1 && padding >= 0 && extra >= 0;
+    check(known && std::max({in, k, stride, dilation, padding}) < kMost &&
+              extra < std::max(stride, dilation),
+          "{}: stride {}, dilation {}, padding {}, output padding {}, expected less than 2^31, at "
+          "least 1 of the first two, and less output padding than one of these",
+          axis, stride, dilation, padding, extra);
+    const std::int64_t out = (in - 1) * stride + (k - 1) * dilation + 1 - padding + extra;
+    check(out < kMost, "{}: the result would have {}, expected less than 2^31", axis, out);
+    check(out >= 1, "{}: the result would have {}, expected at least 1", axis, out);
+    return out;
+  };
+  const Padding& p = n.padding;
+  check(std::min({p.top, p.bottom, p.left, p.right}) >= 0, "padding: got a negative one");
+  return {x[0], w[0],
+          size("height", x[2], w[2], n.stride.height, n.dilation.height, p.top + p.bottom,
+               n.output_padding.height),
+          size("width", x[3], w[3], n.stride.width, n.dilation.width, p.left + p.right,
+               n.output_padding.width)};
+}
+
 Padding mixed_padding(const MixedDepthwiseNode& n, const Shape& x, std::int64_t kernel) {
   return n.same_padding ? Padding::same({x[2], x[3]}, kernel, n.stride) : Padding(kernel / 2);
 }
@@ -47,7 +74,7 @@ struct ShapeOf {
 
   Shape operator()(const InputNode&) const { return network_input; }
   Shape operator()(const BatchNormNode& n) const {
-    const Shape expected{in().rank() == 4 ? in()[1] : 0};
+    const Shape expected{in().rank() == 4 || in().rank() == 2 ? in()[1] : 0};
     check(n.mean->shape() == expected, "batch norm over {} channels, x is {}", n.mean->shape()[0],
           to_string(in()));
     return in();
@@ -66,6 +93,13 @@ struct ShapeOf {
           w[1] * n.groups, to_string(w), n.groups);
     return window_output(in(), w[0], {w[2], w[3]}, n.options.stride, padding_of(n, in()),
                          n.options.dilation);
+  }
+  Shape operator()(const ConvTranspose2dNode& n) const {
+    const Shape& w = n.weight->shape();
+    check(in().rank() == 4 && in()[1] == w[1] * n.groups && w[0] % n.groups == 0,
+          "x is {}, expected {} channels for weights of {} and {} groups", to_string(in()),
+          w[1] * n.groups, to_string(w), n.groups);
+    return transposed_output(n, in());
   }
   Shape operator()(const MixedDepthwiseNode& n) const {
     std::int64_t channels = 0;
@@ -105,12 +139,43 @@ struct ShapeOf {
     return {in()[0], in()[1], 1 + in()[2] * in()[3], 1};
   }
   Shape operator()(const AttentionNode& n) const {
-    check(in().rank() == 4 && in()[3] == 1 && in()[1] % (3 * n.heads) == 0,
-          "attention of {} heads over {}, expected [N, 3 x heads x depth, T, 1]", n.heads,
+    check(in().rank() == 4 && in()[1] % (3 * n.heads) == 0,
+          "attention of {} heads over {}, expected [N, 3 x heads x depth, H, W]", n.heads,
           to_string(in()));
-    return {in()[0], in()[1] / 3, in()[2], 1};
+    return {in()[0], in()[1] / 3, in()[2], in()[3]};
   }
   Shape operator()(const FirstTokenNode&) const { return {in()[0], in()[1]}; }
+  Shape operator()(const PatchMapNode& n) const {
+    const std::int64_t h = network_input[2] / n.patch, w = network_input[3] / n.patch;
+    check(in().rank() == 4 && in()[2] == 1 + h * w, "tokens are {}, expected 1 + {} x {}",
+          to_string(in()), h, w);
+    return {in()[0], in()[1], h, w};
+  }
+  Shape operator()(const ChannelsNode& n) const {
+    check(in().rank() == 4 && n.first >= 0 && n.count > 0 && n.first + n.count <= in()[1],
+          "takes channels {} to {} of {}", n.first, n.first + n.count, to_string(in()));
+    return {in()[0], n.count, in()[2], in()[3]};
+  }
+  Shape operator()(const ResizeNode& n) const {
+    check(in().rank() == 4 && in()[2] > 0 && in()[3] > 0, "resizes {}, expected [N, C, H, W]",
+          to_string(in()));
+    const auto size = [](std::int64_t in, std::int64_t given, double scale) {
+      const double out = given > 0 ? static_cast<double>(given) : std::floor(double(in) * scale);
+      check(out >= 1 && out <= 1 << 16, "resizes {} by {}, expected a size of 1 to 2^16", in,
+            scale);
+      return static_cast<std::int64_t>(out);
+    };
+    return {in()[0], in()[1], size(in()[2], n.size.height, n.scale_height),
+            size(in()[3], n.size.width, n.scale_width)};
+  }
+  Shape operator()(const ArrangeNode& n) const {
+    std::vector<std::int64_t> dims;
+    for (const std::vector<int>& axes : n.dims) {
+      dims.push_back(1);
+      for (const int axis : axes) dims.back() *= in()[axis];
+    }
+    return Shape(dims.data(), static_cast<int>(dims.size()));
+  }
   Shape operator()(const ConcatNode&) const {
     Shape shape = in();
     for (std::size_t i = 1; i < node.inputs.size(); ++i) {
@@ -154,6 +219,10 @@ struct MacsOf {
     const Shape& w = n.weight->shape();
     return per_output(static_cast<double>(w[1] * w[2] * w[3]));
   }
+  double operator()(const ConvTranspose2dNode& n) const {
+    const Shape& w = n.weight->shape();
+    return static_cast<double>(in[0] * in[2] * in[3]) * static_cast<double>(w.elements());
+  }
   double operator()(const MixedDepthwiseNode& n) const {
     double sum = 0;
     for (const Constant& w : n.weights) sum += static_cast<double>(w->shape().elements());
@@ -161,7 +230,7 @@ struct MacsOf {
   }
   double operator()(const LinearNode&) const { return per_output(static_cast<double>(in[1])); }
   double operator()(const AttentionNode&) const {
-    return per_output(2 * static_cast<double>(out[2]));
+    return per_output(2 * static_cast<double>(out[2] * out[3]));
   }
   template <class Other>
   double operator()(const Other&) const {
@@ -172,10 +241,16 @@ struct MacsOf {
 }  // namespace
 
 Graph without_classifier(Graph graph) {
-  const Node& last = graph.nodes[graph.output];
-  check(std::holds_alternative<LinearNode>(last.op),
+  const Node& last = graph.nodes[graph.outputs[0]];
+  check(graph.outputs.size() == 1 && std::holds_alternative<LinearNode>(last.op),
         "graph: ends with {}, expected a linear layer that classifies", last.name);
-  graph.output = last.inputs[0];
+  graph.outputs = {last.inputs[0]};
+  return graph;
+}
+
+Graph without_head(Graph graph) {
+  check(!graph.stages.empty(), "graph: has no stages whose maps it could give");
+  graph.outputs = graph.stages;
   return graph;
 }
 

@@ -23,11 +23,14 @@ std::size_t value_bytes(const Shape& shape) {
 }  // namespace
 
 struct Network::Plan {
+  static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+
   Graph graph;
   Shape input;
   std::vector<Shape> shapes;
   std::vector<Step> steps;
   ArenaPlan arena;
+  std::vector<std::size_t> output_of;  ///< by value: which output it is, or kNone
   std::size_t most_sides = 0;
   const VectorMathKernels* kernels = &vector_math_kernels();
 
@@ -35,8 +38,8 @@ struct Network::Plan {
   std::size_t workspace_bytes(int threads) const;
   const float* to_nhwc(const TensorView& x, float* to) const;
   template <class Visit>
-  void run(const TensorView& x, float* y, std::byte* workspace, const ThreadPool& pool,
-           const Visit& after_step) const;
+  void run(const TensorView& x, std::span<const TensorView> ys, std::byte* workspace,
+           const ThreadPool& pool, const Visit& after_step) const;
 };
 
 Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
@@ -45,6 +48,13 @@ Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
   shapes = infer_shapes(graph, input);
   steps = plan_steps(graph, shapes);
   check(!steps.empty(), "graph: has no nodes besides its input");
+  output_of.resize(graph.nodes.size(), kNone);
+  for (std::size_t i = 0; i < graph.outputs.size(); ++i) {
+    std::size_t& place = output_of[graph.outputs[i]];
+    check(graph.outputs[i] != 0 && place == kNone,
+          "graph: output {} is the input or another output, expected values of their own", i);
+    place = i;
+  }
   std::vector<std::size_t> bytes(graph.nodes.size(), 0);
   std::vector<int> first(graph.nodes.size(), 0), last(graph.nodes.size(), 0);
   bytes[0] = value_bytes(input);
@@ -55,7 +65,7 @@ Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
     most_sides = std::max(most_sides, steps[s].sides.size());
     const ValueId out = steps[s].nodes.back();
     first[out] = last[out] = now;
-    if (out != graph.output) bytes[out] = value_bytes(shapes[out]);
+    if (output_of[out] == kNone) bytes[out] = value_bytes(shapes[out]);
   }
   arena = plan_arena(bytes, first, last);
 }
@@ -82,13 +92,14 @@ const float* Network::Plan::to_nhwc(const TensorView& x, float* to) const {
 }
 
 template <class Visit>
-void Network::Plan::run(const TensorView& x, float* y, std::byte* workspace, const ThreadPool& pool,
-                        const Visit& after_step) const {
+void Network::Plan::run(const TensorView& x, std::span<const TensorView> ys, std::byte* workspace,
+                        const ThreadPool& pool, const Visit& after_step) const {
   Carver carver(workspace + align_up(arena.bytes));
   const float** sides = carver.take<const float*>(most_sides);
   std::byte* scratch = carver.rest();
   const auto place = [&](ValueId v) {
-    return v == graph.output ? y : reinterpret_cast<float*>(workspace + arena.offset[v]);
+    return output_of[v] == kNone ? reinterpret_cast<float*>(workspace + arena.offset[v])
+                                 : static_cast<float*>(ys[output_of[v]].data());
   };
   const float* in = to_nhwc(x, place(0));
   for (std::size_t s = 0; s < steps.size(); ++s) {
@@ -110,35 +121,57 @@ Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;
 
 const Shape& Network::input_shape() const { return plan_->input; }
-const Shape& Network::output_shape() const { return plan_->shapes[plan_->graph.output]; }
+std::size_t Network::outputs() const { return plan_->graph.outputs.size(); }
+const Shape& Network::output_shape(std::size_t output) const {
+  return plan_->shapes[plan_->graph.outputs[output]];
+}
+Layout Network::output_layout(std::size_t output) const {
+  const bool arranged =
+      std::holds_alternative<ArrangeNode>(plan_->graph.nodes[plan_->graph.outputs[output]].op);
+  return output_shape(output).rank() == 4 && !arranged ? Layout::kNHWC : Layout::kNCHW;
+}
 std::size_t Network::workspace_bytes(int threads) const { return plan_->workspace_bytes(threads); }
 
-void Network::run(const TensorView& x, const TensorView& y, std::span<std::byte> workspace,
-                  const ThreadPool& pool) const {
+void Network::run(const TensorView& x, std::span<const TensorView> ys,
+                  std::span<std::byte> workspace, const ThreadPool& pool) const {
   check(x.shape() == input_shape(), "x: shape is {}, the network was built for {}",
         to_string(x.shape()), to_string(input_shape()));
   check<TypeError>(x.dtype() == DType::kFloat32, "x: dtype is {}, expected float32",
                    to_string(x.dtype()));
   check(x.is_dense(Layout::kNCHW) || x.is_dense(Layout::kNHWC),
         "x: strides are neither those of dense NCHW nor of dense NHWC memory");
-  const Layout out = output_shape().rank() == 4 ? Layout::kNHWC : Layout::kNCHW;
-  check(y.shape() == output_shape() && y.is_dense(out), "y: expected dense {} of {}",
-        to_string(out), to_string(output_shape()));
+  check(ys.size() == outputs(), "ys: got {}, the network has {} outputs", ys.size(), outputs());
+  for (std::size_t i = 0; i < ys.size(); ++i) {
+    check(ys[i].shape() == output_shape(i) && ys[i].is_dense(output_layout(i)) &&
+              ys[i].dtype() == DType::kFloat32,
+          "y: expected dense float32 {} of {} for output {}", to_string(output_layout(i)),
+          to_string(output_shape(i)), i);
+  }
   const std::size_t bytes = workspace_bytes(pool.threads());
   check(workspace.size() >= bytes, "workspace: has {} bytes, expected at least {}",
         workspace.size(), bytes);
   check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
         "workspace: address is not a multiple of {}", kAlignment);
-  if (output_shape().elements() == 0) return;
-  plan_->run(x, y.floats(), workspace.data(), pool, [](std::size_t) {});
+  if (input_shape().elements() == 0) return;
+  plan_->run(x, ys, workspace.data(), pool, [](std::size_t) {});
+}
+
+std::vector<Tensor> Network::run_all(const TensorView& x, const ThreadPool& pool) const {
+  std::vector<Tensor> tensors;
+  std::vector<TensorView> ys;
+  for (std::size_t i = 0; i < outputs(); ++i) {
+    tensors.emplace_back(output_shape(i), output_layout(i));
+    ys.push_back(tensors.back().view());
+  }
+  const std::size_t bytes = workspace_bytes(pool.threads());
+  const auto workspace = make_aligned<std::byte>(bytes);
+  run(x, ys, {workspace.get(), bytes}, pool);
+  return tensors;
 }
 
 Tensor Network::operator()(const TensorView& x, const ThreadPool& pool) const {
-  Tensor y(output_shape(), Layout::kNHWC);
-  const std::size_t bytes = workspace_bytes(pool.threads());
-  const auto workspace = make_aligned<std::byte>(bytes);
-  run(x, y.view(), {workspace.get(), bytes}, pool);
-  return y;
+  check(outputs() == 1, "network: has {} outputs, expected one; run_all() gives all", outputs());
+  return std::move(run_all(x, pool).front());
 }
 
 std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
@@ -160,12 +193,14 @@ std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
   }
   if (runs <= 0) return infos;
   const Tensor x(input_shape(), Layout::kNHWC);
-  Tensor y(output_shape(), Layout::kNHWC);
+  std::vector<Tensor> outputs = run_all(x.view(), pool);
+  std::vector<TensorView> ys;
+  for (const Tensor& y : outputs) ys.push_back(y.view());
   const auto workspace = make_aligned<std::byte>(workspace_bytes(pool.threads()));
   std::vector<double> best(infos.size(), std::numeric_limits<double>::infinity());
   for (int i = 0; i < runs; ++i) {
     auto start = Clock::now();
-    plan_->run(x.view(), y.data(), workspace.get(), pool, [&](std::size_t s) {
+    plan_->run(x.view(), ys, workspace.get(), pool, [&](std::size_t s) {
       const auto now = Clock::now();
       best[s] = std::min(best[s], std::chrono::duration<double>(now - start).count());
       start = now;

@@ -1,7 +1,6 @@
 #include <algorithm>
-#include <cmath>
-#include <optional>
 
+#include "graph/affine.h"
 #include "sepconv/graph.h"
 
 namespace sepconv {
@@ -13,33 +12,19 @@ std::vector<int> count_uses(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     for (ValueId input : node.inputs) ++uses[input];
   }
-  ++uses[graph.output];
+  for (const ValueId output : graph.outputs) ++uses[output];
   return uses;
 }
 
 // Lets every reader of `from` read `to` instead.
 void replace_value(Graph& graph, ValueId from, ValueId to) {
   for (Node& node : graph.nodes) std::replace(node.inputs.begin(), node.inputs.end(), from, to);
-  if (graph.output == from) graph.output = to;
+  std::replace(graph.outputs.begin(), graph.outputs.end(), from, to);
 }
 
 bool is_plain(const Conv2dNode& conv) {
   return conv.options.activation == Activation() && !conv.options.residual;
 }
-
-// What a norm does to each channel: y = x · scale + shift.
-struct Affine {
-  explicit Affine(const BatchNormNode& norm) {
-    for (std::int64_t c = 0; c < norm.mean->shape()[0]; ++c) {
-      const double deviation =
-          std::sqrt(static_cast<double>(norm.variance->data()[c]) + norm.epsilon);
-      scale.push_back(static_cast<double>(norm.weight->data()[c]) / deviation);
-      shift.push_back(static_cast<double>(norm.bias->data()[c]) -
-                      static_cast<double>(norm.mean->data()[c]) * scale.back());
-    }
-  }
-  std::vector<double> scale, shift;
-};
 
 // Output channel c of the weights times scale[first + c].
 void fold_weight(Constant& weight, const Affine& affine, std::size_t first) {
@@ -73,6 +58,18 @@ bool fold_into(Node& source, const BatchNormNode& norm) {
     fold_bias(conv->bias, affine);
     return true;
   }
+  if (auto* conv = std::get_if<ConvTranspose2dNode>(&source.op)) {
+    if (conv->activation != Activation()) return false;
+    fold_weight(conv->weight, affine, 0);
+    fold_bias(conv->bias, affine);
+    return true;
+  }
+  if (auto* linear = std::get_if<LinearNode>(&source.op)) {
+    if (linear->activation != Activation()) return false;
+    fold_weight(linear->weight, affine, 0);
+    fold_bias(linear->bias, affine);
+    return true;
+  }
   auto* mixed = std::get_if<MixedDepthwiseNode>(&source.op);
   if (!mixed || mixed->activation != Activation()) return false;
   std::size_t first = 0;
@@ -84,18 +81,41 @@ bool fold_into(Node& source, const BatchNormNode& norm) {
   return true;
 }
 
-// A norm that follows no convolution is one itself: depthwise, 1×1.
-Conv2dNode as_convolution(const BatchNormNode& norm) {
-  const std::int64_t channels = norm.mean->shape()[0];
-  auto ones = std::make_shared<Tensor>(Shape{channels, 1, 1, 1});
-  std::fill_n(ones->data(), channels, 1.0F);
-  Conv2dNode conv;
-  conv.weight = std::move(ones);
-  conv.groups = channels;
+// Input channel c of weights [Cout, C / groups, …] times its scale, and what its shift comes to
+// added to the bias.
+void fold_ahead(Constant& weight, Constant& bias, std::int64_t groups, const Affine& affine) {
+  const Shape& shape = weight->shape();
+  const std::int64_t each = shape[1],
+                     taps = shape.elements() / std::max<std::int64_t>(shape[0] * each, 1);
+  auto folded = std::make_shared<Tensor>(shape);
+  auto shifted = std::make_shared<Tensor>(Shape{shape[0]});
+  for (std::int64_t o = 0; o < shape[0]; ++o) {
+    double sum = bias ? static_cast<double>(bias->data()[o]) : 0.0;
+    const std::int64_t first = o / (shape[0] / groups) * each;
+    for (std::int64_t i = 0; i < each * taps; ++i) {
+      const auto c = static_cast<std::size_t>(first + i / taps);
+      const double w = static_cast<double>(weight->data()[o * each * taps + i]);
+      folded->data()[o * each * taps + i] = static_cast<float>(w * affine.scale[c]);
+      sum += w * affine.shift[c];
+    }
+    shifted->data()[o] = static_cast<float>(sum);
+  }
+  weight = std::move(folded);
+  bias = std::move(shifted);
+}
+
+// Whether the norm could be folded into a node that reads it and pads nothing: padding is zero
+// after the norm.
+bool fold_ahead(Node& reader, const BatchNormNode& norm) {
   const Affine affine(norm);
-  fold_weight(conv.weight, affine, 0);
-  fold_bias(conv.bias, affine);
-  return conv;
+  if (auto* conv = std::get_if<Conv2dNode>(&reader.op)) {
+    if (conv->same_padding || conv->options.padding != Padding(0)) return false;
+    fold_ahead(conv->weight, conv->bias, conv->groups, affine);
+    return true;
+  }
+  auto* linear = std::get_if<LinearNode>(&reader.op);
+  if (linear) fold_ahead(linear->weight, linear->bias, 1, affine);
+  return linear != nullptr;
 }
 
 }  // namespace
@@ -104,14 +124,15 @@ void fold_batch_norm(Graph& graph) {
   const std::vector<int> uses = count_uses(graph);
   for (ValueId i = 0; i < graph.nodes.size(); ++i) {
     const auto* norm = std::get_if<BatchNormNode>(&graph.nodes[i].op);
-    if (!norm) continue;
+    if (!norm || norm->activation != Activation()) continue;
     const ValueId source = graph.nodes[i].inputs[0];
-    if (uses[source] != 1 || !fold_into(graph.nodes[source], *norm)) {
-      Conv2dNode own = as_convolution(*norm);
-      graph.nodes[i].op = std::move(own);
-      continue;
+    bool folded = uses[source] == 1 && fold_into(graph.nodes[source], *norm);
+    for (ValueId j = i + 1; j < graph.nodes.size() && !folded && uses[i] == 1; ++j) {
+      Node& reader = graph.nodes[j];
+      const bool reads = !reader.inputs.empty() && reader.inputs[0] == i;
+      folded = reads && fold_ahead(reader, *norm);
     }
-    replace_value(graph, i, source);
+    if (folded) replace_value(graph, i, source);
   }
   remove_unused(graph);
 }
@@ -121,8 +142,10 @@ namespace {
 // Where a node keeps the activation that it ends with, or null if it has no place for one.
 Activation* activation_of(Node& node) {
   if (auto* conv = std::get_if<Conv2dNode>(&node.op)) return &conv->options.activation;
+  if (auto* conv = std::get_if<ConvTranspose2dNode>(&node.op)) return &conv->activation;
   if (auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) return &mixed->activation;
   if (auto* linear = std::get_if<LinearNode>(&node.op)) return &linear->activation;
+  if (auto* norm = std::get_if<BatchNormNode>(&node.op)) return &norm->activation;
   if (auto* add = std::get_if<AddNode>(&node.op)) return &add->activation;
   return nullptr;
 }
@@ -176,8 +199,10 @@ void fuse_residuals(Graph& graph) {
 }
 
 void remove_unused(Graph& graph) {
+  graph.stages.clear();
   std::vector<bool> used(graph.nodes.size(), false);
-  used[0] = used[graph.output] = true;
+  used[0] = true;
+  for (const ValueId output : graph.outputs) used[output] = true;
   for (ValueId i = graph.nodes.size(); i-- > 0;) {
     if (!used[i]) continue;
     for (ValueId input : graph.nodes[i].inputs) used[input] = true;
@@ -191,7 +216,7 @@ void remove_unused(Graph& graph) {
     for (ValueId& input : kept.back().inputs) input = place[input];
   }
   graph.nodes = std::move(kept);
-  graph.output = place[graph.output];
+  for (ValueId& output : graph.outputs) output = place[output];
 }
 
 void optimize(Graph& graph) {
@@ -206,11 +231,14 @@ std::string fused_into(const Node& node) {
   std::string text;
   const auto append = [&](const std::string& part) { text += (text.empty() ? "" : " + ") + part; };
   const auto* conv = std::get_if<Conv2dNode>(&node.op);
+  const auto* transposed = std::get_if<ConvTranspose2dNode>(&node.op);
   const auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op);
   const auto* linear = std::get_if<LinearNode>(&node.op);
   const bool residual = conv && conv->options.residual;
   const bool before = residual && conv->options.residual_before_activation;
-  if ((conv && conv->bias) || (mixed && mixed->bias) || (linear && linear->bias)) append("bias");
+  if ((conv && conv->bias) || (transposed && transposed->bias) || (mixed && mixed->bias) ||
+      (linear && linear->bias))
+    append("bias");
   if (before) append("residual");
   Node copy = node;
   const Activation* activation = activation_of(copy);

@@ -4,18 +4,24 @@
 #include <limits>
 
 #include "base/cpu.h"
+#include "base/resample.h"
+#include "graph/affine.h"
 #include "ops/arguments.h"
+#include "ops/arrange.h"
 #include "ops/attention.h"
 #include "ops/chain_op.h"
 #include "ops/class_tokens.h"
 #include "ops/concat.h"
+#include "ops/copying_rows.h"
 #include "ops/elementwise_rows.h"
 #include "ops/factories.h"
-#include "ops/first_row.h"
 #include "ops/mixed_depthwise_rows.h"
 #include "ops/norm_rows.h"
 #include "ops/pool_rows.h"
+#include "ops/resize_rows.h"
 #include "ops/scale_rows.h"
+#include "ops/softmax_rows.h"
+#include "ops/transposed_conv_rows.h"
 #include "sepconv/error.h"
 
 namespace sepconv {
@@ -26,6 +32,15 @@ constexpr std::size_t kLongestChain = 12;
 
 ImageShape image(const Shape& s) {
   return s.rank() == 4 ? ImageShape{s[2], s[3], s[1]} : ImageShape{1, 1, s[1]};
+}
+
+std::vector<ResizeRows::Taps> resize_taps(std::int64_t in, std::int64_t out, double scale,
+                                          const Resampling& how) {
+  std::vector<ResizeRows::Taps> taps;
+  for (const ResampleTaps& t : interpolation_taps(in, out, scale, how)) {
+    taps.push_back({t.first, {t.weights.begin(), t.weights.end()}});
+  }
+  return taps;
 }
 
 // The row op of a node, or null where its output rows do not come from a few input rows.
@@ -43,6 +58,14 @@ struct RowOpOf {
     return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options,
                        true);
   }
+  std::shared_ptr<RowOp> operator()(const ConvTranspose2dNode& n) const {
+    const Shape& w = n.weight->shape();
+    const Window2d window{{w[2], n.stride.height, n.dilation.height, n.padding.top},
+                          {w[3], n.stride.width, n.dilation.width, n.padding.left}};
+    return std::make_shared<TransposedConvRows>(image(in), image(out), window, n.groups,
+                                                n.weight->data(), n.bias ? n.bias->data() : nullptr,
+                                                n.activation);
+  }
   std::shared_ptr<RowOp> operator()(const MixedDepthwiseNode& n) const {
     std::vector<MixedDepthwiseRows::Part> parts;
     std::int64_t first = 0;
@@ -59,6 +82,16 @@ struct RowOpOf {
     }
     return std::make_shared<MixedDepthwiseRows>(image(in), image(out), std::move(parts));
   }
+  std::shared_ptr<RowOp> operator()(const BatchNormNode& n) const {
+    const Affine affine(n);
+    const auto narrow = [](const std::vector<double>& values) {
+      std::vector<float> floats;
+      for (const double v : values) floats.push_back(static_cast<float>(v));
+      return floats;
+    };
+    return std::make_shared<AffineRows>(image(in), narrow(affine.scale), narrow(affine.shift),
+                                        Epilogue(n.activation));
+  }
   std::shared_ptr<RowOp> operator()(const ScaleNode&) const {
     return std::make_shared<ScaleRows>(image(in));
   }
@@ -72,6 +105,24 @@ struct RowOpOf {
   }
   std::shared_ptr<RowOp> operator()(const FirstTokenNode&) const {
     return std::make_shared<FirstRow>(image(in));
+  }
+  std::shared_ptr<RowOp> operator()(const PatchMapNode&) const {
+    return std::make_shared<OtherRows>(image(in), image(out));
+  }
+  std::shared_ptr<RowOp> operator()(const ChannelsNode& n) const {
+    return std::make_shared<ChannelsRows>(image(in), n.first, n.count);
+  }
+  std::shared_ptr<RowOp> operator()(const ResizeNode& n) const {
+    const bool sized = n.size.height > 0;
+    const auto scale = [sized](std::int64_t from, std::int64_t to, double given) {
+      return sized ? static_cast<double>(to) / static_cast<double>(from) : given;
+    };
+    return std::make_shared<ResizeRows>(
+        image(in), resize_taps(in[2], out[2], scale(in[2], out[2], n.scale_height), n.how),
+        resize_taps(in[3], out[3], scale(in[3], out[3], n.scale_width), n.how));
+  }
+  std::shared_ptr<RowOp> operator()(const SoftmaxNode&) const {
+    return std::make_shared<SoftmaxRows>(image(in));
   }
   std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
@@ -110,7 +161,7 @@ class Planner {
       rows_[i] = std::visit(RowOpOf{shapes[node.inputs[0]], shapes[i]}, node.op);
       for (ValueId input : node.inputs) last_use_[input] = i;
     }
-    last_use_[graph.output] = graph.nodes.size();
+    for (const ValueId output : graph.outputs) last_use_[output] = graph.nodes.size();
   }
 
   std::vector<Step> run() {
@@ -225,8 +276,12 @@ class Planner {
       for (const ValueId input : node.inputs) parts.push_back(shapes_[input]);
       step.op = std::make_shared<Concat>(parts, shapes_[i]);
       step.sides.assign(node.inputs.begin() + 1, node.inputs.end());
-    } else if (std::holds_alternative<SoftmaxNode>(node.op)) {
-      step.op = softmax_op(shapes_[step.input]);
+    } else if (const auto* arrange = std::get_if<ArrangeNode>(&node.op)) {
+      std::vector<int> order;
+      for (const std::vector<int>& axes : arrange->dims) {
+        order.insert(order.end(), axes.begin(), axes.end());
+      }
+      step.op = std::make_shared<Arrange>(shapes_[step.input], shapes_[i], order);
     } else {
       throw ArgumentError(node.name + ": cannot run on its own here");
     }

@@ -27,6 +27,9 @@ Shape infer_shape(const Graph& graph, ValueId value, const std::vector<Shape>& s
 /// The padding of a pool on an image of shape x, with what ceil_mode adds.
 Padding pool_padding(const Pool2dNode& node, const Shape& x);
 
+/// The output's shape of a transposed convolution.
+Shape transposed_output(const ConvTranspose2dNode& node, const Shape& x);
+
 /// The padding of one of a mixed convolution's kernels on an image of shape x.
 Padding mixed_padding(const MixedDepthwiseNode& node, const Shape& x, std::int64_t kernel);
 

@@ -70,7 +70,7 @@ class Reader {
       if (!file_.constants.contains(input.name())) inputs.push_back(&input);
     }
     refuse(inputs.size() == 1, "has {} inputs, expected 1", inputs.size());
-    refuse(graph.output_size() == 1, "has {} outputs, expected 1", graph.output_size());
+    refuse(graph.output_size() > 0, "has no outputs");
     const auto& type = inputs[0]->type().tensor_type();
     refuse(type.elem_type() == TensorProto::FLOAT, "input {} is not of float32 elements",
            inputs[0]->name());
@@ -78,7 +78,7 @@ class Reader {
     for (const auto& dim : type.shape().dim()) {
       file_.input_dims.push_back(dim.has_dim_value() && dim.dim_value() > 0 ? dim.dim_value() : -1);
     }
-    file_.output = graph.output(0).name();
+    for (const auto& output : graph.output()) file_.outputs.push_back(output.name());
   }
 
   void read_node(const onnx::NodeProto& proto) {

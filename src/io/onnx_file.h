@@ -47,10 +47,10 @@ struct OnnxFile {
   std::map<std::string, OnnxConstant> constants;
   std::string input;                     ///< the only one that is no constant
   std::vector<std::int64_t> input_dims;  ///< −1 where the file leaves a size open
-  std::string output;
+  std::vector<std::string> outputs;
 };
 
-/// Reads a model with one input and one output (IR of github.com/onnx/onnx, docs/IR.md), external
+/// Reads a model with one input (IR of github.com/onnx/onnx, docs/IR.md), external
 /// data included, which must lie beside the file or below. Throws FileError for anything that is
 /// not such a file: truncated, of another opset, tensors whose data do not fit their shapes, data
 /// outside the file's folder.

@@ -66,6 +66,15 @@ void scale_channels(const float* x, const float* s, float* y, size_t pixels, siz
   }
 }
 
+void affine(const Epilogue& e, const float* x, const float* s, const float* b, float* y,
+            size_t pixels, size_t channels) {
+  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+      store(apply(e, hn::MulAdd(load(x + c, m), load(s + c, m), load(b + c, m))), y + c, m);
+    });
+  }
+}
+
 void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
     V best = load(pixels[0] + c, m);
@@ -114,6 +123,18 @@ void sum_pixels(const float* const* pixels, size_t count, float scale, float* y,
 
 void sum_squares(const float* const* pixels, size_t count, float* y, size_t channels) {
   sum_terms(pixels, count, 1.0f, y, channels, [](V v) HWY_ATTR { return hn::Mul(v, v); });
+}
+
+void weighted_sum(const float* const* rows, const float* weights, size_t count, float* y,
+                  size_t n) {
+  const D d;
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    V sum = hn::Mul(hn::Set(d, weights[0]), load(rows[0] + i, m));
+    for (size_t r = 1; r < count; ++r) {
+      sum = hn::MulAdd(hn::Set(d, weights[r]), load(rows[r] + i, m), sum);
+    }
+    store(sum, y + i, m);
+  });
 }
 
 // Σ term(vector, index) over n floats, in two sums that take the vectors in turns.
@@ -186,9 +207,9 @@ void interleave3(const float* const planes[3], float* y, size_t n) {
 }
 
 const VectorMathKernels& kernels() {
-  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,         scale_channels,
-                                          max_pixels,     sum_pixels,   sum_squares, layer_norm,
-                                          softmax,        interleave3};
+  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,        scale_channels,
+                                          affine,         max_pixels,   sum_pixels, sum_squares,
+                                          weighted_sum,   layer_norm,   softmax,    interleave3};
   return table;
 }
 

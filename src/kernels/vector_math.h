@@ -16,6 +16,9 @@ struct VectorMathKernels {
   /// y[p][c] = x[p][c] · s[c] for pixels one after the other; y may be x.
   void (*scale_channels)(const float* x, const float* s, float* y, std::size_t pixels,
                          std::size_t channels);
+  /// y[p][c] = activation(x[p][c] · s[c] + b[c]) for pixels one after the other; y may be x.
+  void (*affine)(const Epilogue&, const float* x, const float* s, const float* b, float* y,
+                 std::size_t pixels, std::size_t channels);
   /// y[c] = max over pixels p of p[c]; `pixels` ≥ 1 pointers.
   void (*max_pixels)(const float* const* pixels, std::size_t count, float* y, std::size_t channels);
   /// y[c] = scale · Σ pixels, summed in parts whose order is that of the pointers.
@@ -24,6 +27,9 @@ struct VectorMathKernels {
   /// y[c] = Σ pixels², in the same order.
   void (*sum_squares)(const float* const* pixels, std::size_t count, float* y,
                       std::size_t channels);
+  /// y[i] = Σ weights[r] · rows[r][i] over `count` ≥ 1 rows, in their order.
+  void (*weighted_sum)(const float* const* rows, const float* weights, std::size_t count, float* y,
+                       std::size_t n);
   /// Every pixel of x to mean 0 and variance 1 over its channels, then times weight plus bias.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon,
                      float* y, std::size_t pixels, std::size_t channels);

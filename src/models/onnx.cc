@@ -33,8 +33,9 @@ const std::map<std::string, OnnxHandler>& handlers() {
       {"Clip", import_clip},
       {"Concat", import_concat},
       {"Conv", import_conv},
+      {"ConvTranspose", import_conv_transpose},
       {"Div", import_div},
-      {"Dropout", import_same},
+      {"Dropout", import_dropout},
       {"Erf", import_erf},
       {"Flatten", import_flatten},
       {"Gather", import_gather},
@@ -54,6 +55,7 @@ const std::map<std::string, OnnxHandler>& handlers() {
       {"ReduceMean", import_mean},
       {"Relu", import_activation},
       {"Reshape", import_reshape},
+      {"Resize", import_resize},
       {"Shape", import_shape},
       {"Sigmoid", import_activation},
       {"Slice", import_slice},
@@ -85,14 +87,17 @@ class Importer {
       out.resize(node.outputs.size());
       for (std::size_t i = 0; i < out.size(); ++i) values_[node.outputs[i]] = out[i];
     }
-    check<FileError>(values_.contains(file_.output), "{}: nothing makes its output '{}'",
-                     file_.path, file_.output);
-    const Value& result = values_[file_.output];
-    if (problems_.empty() || !std::holds_alternative<std::monostate>(result)) {
-      guarded("output", file_.output, [&] { finish(result); });
+    std::vector<ValueId> outputs;
+    for (const std::string& name : file_.outputs) {
+      check<FileError>(values_.contains(name), "{}: nothing makes its output '{}'", file_.path,
+                       name);
+      const Value& result = values_[name];
+      if (!problems_.empty() && std::holds_alternative<std::monostate>(result)) continue;
+      guarded("output", name, [&] { outputs.push_back(finish(name, result, outputs)); });
     }
     check<FileError>(problems_.empty(), "{}: not supported: {}", file_.path,
                      fmt::join(problems_, "; "));
+    net_.graph.outputs = std::move(outputs);
     return std::move(net_.graph);
   }
 
@@ -129,19 +134,31 @@ class Importer {
     }
     if (handler == handlers().end()) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
-    Values all = in;
+    Values all;
+    for (const Value& v : in) all.push_back(takes_parts(node.type) ? v : net_.settled(v));
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
     return handler->second(net_, node, all);
   }
 
-  void finish(const Value& result) {
-    View v = net_.real(result);
-    const auto rank = static_cast<std::size_t>(net_.shape(v).rank());
-    if (!is_image(v, net_.shape(v)) || v.dims.size() == 3) {
-      throw Unsupported("is not laid out as [N, C] or [N, C, H, W]");
+  // The value that an output is: an image or a vector as it lies, or a copy in another order.
+  ValueId finish(const std::string& name, const Value& result, const std::vector<ValueId>& before) {
+    View v = net_.real(net_.settled(result));
+    const std::size_t rank = v.dims.size();
+    if (is_image(v, net_.shape(v)) && rank != 3) {
+      if (rank == 4 && net_.shape(v).rank() == 2) v = pooled_image(v);
+      const ValueId id = rank == 2 ? net_.as_vector(v, name) : v.id;
+      if (id != 0 && std::find(before.begin(), before.end(), id) == before.end()) return id;
     }
-    if (v.dims.size() == 4 && rank == 2) v = pooled_image(v);
-    net_.graph.output = v.dims.size() == 2 ? net_.as_vector(v, file_.output) : v.id;
+    ArrangeNode arrange;
+    for (const std::vector<Axis>& dim : v.dims) {
+      arrange.dims.emplace_back();
+      for (const Axis& axis : dim) {
+        if (axis.part != Axis::kWhole) throw Unsupported("with channels taken apart");
+        arrange.dims.back().push_back(axis.axis);
+      }
+    }
+    if (rank > to_size(Shape::kMaxRank)) throw Unsupported("of more than four dimensions");
+    return net_.add(name, std::move(arrange), {v.id});
   }
 
   // A global pool whose result is to stay an image, [N, C, 1, 1].
@@ -155,6 +172,11 @@ class Importer {
     window.kind = Pool::kAverage;
     window.options.kernel = {x[2], x[3]};
     return net_.add_view(pool.name, window, pool.inputs);
+  }
+
+  // Operators that may be part of what a part of the channels becomes.
+  static bool takes_parts(const std::string& type) {
+    return type == "Conv" || type == "Pad" || type == "Shape" || type == "Concat";
   }
 
   template <class Work>

@@ -20,12 +20,16 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
   if (approximate != node.attributes.end() && approximate->second.text == "tanh") {
     kind = ActivationKind::kGeluTanh;
   }
-  if (kind == ActivationKind::kHardSigmoid &&
-      (!nearly(static_cast<double>(number_of(node, "alpha", 0.2F)), 1.0 / 6) ||
-       number_of(node, "beta", 0.5F) != 0.5F)) {
-    throw Unsupported("with other than alpha 1/6 and beta 1/2");
+  View x = view(in[0]);
+  if (kind == ActivationKind::kHardSigmoid) {
+    // clip(alpha · x + beta, 0, 1) is ours of 6 alpha · x + 6 beta − 3.
+    const double alpha = static_cast<double>(number_of(node, "alpha", 0.2F));
+    const double beta = static_cast<double>(number_of(node, "beta", 0.5F));
+    const double scale = nearly(6 * alpha, 1) ? 1 : 6 * alpha;
+    x.shift = x.shift * scale + 6 * beta - 3;
+    x.scale *= scale;
   }
-  return {net.add_same(node.name, ActivationNode{kind}, net.real(in[0]))};
+  return {net.add_same(node.name, ActivationNode{kind}, net.real(x))};
 }
 
 Values import_clip(OnnxImport& net, const OnnxNode& node, const Values& in) {
@@ -61,9 +65,14 @@ Values import_softmax(OnnxImport& net, const OnnxNode& node, const Values& in) {
     weights.what = "attention weights";
     return {make(std::move(weights))};
   }
-  const View x = net.image(in[0]);
-  if (x.dims.size() != 2 || axis_of(axis, 2) != 1) throw Unsupported("over other than [N, C]");
-  return {net.add_view(node.name, SoftmaxNode{}, {net.as_vector(x, node.name)})};
+  const View x = net.real(in[0]);
+  const std::size_t i = axis_of(axis, x.dims.size());
+  const Dims sizes = x.sizes();
+  // Up to operator set 12 all axes from the given one on are one.
+  std::int64_t behind = 1;
+  for (std::size_t j = i + 1; net.opset < 13 && j < sizes.size(); ++j) behind *= sizes[j];
+  if (!is_axis(x, i, 1, net.shape(x)) || behind != 1) throw Unsupported("over other than channels");
+  return {net.add_same(node.name, SoftmaxNode{}, x)};
 }
 
 }  // namespace sepconv::models

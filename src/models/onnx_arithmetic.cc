@@ -104,23 +104,39 @@ Values import_sub(OnnxImport& net, const OnnxNode& node, const Values& in) {
 
 namespace {
 
+// What a value times its gate is: an activation, and a factor that is left.
+std::optional<std::pair<ActivationKind, double>> gated_by(OnnxImport& net, const View& value,
+                                                          const View& gate) {
+  const Node& node = net.graph.nodes[gate.id];
+  const auto* activation = std::get_if<ActivationNode>(&node.op);
+  if (!activation || gate.shift != 0 || gate.dims != value.dims) return std::nullopt;
+  const ValueId of = node.inputs[0];
+  View above = value;  // x + 3, whose relu6 is six times the gate of a hard-swish
+  above.shift += 3;
+  switch (activation->activation.kind) {
+    case ActivationKind::kSigmoid:
+      if (net.is_real(of, value)) return std::pair(ActivationKind::kSilu, 1.0);
+      break;
+    case ActivationKind::kHardSigmoid:
+      if (net.is_real(of, value)) return std::pair(ActivationKind::kHardSwish, 1.0);
+      break;
+    case ActivationKind::kRelu6:
+      if (net.is_real(of, above)) return std::pair(ActivationKind::kHardSwish, 6.0);
+      break;
+    default:
+      break;
+  }
+  return std::nullopt;
+}
+
 // Two values: a SiLU or hard-swish with its gate, or a factor for each channel.
 View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y) {
   for (const auto& [value, gate] : {std::pair(x, y), std::pair(y, x)}) {
-    const auto* activation = std::get_if<ActivationNode>(&net.graph.nodes[gate.id].op);
-    if (!activation || !value.plain() || gate.shift != 0 || gate.dims != value.dims ||
-        net.graph.nodes[gate.id].inputs[0] != value.id) {
-      continue;
+    if (const auto gated = gated_by(net, value, gate)) {
+      View z = net.add_same(node.name, ActivationNode{gated->first}, net.real(value));
+      z.scale = gate.scale * gated->second;
+      return z;
     }
-    const ActivationKind kind = activation->activation.kind;
-    if (kind != ActivationKind::kSigmoid && kind != ActivationKind::kHardSigmoid) continue;
-    View z =
-        net.add_same(node.name,
-                     ActivationNode{kind == ActivationKind::kSigmoid ? ActivationKind::kSilu
-                                                                     : ActivationKind::kHardSwish},
-                     value);
-    z.scale = gate.scale;
-    return z;
   }
   const View a = net.image(x), b = net.image(y);
   const auto is_vector = [&net](const View& v) {

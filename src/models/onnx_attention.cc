@@ -18,7 +18,7 @@ bool is_third(OnnxImport& net, const View& v) {
   const auto is_part = [&](std::size_t i, int part) {
     return v.dims[i].size() == 1 && v.dims[i][0].axis == 1 && v.dims[i][0].part == part;
   };
-  return is_axis(v, 0, 0, net.shape(v)) && is_part(1, 1) && is_axis(v, 2, 2, net.shape(v)) &&
+  return is_axis(v, 0, 0, net.shape(v)) && is_part(1, 1) && is_pixels(v, 2, net.shape(v)) &&
          is_part(3, 2) && 3 * v.dims[1][0].size * v.dims[3][0].size == net.channels(v);
 }
 

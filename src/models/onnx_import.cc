@@ -102,11 +102,40 @@ View OnnxImport::real(const Value& value) {
   View v = view(value);
   if (v.padding != Padding(0) || v.selected >= 0) throw Unsupported("of padded or split values");
   if (v.scale == 1 && v.shift == 0) return v;
-  const std::size_t n = to_size(channels(v));
-  const Floats scale(n, static_cast<float>(v.scale)), shift(n, static_cast<float>(v.shift));
+  const auto [known, is_new] = done_.try_emplace({v.id, v.scale, v.shift}, v.id);
+  if (is_new) {
+    const std::size_t n = to_size(channels(v));
+    const Floats scale(n, static_cast<float>(v.scale)), shift(n, static_cast<float>(v.shift));
+    try {
+      known->second = affine("scale", v, scale, shift).id;
+    } catch (...) {
+      done_.erase(known);
+      throw;
+    }
+  }
+  v.id = known->second;
   v.scale = 1;
   v.shift = 0;
-  return affine("scale", v, scale, shift);
+  return v;
+}
+
+bool OnnxImport::is_real(ValueId id, const View& v) const {
+  if (v.padding != Padding(0) || v.selected >= 0) return false;
+  if (v.scale == 1 && v.shift == 0) return id == v.id;
+  const auto known = done_.find({v.id, v.scale, v.shift});
+  return known != done_.end() && known->second == id;
+}
+
+Value OnnxImport::settled(const Value& value) {
+  const Expression* part = expression(value, "a part of the channels");
+  const Expression* conv = expression(value, "a convolution of a part of the channels");
+  if (!part && !conv) return value;
+  const Expression& e = part ? *part : *conv;
+  View x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
+  x.dims[1].clear();
+  if (e.count > 1) x.dims[1].push_back({1, Axis::kWhole, e.count});
+  if (part) return x;
+  return import_conv(*this, *conv->node, {x, conv->constants[0], conv->constants[1]}).front();
 }
 
 View OnnxImport::image(const Value& value) {
@@ -147,7 +176,6 @@ View OnnxImport::affine(const std::string& name, const View& x, const Floats& sc
     y.id = add(source.name, std::move(n), {source.inputs[0]});
     return y;
   }
-  if (shape(x).rank() != 4) throw Unsupported("arithmetic on a vector");
   const Floats zeros(scale.size(), 0), ones(scale.size(), 1);
   return add_same(
       name,

@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "models/onnx_view.h"
@@ -28,8 +29,12 @@ class OnnxImport {
   const Shape& shape(const View& v) const { return shapes[v.id]; }
   std::int64_t channels(const View& v) const { return shape(v)[1]; }
 
-  /// The view with its scalar arithmetic done.
+  /// The view with its scalar arithmetic done; the same node for the same arithmetic.
   View real(const Value& value);
+  /// Whether value `id` is that of a view, its scalar arithmetic done.
+  bool is_real(ValueId id, const View& view) const;
+  /// A view in place of an expression that stands for some of the channels.
+  Value settled(const Value& value);
   /// The same, if it is laid out as [N, C, H, W] or [N, C].
   View image(const Value& value);
   /// x · scale + shift by channel, within the node that makes x where that can be.
@@ -46,6 +51,10 @@ class OnnxImport {
   std::vector<Shape> shapes;
   Shape input;
   std::int64_t opset;
+
+ private:
+  using Arithmetic = std::tuple<ValueId, double, double>;  ///< of a value, by scale and shift
+  std::map<Arithmetic, ValueId> done_;
 };
 
 Constant tensor_of(const Shape& shape, const Floats& values);
@@ -68,6 +77,7 @@ using OnnxHandler = Values (*)(OnnxImport&, const io::OnnxNode&, const Values& i
 
 // onnx_layers.cc
 Values import_conv(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_conv_transpose(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_batch_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_gemm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
@@ -90,6 +100,7 @@ Values import_erf(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_softmax(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_shapes.cc
 Values import_same(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_dropout(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_cast(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_shape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_reshape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
@@ -98,6 +109,7 @@ Values import_squeeze(OnnxImport& net, const io::OnnxNode& node, const Values& i
 Values import_unsqueeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_transpose(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_pad(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_resize(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_parts.cc
 Values import_split(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_slice(OnnxImport& net, const io::OnnxNode& node, const Values& in);

@@ -1,7 +1,9 @@
 // Convolutions, linear layers, norms and pools.
 
+#include <algorithm>
 #include <limits>
 
+#include "base/check.h"
 #include "base/sizes.h"
 #include "graph/plan.h"
 #include "models/onnx_import.h"
@@ -67,6 +69,77 @@ Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
     throw Unsupported("of a vector");
   }
   return {linear(net, node.name, x.id, weights, w->dims[0], n.bias, 4)};
+}
+
+namespace {
+
+// Pads a transposed convolution so that its result has the size that a node asks for.
+void fit_output(const OnnxNode& node, const Shape& x, ConvTranspose2dNode& n) {
+  Dims size = list_of(node, "output_shape", {}, 0);
+  const auto mode = node.attributes.find("auto_pad");
+  const std::string how = mode == node.attributes.end() ? "NOTSET" : mode->second.text;
+  const bool same = how == "SAME_UPPER" || how == "SAME_LOWER";
+  if (size.empty() && !same) return;
+  if (size.empty()) size = {x[2] * n.stride.height, x[3] * n.stride.width};
+  if (size.size() == 4) size.erase(size.begin(), size.begin() + 2);
+  if (size.size() != 2) throw Unsupported("with an output_shape that is no height and width");
+  n.padding = 0;
+  const Shape whole = transposed_output(n, x);
+  const auto share = [how](std::int64_t too_many, std::int64_t& before, std::int64_t& after,
+                           std::int64_t& missing) {
+    const std::int64_t half = too_many / 2, most = std::max<std::int64_t>(too_many, 0);
+    before = how == "SAME_UPPER" ? half : most - half;
+    after = most - before;
+    missing += std::max<std::int64_t>(-too_many, 0);
+    if (too_many < 0) before = after = 0;
+  };
+  share(whole[2] - size[0], n.padding.top, n.padding.bottom, n.output_padding.height);
+  share(whole[3] - size[1], n.padding.left, n.padding.right, n.output_padding.width);
+}
+
+// [C][M / groups][taps] to [M][C / groups][taps].
+Floats turned(const Floats& from, std::int64_t channels, std::int64_t out, std::int64_t groups,
+              std::int64_t taps) {
+  Floats to;
+  to.reserve(from.size());
+  const std::int64_t in_each = channels / groups, out_each = out / groups;
+  for (std::int64_t o = 0; o < out; ++o) {
+    for (std::int64_t c = o / out_each * in_each; c < (o / out_each + 1) * in_each; ++c) {
+      const auto first = from.begin() + (c * out_each + o % out_each) * taps;
+      to.insert(to.end(), first, first + taps);
+    }
+  }
+  return to;
+}
+
+}  // namespace
+
+Values import_conv_transpose(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.image(in[0]);
+  const OnnxConstant w = constant(in, 1);
+  const Floats& weights = floats(in, 1, "weight");
+  ConvTranspose2dNode n;
+  n.groups = integer_of(node, "group", 1);
+  if (w->dims.size() != 4 || net.shape(x).rank() != 4 || w->dims[0] != net.channels(x)) {
+    throw Unsupported("of other than [N, C, H, W] and [C, M, kH, kW]");
+  }
+  if (n.groups < 1 || w->dims[0] % n.groups != 0 || weights.empty()) {
+    throw Unsupported("with groups that do not fit the channels");
+  }
+  const std::int64_t out = checked_multiply(w->dims[1], n.groups, "groups");
+  const std::int64_t taps = w->dims[2] * w->dims[3];
+  n.weight = tensor_of({out, w->dims[0] / n.groups, w->dims[2], w->dims[3]},
+                       turned(weights, w->dims[0], out, n.groups, taps));
+  if (constant(in, 2)) n.bias = vector_of(floats(in, 2, "bias"));
+  n.stride = pair_of(node, "strides");
+  n.dilation = pair_of(node, "dilations");
+  if (node.attributes.contains("output_padding")) {
+    n.output_padding = pair_of(node, "output_padding");
+  }
+  const Dims pads = list_of(node, "pads", {}, 0);
+  if (pads.size() == 4) n.padding = {pads[0], pads[2], pads[1], pads[3]};
+  fit_output(node, net.shape(x), n);
+  return {net.add_view(node.name, std::move(n), {x.id})};
 }
 
 Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {

@@ -69,7 +69,7 @@ Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
     axes.push_back(static_cast<std::int64_t>(i));
   }
   const bool dense = std::all_of(steps.begin(), steps.end(), [](auto s) { return s == 1; });
-  if (ends.size() != starts.size() || axes.size() != starts.size() || !dense) {
+  if (starts.empty() || ends.size() != starts.size() || axes.size() != starts.size() || !dense) {
     throw Unsupported("by steps, or by bounds that are no constants");
   }
   Value result = in[0];
@@ -187,9 +187,11 @@ View join(OnnxImport& net, const OnnxNode& node, const Values& in) {
 }  // namespace
 
 Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  if (std::holds_alternative<std::shared_ptr<const Expression>>(in[0])) {
-    return {join(net, node, in)};
-  }
+  const auto is_part = [](const Value& v) {
+    return expression(v, "a convolution of a part of the channels") != nullptr;
+  };
+  const auto end = in.begin() + static_cast<std::ptrdiff_t>(node.inputs.size());
+  if (std::all_of(in.begin(), end, is_part)) return {join(net, node, in)};
   if (constant(in, 0) && node.inputs.size() == 2) {
     Expression e{.what = "tokens behind a class token", .of = net.real(in[1])};
     e.constants = {constant(in, 0)};
@@ -197,7 +199,7 @@ Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
   }
   std::vector<ValueId> parts;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    const View x = net.image(in[i]);
+    const View x = net.image(net.settled(in[i]));
     if (net.shape(x).rank() != 4 || axis_of(integer_of(node, "axis", 0), x.dims.size()) != 1) {
       throw Unsupported("of other than the channels");
     }

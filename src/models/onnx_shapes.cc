@@ -1,8 +1,9 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/check.h"
 #include "base/sizes.h"
-
 #include "models/onnx_import.h"
 
 namespace sepconv::models {
@@ -11,6 +12,12 @@ using io::OnnxConstant;
 using io::OnnxNode;
 
 Values import_same(OnnxImport&, const OnnxNode&, const Values& in) { return {in[0]}; }
+
+Values import_dropout(OnnxImport&, const OnnxNode&, const Values& in) {
+  const bool given = constant(in, 2) || !std::holds_alternative<OnnxConstant>(in[2]);
+  if (given && scalar(in[2]) != 0.0) throw Unsupported("in training mode");
+  return {in[0]};
+}
 
 Values import_cast(OnnxImport&, const OnnxNode& node, const Values& in) {
   constexpr std::int64_t kFloat = 1, kDouble = 11;
@@ -83,6 +90,7 @@ Values import_squeeze(OnnxImport&, const OnnxNode& node, const Values& in) {
 Values import_unsqueeze(OnnxImport&, const OnnxNode& node, const Values& in) {
   const View& x = view(in[0]);
   const Dims axes = list_of(node, "axes", {OnnxConstant(), constant(in, 1)}, 1);
+  if (axes.empty()) throw Unsupported("without axes");
   const std::size_t rank = x.dims.size() + axes.size();
   std::vector<bool> is_new(rank, false);
   for (const std::int64_t a : axes) is_new[axis_of(a, rank)] = true;
@@ -127,6 +135,84 @@ Values import_pad(OnnxImport& net, const OnnxNode& node, const Values& in) {
   x.padding = amount;
   x.padded_with = with;
   return {x};
+}
+
+namespace {
+
+// A text attribute's value by a table of those that are supported.
+template <class T>
+T named(const OnnxNode& node, const char* name, const char* otherwise,
+        const std::map<std::string, T>& table) {
+  const auto given = node.attributes.find(name);
+  const std::string text = given == node.attributes.end() ? otherwise : given->second.text;
+  const auto known = table.find(text);
+  if (known == table.end()) throw Unsupported(fmt::format("with {} {}", name, text));
+  return known->second;
+}
+
+Resampling resampling_of(const OnnxNode& node) {
+  using R = Resampling;
+  R how;
+  how.mode = named<R::Mode>(
+      node, "mode", "nearest",
+      {{"nearest", R::Mode::kNearest}, {"linear", R::Mode::kLinear}, {"cubic", R::Mode::kCubic}});
+  how.coordinates =
+      named<R::Coordinates>(node, "coordinate_transformation_mode", "half_pixel",
+                            {{"half_pixel", R::Coordinates::kHalfPixel},
+                             {"pytorch_half_pixel", R::Coordinates::kPytorchHalfPixel},
+                             {"half_pixel_symmetric", R::Coordinates::kSymmetric},
+                             {"align_corners", R::Coordinates::kAlignCorners},
+                             {"asymmetric", R::Coordinates::kAsymmetric}});
+  how.nearest = named<R::Nearest>(node, "nearest_mode", "round_prefer_floor",
+                                  {{"round_prefer_floor", R::Nearest::kRoundPreferFloor},
+                                   {"round_prefer_ceil", R::Nearest::kRoundPreferCeil},
+                                   {"floor", R::Nearest::kFloor},
+                                   {"ceil", R::Nearest::kCeil}});
+  how.cubic_coefficient = static_cast<double>(number_of(node, "cubic_coeff_a", -0.75F));
+  how.exclude_outside = integer_of(node, "exclude_outside", 0) != 0;
+  named<bool>(node, "keep_aspect_ratio_policy", "stretch", {{"stretch", true}});
+  if (integer_of(node, "antialias", 0) != 0) throw Unsupported("with antialias");
+  return how;
+}
+
+// Values for height and width of a list that has one for each axis of `axes`; those of other axes
+// must be as they are.
+template <class T>
+std::pair<T, T> height_width(const std::vector<T>& list, const Dims& axes, const Dims& same) {
+  std::pair<T, T> found{static_cast<T>(same[2]), static_cast<T>(same[3])};
+  if (list.size() != axes.size()) throw Unsupported("by a list of another length");
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const std::size_t axis = axis_of(axes[i], 4);
+    if (axis >= 2) {
+      (axis == 2 ? found.first : found.second) = list[i];
+    } else if (list[i] != static_cast<T>(same[axis])) {
+      throw Unsupported("of other than height and width");
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+Values import_resize(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.image(in[0]);
+  if (net.shape(x).rank() != 4 || x.dims.size() != 4) throw Unsupported("of other than an image");
+  ResizeNode n;
+  n.how = resampling_of(node);
+  Dims axes = list_of(node, "axes", {}, 0);
+  if (axes.empty()) axes = {0, 1, 2, 3};
+  const OnnxConstant scales = constant(in, 2), sizes = constant(in, 3);
+  if (sizes && sizes->integer && sizes->size() > 0) {
+    const auto [height, width] = height_width(sizes->integers, axes, x.sizes());
+    if (height < 1 || width < 1) throw Unsupported("to nothing");
+    n.size = {height, width};
+  } else {
+    const auto [height, width] = height_width(floats(in, 2, "scales"), axes, {1, 1, 1, 1});
+    if (!(height > 0) || !(width > 0)) throw Unsupported("to nothing");
+    n.scale_height = static_cast<double>(height);
+    n.scale_width = static_cast<double>(width);
+  }
+  return {net.add_view(node.name, n, {x.id})};
 }
 
 }  // namespace sepconv::models

@@ -108,6 +108,14 @@ bool is_axis(const View& view, std::size_t i, int axis, const Shape& shape) {
   return axes.size() == 1 && axes[0] == Axis{axis, Axis::kWhole, size};
 }
 
+bool is_pixels(const View& view, std::size_t i, const Shape& shape) {
+  std::vector<Axis> all;
+  for (int a = 2; a < shape.rank(); ++a) {
+    if (shape[a] != 1) all.push_back({a, Axis::kWhole, shape[a]});
+  }
+  return i < view.dims.size() && view.dims[i] == all;
+}
+
 bool is_image(const View& view, const Shape& shape) {
   if (view.dims.size() < 2 || view.dims.size() > 4) return false;
   for (int a = 0; a < 4; ++a) {

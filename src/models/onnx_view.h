@@ -61,6 +61,8 @@ View transposed(const View& view, const std::vector<std::int64_t>& order);
 
 /// Whether dimension i is this axis (or has size 1, as the axis has then).
 bool is_axis(const View& view, std::size_t i, int axis, const Shape& shape);
+/// Whether dimension i is all of height and width, row by row.
+bool is_pixels(const View& view, std::size_t i, const Shape& shape);
 /// Whether the dimensions are the value's own [N, C, H, W] or [N, C] (then followed by ones).
 bool is_image(const View& view, const Shape& shape);
 

@@ -16,10 +16,10 @@ namespace {
 constexpr std::size_t kTiles = 4;
 
 Shape result_shape(const Shape& input, std::int64_t heads) {
-  check(input.rank() == 4 && input[3] == 1 && heads > 0 && input[1] % (3 * heads) == 0,
+  check(input.rank() == 4 && heads > 0 && input[1] % (3 * heads) == 0,
         "x: shape is {}, expected [N, C, T, 1] with channels a multiple of 3 x {} heads",
         to_string(input), heads);
-  return {input[0], input[1] / 3, input[2], 1};
+  return {input[0], input[1] / 3, input[2], input[3]};
 }
 
 }  // namespace
@@ -33,7 +33,7 @@ struct Attention::Panels {
 Attention::Attention(const Shape& in, std::int64_t heads)
     : Impl(in, result_shape(in, heads), Layout::kNHWC, false),
       heads_(to_size(heads)),
-      tokens_(to_size(in[2])),
+      tokens_(to_size(in[2] * in[3])),
       depth_(to_size(in[1] / (3 * heads))),
       gemm_(&gemm_kernels()),
       math_(&vector_math_kernels()),

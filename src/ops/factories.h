@@ -6,9 +6,8 @@
 
 namespace sepconv {
 
-/// The ops behind Linear and Softmax, for those who plan networks.
+/// The op behind Linear, for those who plan networks.
 std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const TensorView& weight,
                                           const TensorView& bias, const Activation& activation);
-std::shared_ptr<const Op::Impl> softmax_op(const Shape& input);
 
 }  // namespace sepconv

@@ -52,8 +52,40 @@ TEST(Passes, FoldAndFuseEverythingInABlock) {
   optimize(g);
   std::vector<std::string> names;
   for (const Node& node : g.nodes) names.push_back(node.name + ": " + fused_into(node));
-  EXPECT_EQ(names, (std::vector<std::string>{"input: ", "norm0: bias", "conv1: bias + relu",
+  EXPECT_EQ(names, (std::vector<std::string>{"input: ", "conv1: bias + relu",
                                              "conv2: bias + residual + silu"}));
+}
+
+// What is zero after the norm was not before it.
+TEST(Passes, LeaveANormBeforePadding) {
+  std::mt19937 random(1);
+  Graph g;
+  const ValueId x = g.add("norm", norm_node(6, random), {0});
+  g.add("conv", conv_node({6, 6, 3, 3}, random), {x});
+  optimize(g);
+  ASSERT_EQ(g.nodes.size(), 3u);
+  EXPECT_EQ(g.nodes[1].name, "norm");
+}
+
+TEST(Network, GivesEveryOutput) {
+  std::mt19937 random(5);
+  Graph g = block(random);
+  const Shape shape{2, 6, 7, 9};
+  const Tensor x = testing::random_tensor(shape, random);
+  const Tensor alone = Network(g, shape)(x.view());
+  g.stages = {4, 8};  // the first ReLU, which no longer may be fused away, and the end
+  const Network all(without_head(g), shape);
+  ASSERT_EQ(all.outputs(), 2u);
+  const std::vector<Tensor> maps = all.run_all(x.view());
+  g.outputs = {4};
+  const Tensor first = Network(g, shape)(x.view());
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    ASSERT_EQ(maps[0].data()[i], first.data()[i]);
+    ASSERT_EQ(maps[1].data()[i], alone.data()[i]);
+  }
+  EXPECT_THROW(all(x.view()), ArgumentError);
+  g.outputs = {8, 8};
+  EXPECT_THROW(Network(g, shape), ArgumentError);
 }
 
 TEST(Network, GivesWhatTheNodesGiveOneByOne) {

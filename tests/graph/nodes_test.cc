@@ -23,6 +23,11 @@ class NodesTest : public testing::EachTarget {
     return static_cast<double>(testing::at(t.view(), n, c, h, w));
   }
 
+  static std::size_t to_index(const Shape& s, std::int64_t n, std::int64_t c, std::int64_t h,
+                              std::int64_t w) {
+    return std::size_t(((n * s[1] + c) * s[2] + h) * s[3] + w);
+  }
+
   // The same bits for any number of threads.
   static Tensor run(const Graph& graph, const Tensor& x) {
     const Network network(graph, x.shape());
@@ -225,6 +230,111 @@ TEST_P(NodesTest, ConcatAndCeilPool) {
               most = std::max(most, at(x, n, c % 5, h, w));
           ASSERT_EQ(at(y, n, c, i, j), c / 5 == 1 ? std::max(0.0, most) : most);
         }
+}
+
+// Every input pixel adds its kernel to the output: the definition, with all that can be set.
+TEST_P(NodesTest, TransposedConvolutionScatters) {
+  struct Case {
+    std::int64_t in, out, groups, kernel, stride, dilation, padding, extra;
+  };
+  for (const Case& k :
+       {Case{5, 24, 1, 2, 2, 1, 0, 0}, Case{24, 1, 1, 2, 2, 1, 0, 0}, Case{6, 4, 2, 3, 2, 1, 1, 1},
+        Case{18, 18, 18, 4, 2, 1, 1, 0}, Case{3, 5, 1, 3, 1, 1, 1, 0}, Case{4, 6, 1, 2, 3, 1, 0, 1},
+        Case{4, 6, 1, 3, 2, 2, 1, 0}, Case{4, 3, 1, 3, 2, 1, 2, 0}}) {
+    for (const bool uneven : {false, true}) {
+      ConvTranspose2dNode node;
+      node.weight = constant({k.out, k.in / k.groups, k.kernel, k.kernel});
+      node.bias = constant({k.out});
+      node.stride = {k.stride, uneven ? 1 : k.stride};
+      node.dilation = k.dilation;
+      node.padding = {k.padding, uneven ? 0 : k.padding, k.padding, k.padding};
+      node.output_padding = {k.extra, 0};
+      node.groups = k.groups;
+      node.activation = ActivationKind::kRelu;
+      const Tensor x = input({2, k.in, 6, 5});
+      Graph graph;
+      graph.add("transposed", node, {0});
+      const Tensor y = run(graph, x);
+      const Shape& s = y.shape();
+      ASSERT_EQ(s[2], 5 * k.stride + (k.kernel - 1) * k.dilation + 1 - node.padding.top -
+                          node.padding.bottom + k.extra);
+      std::vector<double> exact(to_index(s, s[0], 0, 0, 0)), size(exact.size());
+      for (std::int64_t e = 0; e < s[0] * s[1] * s[2] * s[3]; ++e) {
+        exact[std::size_t(e)] = double(node.bias->data()[e / (s[2] * s[3]) % s[1]]);
+        size[std::size_t(e)] = std::abs(exact[std::size_t(e)]);
+      }
+      const std::int64_t each_in = k.in / k.groups, each_out = k.out / k.groups;
+      for (std::int64_t e = 0; e < 2 * k.in * 30 * each_out * k.kernel * k.kernel; ++e) {
+        std::int64_t rest = e;
+        const auto next = [&rest](std::int64_t n) {
+          const std::int64_t i = rest % n;
+          rest /= n;
+          return i;
+        };
+        const std::int64_t v = next(k.kernel), u = next(k.kernel), m = next(each_out), w = next(5),
+                           h = next(6), c = next(k.in), n = next(2);
+        const std::int64_t o = c / each_in * each_out + m;
+        const std::int64_t i = h * node.stride.height + u * k.dilation - node.padding.top;
+        const std::int64_t j = w * node.stride.width + v * k.dilation - node.padding.left;
+        if (i < 0 || i >= s[2] || j < 0 || j >= s[3]) continue;
+        const double product =
+            at(x, n, c, h, w) * double(testing::at(node.weight->view(), o, c % each_in, u, v));
+        exact[to_index(s, n, o, i, j)] += product;
+        size[to_index(s, n, o, i, j)] += std::abs(product);
+      }
+      for (std::int64_t e = 0; e < s.elements(); ++e) {
+        const std::int64_t area = s[2] * s[3];
+        const double got = at(y, e / area / s[1], e / area % s[1], e % area / s[3], e % s[3]);
+        ASSERT_NEAR(got, std::max(exact[std::size_t(e)], 0.0),
+                    testing::bound(size[std::size_t(e)], each_in * k.kernel * k.kernel + 1))
+            << k.kernel << " " << k.stride << " " << k.groups;
+      }
+    }
+  }
+}
+
+TEST_P(NodesTest, PartsAndPatchesAreCopies) {
+  const Tensor x = input({2, 10, 6, 4});
+  Graph graph;
+  graph.add("channels", ChannelsNode{3, 5}, {0});
+  const Tensor y = run(graph, x);
+  ASSERT_EQ(y.shape(), (Shape{2, 5, 6, 4}));
+  for (std::int64_t e = 0; e < 2 * 5 * 24; ++e) {
+    const std::int64_t n = e / 120, c = e / 24 % 5, h = e / 4 % 6, w = e % 4;
+    ASSERT_EQ(at(y, n, c, h, w), at(x, n, c + 3, h, w));
+  }
+  Graph tokens;
+  const ValueId all =
+      tokens.add("tokens", ClassTokensNode{constant({10}), constant({1 + 24, 10}), 6, 2}, {0});
+  tokens.add("map", PatchMapNode{2}, {all});
+  EXPECT_THROW(Network(tokens, {2, 10, 6, 4}),
+               ArgumentError);  // tokens are of patches of one pixel
+}
+
+// Halfway between pixels and on them; the ONNX node tests have the rules in full.
+TEST_P(NodesTest, ResizeInterpolates) {
+  const Tensor x = input({2, 21, 3, 4});
+  Graph graph;
+  ResizeNode resize;
+  resize.how.mode = Resampling::Mode::kLinear;
+  resize.how.coordinates = Resampling::Coordinates::kAlignCorners;
+  resize.size = {5, 7};
+  graph.add("resize", resize, {0});
+  const Tensor y = run(graph, x);
+  for (std::int64_t e = 0; e < 2 * 21 * 35; ++e) {
+    const std::int64_t n = e / 735, c = e / 35 % 21, i = e / 7 % 5, j = e % 7;
+    double exact = 0, size = 0;
+    for (const std::int64_t h : {i / 2, (i + 1) / 2})
+      for (const std::int64_t w : {j / 2, (j + 1) / 2}) {
+        exact += at(x, n, c, h, w) / 4;
+        size += std::abs(at(x, n, c, h, w)) / 4;
+      }
+    ASSERT_NEAR(at(y, n, c, i, j), exact, testing::bound(size, 4));
+  }
+  resize.size = {0, 4};
+  resize.scale_height = 0.1;
+  graph.nodes.back().op = resize;
+  EXPECT_THROW(Network(graph, x.shape()), ArgumentError);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, NodesTest, ::testing::ValuesIn(testing::built_targets()),

@@ -1,16 +1,18 @@
 """ONNX files that are damaged, hostile or beyond what is supported."""
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sepconv
 
+WEIGHTS = {"w": np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype(np.float32)}
+
 
 def network(nodes=None, weights=None, opset=17, dims=(1, 3, 16, 16), output="y"):
     """A convolution and ReLU, or what is given instead."""
-    w = np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype(np.float32)
-    weights = {"w": w} if weights is None else weights
+    weights = WEIGHTS if weights is None else weights
     nodes = nodes or [
         helper.make_node("Conv", ["x", "w"], ["c"], name="first", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["y"], name="second"),
@@ -22,7 +24,8 @@ def network(nodes=None, weights=None, opset=17, dims=(1, 3, 16, 16), output="y")
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
         [numpy_helper.from_array(v, k) for k, v in weights.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def save(model, path):
@@ -187,13 +190,36 @@ def test_external_data_beyond_the_file(entries, tmp_path):
     assert "tensor w: " in refusal(external("w.bin", **entries), tmp_path)
 
 
-def test_more_than_one_input_or_output(tmp_path):
+def test_more_than_one_input_or_no_output(tmp_path):
     model = network()
     model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1]))
     assert "has 2 inputs, expected 1" in refusal(model, tmp_path)
     model = network()
-    model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
-    assert "has 2 outputs, expected 1" in refusal(model, tmp_path)
+    del model.graph.output[:]
+    assert "has no outputs" in refusal(model, tmp_path)
+
+
+def test_outputs_of_all_kinds(tmp_path):
+    """In the file's order and layout: an image, its transpose, tokens, the input, one twice."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["b", "shape"], ["c"]),
+        helper.make_node("Softmax", ["c"], ["d"], axis=-1),
+        helper.make_node("GlobalAveragePool", ["a"], ["e"]),
+        helper.make_node("Flatten", ["e"], ["f"]),
+    ]
+    model = network(nodes, {**WEIGHTS, "shape": np.array([0, -1, 8], np.int64)})
+    del model.graph.output[:]
+    names = ["a", "b", "c", "d", "e", "f", "x", "b"]
+    for name in names:
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    path = save(model, tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
+    expected = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    for name, got, by_peer in zip(names, sepconv.load(path)(x), expected, strict=True):
+        assert got.shape == by_peer.shape, name
+        np.testing.assert_allclose(got, by_peer, rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_another_input_than_the_file_was_made_for(tmp_path):
@@ -208,12 +234,49 @@ def test_every_node_with_too_few_inputs(tmp_path):
     for operator in [
         "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Conv", "Gemm", "MatMul", "Concat", "Split",
         "Reshape", "Gather", "Slice", "Pad", "BatchNormalization", "LayerNormalization", "Expand",
-        "ReduceMean", "Unsqueeze", "Where", "Range", "ReduceL2",
+        "ReduceMean", "Unsqueeze", "Where", "Range", "ReduceL2", "Resize", "ConvTranspose",
     ]:  # fmt: skip
         for inputs in ([], ["x"], ["", "x"], ["w"], ["", ""]):
             node = helper.make_node(operator, inputs, ["y"], name="n")
+            if operator == "Split" and inputs == ["x"]:
+                continue  # that is enough
             with pytest.raises(ValueError, match=r"m\.onnx: not supported|has no nodes|x is "):
                 run(save(network([node]), tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "message"),
+    [
+        ("ConvTranspose", {"strides": [1 << 40, 1]}, "stride 1099511627776"),
+        ("ConvTranspose", {"strides": [0, 2]}, "stride 0"),
+        ("ConvTranspose", {"dilations": [-1, 1]}, "dilation -1"),
+        ("ConvTranspose", {"pads": [-5, 0, 0, 0]}, "padding"),
+        ("ConvTranspose", {"pads": [1 << 62, 0, 1 << 62, 0]}, "padding"),
+        ("ConvTranspose", {"pads": [9, 9, 9, 9]}, "the result would have 0"),
+        ("ConvTranspose", {"output_padding": [7, 0]}, "output padding 7"),
+        ("ConvTranspose", {"output_shape": [1 << 40, 4]}, "output padding"),
+        ("ConvTranspose", {"group": 0}, "groups"),
+        ("Resize", {"mode": "quintic"}, "with mode quintic"),
+        ("Resize", {"axes": [2, 7]}, ""),
+    ],
+)
+def test_sizes_out_of_range(operator, attributes, message, tmp_path):
+    weights = {
+        "t": np.ones((3, 2, 3, 3), np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    inputs = ["x", "t"] if operator == "ConvTranspose" else ["x", "", "scales"]
+    node = helper.make_node(operator, inputs, ["y"], name="n", **attributes)
+    text = refusal(network([node], weights), tmp_path)
+    assert f"{operator} (n)" in text
+    assert message in text
+
+
+@pytest.mark.parametrize("scale", [0, -1, 1e30, 1e-30, np.nan, np.inf])
+def test_resize_by_what_is_no_scale(scale, tmp_path):
+    weights = {"scales": np.array([1, 1, scale, 1], np.float32)}
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], name="n")
+    assert "Resize (n): " in refusal(network([node], weights), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +298,10 @@ def test_every_node_with_too_few_inputs(tmp_path):
             ],
             "BatchNormalization (n): in training mode",
         ),
+        (
+            [helper.make_node("Dropout", ["x", "half", "yes"], ["y"], "n")],
+            "Dropout (n): in training mode",
+        ),
     ],
 )
 def test_what_would_give_other_values_is_refused(nodes, message, tmp_path):
@@ -242,5 +309,7 @@ def test_what_would_give_other_values_is_refused(nodes, message, tmp_path):
         "w": np.ones((8, 3, 3, 3), np.float32),
         "p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
         "c": np.ones(3, np.float32),
+        "half": np.array(0.5, np.float32),
+        "yes": np.array(True),
     }
     assert message in refusal(network(nodes, weights), tmp_path)
