@@ -263,13 +263,15 @@ NB_MODULE(_core, m) {
       .def_prop_ro("input_size", [](const Model& model) { return model.info.preprocessing.size; })
       .def(
           "network",
-          [](const Model& model, const std::vector<std::int64_t>& shape, bool features) {
+          [](const Model& model, const std::vector<std::int64_t>& shape, const std::string& result,
+             const Network* like) {
             const nb::gil_scoped_release release;
             Graph graph = model.graph(shape_of(shape));
-            return Network(features ? without_classifier(std::move(graph)) : std::move(graph),
-                           shape_of(shape));
+            if (result == "features") graph = without_classifier(std::move(graph));
+            if (result == "stages") graph = without_head(std::move(graph));
+            return Network(std::move(graph), shape_of(shape), like);
           },
-          "shape"_a, "features"_a = false)
+          "shape"_a, "result"_a, "like"_a.none())
       .def(
           "preprocess",
           [](const Model& model, const std::string& path, const Array& x) {

@@ -23,8 +23,9 @@ struct StepInfo {
 /// its place in one arena. Immutable; threads may run it at once with workspaces of their own.
 class Network {
  public:
-  /// Throws ArgumentError if the graph does not fit the input shape [N, C, H, W].
-  Network(Graph graph, const Shape& input);
+  /// Throws ArgumentError if the graph does not fit the input shape [N, C, H, W]. What `like`, the
+  /// same network for another shape, has packed of its weights is shared and not packed again.
+  Network(Graph graph, const Shape& input, const Network* like = nullptr);
   ~Network();
   Network(Network&&) noexcept;
   Network& operator=(Network&&) noexcept;

@@ -12,6 +12,9 @@ from sepconv._arrays import as_float32, as_image_batch, empty, like
 
 Path = Union[str, "os.PathLike[str]"]
 
+# Networks planned for so many input shapes are kept.
+_MOST_SHAPES = 32
+
 
 class Network:
     """A network with its weights; call it with images, or give it a picture's path to classify."""
@@ -20,18 +23,21 @@ class Network:
         """Loads the model; see load()."""
         self.name = os.fspath(name)
         self._model = _core.Model(self.name, "" if weights is None else os.fspath(weights))
-        self._networks: dict[tuple[bool, tuple[int, ...]], _core.Network] = {}
+        self._networks: dict[tuple[str, tuple[int, ...]], _core.Network] = {}
 
-    def _network(self, shape: tuple[int, ...], features: bool = False) -> _core.Network:
-        network = self._networks.get((features, shape))
+    def _network(self, shape: tuple[int, ...], result: str = "output") -> _core.Network:
+        network = self._networks.pop((result, shape), None)
         if network is None:
-            network = self._model.network(list(shape), features)
-            self._networks[features, shape] = network
+            like = next(iter(self._networks.values()), None)  # its packed weights are shared
+            network = self._model.network(list(shape), result, like)
+            while len(self._networks) >= _MOST_SHAPES:
+                self._networks.pop(next(iter(self._networks)), None)
+        self._networks[result, shape] = network  # the last one used is the last one forgotten
         return network
 
-    def _run(self, x: Any, features: bool) -> Any:
+    def _run(self, x: Any, result: str = "output") -> Any:
         array, _ = as_image_batch(as_float32(x, "x"))
-        network = self._network(array.shape, features)
+        network = self._network(array.shape, result)
         ys = [empty(shape, nhwc) for shape, nhwc in network.outputs]
         network.run(array, ys)
         results = tuple(like(y, x) for y in ys)
@@ -44,7 +50,7 @@ class Network:
 
         The first call with a new shape plans the network for it.
         """
-        return self._run(x, features=False)
+        return self._run(x)
 
     def features(self, x: Any) -> Any:
         """Runs images like a call does, but to what the classifier reads: [N, C].
@@ -52,7 +58,15 @@ class Network:
         These are timm's `forward_head(…, pre_logits=True)`: an embedding for search or for a
         classifier of one's own.
         """
-        return self._run(x, features=True)
+        return self._run(x, "features")
+
+    def stages(self, x: Any) -> Any:
+        """Runs images like a call does, but to the maps of its stages, the finest first.
+
+        A tuple of float32 [N, C, H, W]: those of timm's `features_only`, for detectors and
+        segmentation. Raises ValueError for ONNX files, which name no stages.
+        """
+        return self._run(x, "stages")
 
     def preprocess(self, path: Path) -> np.ndarray:
         """Reads a JPEG or PNG picture as the network wants it: [1, 3, H, W] in NHWC memory."""

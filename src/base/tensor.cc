@@ -133,6 +133,11 @@ void copy(const TensorView& from, const TensorView& to) {
   const float* source = from.floats();
   float* target = to.floats();
   const Shape& s = from.shape();
+  for (const Layout layout : {Layout::kNCHW, Layout::kNHWC}) {
+    if (!from.is_dense(layout) || !to.is_dense(layout)) continue;
+    std::copy_n(source, s.elements(), target);
+    return;
+  }
   std::array<std::int64_t, 4> n{1, 1, 1, 1}, a{}, b{};
   for (int i = 0; i < s.rank(); ++i) {
     const auto k = static_cast<std::size_t>(4) - static_cast<std::size_t>(s.rank() - i);

@@ -27,6 +27,7 @@ struct Network::Plan {
 
   Graph graph;
   Shape input;
+  std::shared_ptr<PackedStore> packed;
   std::vector<Shape> shapes;
   std::vector<Step> steps;
   ArenaPlan arena;
@@ -34,7 +35,7 @@ struct Network::Plan {
   std::size_t most_sides = 0;
   const VectorMathKernels* kernels = &vector_math_kernels();
 
-  Plan(Graph g, const Shape& in);
+  Plan(Graph g, const Shape& in, const Plan* like);
   std::size_t workspace_bytes(int threads) const;
   const float* to_nhwc(const TensorView& x, float* to) const;
   template <class Visit>
@@ -42,11 +43,15 @@ struct Network::Plan {
            const ThreadPool& pool, const Visit& after_step) const;
 };
 
-Network::Plan::Plan(Graph g, const Shape& in) : graph(std::move(g)), input(in) {
+Network::Plan::Plan(Graph g, const Shape& in, const Plan* like)
+    : graph(std::move(g)),
+      input(in),
+      packed(like ? like->packed : std::make_shared<PackedStore>()) {
   infer_shapes(graph, input);
   optimize(graph);
+  if (like) share_constants(graph, like->graph);
   shapes = infer_shapes(graph, input);
-  steps = plan_steps(graph, shapes);
+  steps = plan_steps(graph, shapes, *packed);
   check(!steps.empty(), "graph: has no nodes besides its input");
   output_of.resize(graph.nodes.size(), kNone);
   for (std::size_t i = 0; i < graph.outputs.size(); ++i) {
@@ -114,8 +119,8 @@ void Network::Plan::run(const TensorView& x, std::span<const TensorView> ys, std
   }
 }
 
-Network::Network(Graph graph, const Shape& input)
-    : plan_(std::make_unique<Plan>(std::move(graph), input)) {}
+Network::Network(Graph graph, const Shape& input, const Network* like)
+    : plan_(std::make_unique<Plan>(std::move(graph), input, like ? like->plan_.get() : nullptr)) {}
 Network::~Network() = default;
 Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;

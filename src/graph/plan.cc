@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "base/resample.h"
+#include "base/sizes.h"
 #include "graph/affine.h"
 #include "ops/arguments.h"
 #include "ops/arrange.h"
@@ -46,6 +47,7 @@ std::vector<ResizeRows::Taps> resize_taps(std::int64_t in, std::int64_t out, dou
 // The row op of a node, or null where its output rows do not come from a few input rows.
 struct RowOpOf {
   const Shape &in, &out;
+  PackedStore& store;
 
   std::shared_ptr<RowOp> operator()(const Conv2dNode& n) const {
     Conv2dOptions options = n.options;
@@ -55,8 +57,8 @@ struct RowOpOf {
           Padding::same({in[2], in[3]}, {w[2], w[3]}, options.stride, options.dilation);
     }
     const TensorView bias = n.bias ? n.bias->view() : TensorView();
-    return conv_row_op(conv_arguments(in, n.weight->view(), bias, options, n.groups), options,
-                       true);
+    return conv_row_op(conv_geometry(in, n.weight->view(), bias, options, n.groups),
+                       LayerWeights(n.weight, n.bias, store), options, true);
   }
   std::shared_ptr<RowOp> operator()(const ConvTranspose2dNode& n) const {
     const Shape& w = n.weight->shape();
@@ -76,7 +78,7 @@ struct RowOpOf {
       parts.push_back(
           {std::make_unique<DepthwiseRows2d>(
                ImageShape{in[2], in[3], channels}, ImageShape{out[2], out[3], channels}, window,
-               w->data(), n.bias ? n.bias->data() + first : nullptr, Epilogue(n.activation), in[1]),
+               LayerWeights(w, n.bias, store, to_size(first)), Epilogue(n.activation), in[1]),
            first});
       first += channels;
     }
@@ -151,14 +153,15 @@ struct RowOpOf {
 
 class Planner {
  public:
-  Planner(const Graph& graph, const std::vector<Shape>& shapes)
+  Planner(const Graph& graph, const std::vector<Shape>& shapes, PackedStore& store)
       : graph_(graph),
         shapes_(shapes),
+        store_(store),
         rows_(graph.nodes.size()),
         last_use_(graph.nodes.size(), 0) {
     for (ValueId i = 1; i < graph.nodes.size(); ++i) {
       const Node& node = graph.nodes[i];
-      rows_[i] = std::visit(RowOpOf{shapes[node.inputs[0]], shapes[i]}, node.op);
+      rows_[i] = std::visit(RowOpOf{shapes[node.inputs[0]], shapes[i], store}, node.op);
       for (ValueId input : node.inputs) last_use_[input] = i;
     }
     for (const ValueId output : graph.outputs) last_use_[output] = graph.nodes.size();
@@ -263,8 +266,8 @@ class Planner {
     step.nodes = {i};
     step.input = node.inputs[0];
     if (const auto* linear = std::get_if<LinearNode>(&node.op)) {
-      const TensorView bias = linear->bias ? linear->bias->view() : TensorView();
-      step.op = linear_op(shapes_[step.input], linear->weight->view(), bias, linear->activation);
+      step.op = linear_op(shapes_[step.input], linear->weight->shape(),
+                          LayerWeights(linear->weight, linear->bias, store_), linear->activation);
       step.weight_bytes = 4.0 * static_cast<double>(linear->weight->shape().elements());
     } else if (const auto* tokens = std::get_if<ClassTokensNode>(&node.op)) {
       step.op = std::make_shared<ClassTokens>(shapes_[step.input], tokens->token->data(),
@@ -290,14 +293,16 @@ class Planner {
 
   const Graph& graph_;
   const std::vector<Shape>& shapes_;
+  PackedStore& store_;
   std::vector<std::shared_ptr<RowOp>> rows_;
   std::vector<ValueId> last_use_;
 };
 
 }  // namespace
 
-std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes) {
-  return Planner(graph, shapes).run();
+std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes,
+                             PackedStore& store) {
+  return Planner(graph, shapes, store).run();
 }
 
 }  // namespace sepconv

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "ops/op_impl.h"
+#include "ops/packed_weights.h"
 #include "sepconv/graph.h"
 
 namespace sepconv {
@@ -18,7 +19,12 @@ struct Step {
 
 /// Ops for every node of an optimised graph, row-local ones joined into chains where a cost model
 /// says that less memory moves.
-std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes);
+std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes,
+                             PackedStore& store);
+
+/// Replaces constants of `graph` by those of `other` that hold the same numbers in the place of the
+/// same name, so that their packed forms are shared.
+void share_constants(Graph& graph, const Graph& other);
 
 /// Shape of one value, given those before it and the network's input.
 Shape infer_shape(const Graph& graph, ValueId value, const std::vector<Shape>& shapes,

@@ -35,14 +35,9 @@ std::int64_t output_size(const char* axis, std::int64_t size, std::int64_t kerne
   return room / stride + 1;
 }
 
-Tensor dense_copy(const TensorView& view, const Shape& shape) {
-  Tensor tensor(shape);
-  const Shape& from = view.shape();
-  if (from.rank() == shape.rank()) {
-    copy(view, tensor.view());
-  } else {
-    copy(view, TensorView(tensor.data(), from));
-  }
+Tensor dense_copy(const TensorView& view) {
+  Tensor tensor(view.shape());
+  copy(view, tensor.view());
   return tensor;
 }
 
@@ -75,8 +70,8 @@ Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Si
                       dilation.width)};
 }
 
-ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const TensorView& bias,
-                             const Conv2dOptions& options, std::int64_t groups) {
+ConvGeometry conv_geometry(const Shape& input, const TensorView& weight, const TensorView& bias,
+                           const Conv2dOptions& options, std::int64_t groups) {
   check(input.rank() == 4, "x: shape is {}, expected [N, C, H, W]", to_string(input));
   for (int i = 1; i < 4; ++i) {
     check(input[i] > 0, "x: shape is {}, expected channels, height and width above 0",
@@ -102,32 +97,42 @@ ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const
     check(bias.shape() == Shape{w[0]}, "bias: shape is {}, expected [{}]", to_string(bias.shape()),
           w[0]);
   }
-  ConvArguments a;
-  a.input = input;
-  a.output =
+  ConvGeometry g;
+  g.input = input;
+  g.output =
       window_output(input, w[0], {w[2], w[3]}, options.stride, options.padding, options.dilation);
-  a.window = {{w[2], options.stride.height, options.dilation.height, options.padding.top},
+  g.window = {{w[2], options.stride.height, options.dilation.height, options.padding.top},
               {w[3], options.stride.width, options.dilation.width, options.padding.left}};
-  a.groups = groups;
-  a.weight = dense_copy(weight, w);
-  if (bias.shape().rank() > 0) a.bias = dense_copy(bias, bias.shape());
+  g.groups = groups;
+  return g;
+}
+
+ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const TensorView& bias,
+                             const Conv2dOptions& options, std::int64_t groups) {
+  ConvArguments a{conv_geometry(input, weight, bias, options, groups), {}, {}};
+  a.weight = dense_copy(weight);
+  if (bias.shape().rank() > 0) a.bias = dense_copy(bias);
   return a;
 }
 
-std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options,
-                                   bool winograd) {
+std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
+                                   const Conv2dOptions& options, bool winograd) {
   Epilogue epilogue(options.activation);
   epilogue.residual_first = options.residual_before_activation;
-  if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {
-    return std::make_shared<DepthwiseRows2d>(a.input_image(), a.output_image(), a.window,
-                                             a.weight.data(), a.bias_data(), epilogue);
+  if (g.groups == g.input[1] && g.groups > 1 && !options.residual) {
+    return std::make_shared<DepthwiseRows2d>(g.input_image(), g.output_image(), g.window, weights,
+                                             epilogue);
   }
-  if (winograd && WinogradRows::pays(a.input_image(), a.output_image(), a.window, a.groups)) {
-    return std::make_shared<WinogradRows>(a.input_image(), a.output_image(), a.window,
-                                          a.weight.data(), a.bias_data(), epilogue);
+  if (winograd && WinogradRows::pays(g.input_image(), g.output_image(), g.window, g.groups)) {
+    return std::make_shared<WinogradRows>(g.input_image(), g.output_image(), g.window, weights,
+                                          epilogue);
   }
-  return std::make_shared<ConvRows>(a.input_image(), a.output_image(), a.window, a.groups,
-                                    a.weight.data(), a.bias_data(), epilogue);
+  return std::make_shared<ConvRows>(g.input_image(), g.output_image(), g.window, g.groups, weights,
+                                    epilogue);
+}
+
+std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options) {
+  return conv_row_op(a, LayerWeights(a.weight.data(), a.bias_data()), options);
 }
 
 }  // namespace sepconv

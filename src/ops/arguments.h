@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "ops/packed_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
 #include "sepconv/ops.h"
@@ -9,19 +10,27 @@
 namespace sepconv {
 
 /// A convolution whose arguments were checked.
-struct ConvArguments {
+struct ConvGeometry {
   Shape input, output;
   Window2d window;
-  std::int64_t groups;
-  Tensor weight;  ///< dense [Cout, C / groups, kh, kw]
-  Tensor bias;    ///< dense [Cout], or rank 0 if there is none
+  std::int64_t groups = 1;
 
-  const float* bias_data() const { return bias.shape().rank() ? bias.data() : nullptr; }
   ImageShape input_image() const { return {input[2], input[3], input[1]}; }
   ImageShape output_image() const { return {output[2], output[3], output[1]}; }
 };
 
+/// The same with weights of its own.
+struct ConvArguments : ConvGeometry {
+  Tensor weight;  ///< dense [Cout, C / groups, kh, kw]
+  Tensor bias;    ///< dense [Cout], or rank 0 if there is none
+
+  const float* bias_data() const { return bias.shape().rank() ? bias.data() : nullptr; }
+};
+
 /// Throws ArgumentError or TypeError, naming the argument, unless everything fits.
+ConvGeometry conv_geometry(const Shape& input, const TensorView& weight, const TensorView& bias,
+                           const Conv2dOptions& options, std::int64_t groups);
+/// The same, with copies of weight and bias.
 ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const TensorView& bias,
                              const Conv2dOptions& options, std::int64_t groups);
 
@@ -31,7 +40,8 @@ Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Si
 
 /// As a row op for NHWC: the depthwise scheme where each group has one input channel, GEMM
 /// otherwise, or, where it pays and `winograd` allows it, that.
-std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options,
-                                   bool winograd = false);
+std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
+                                   const Conv2dOptions& options, bool winograd = false);
+std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);
 
 }  // namespace sepconv

@@ -73,21 +73,24 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
 // The least band that gives every op whole multiples of the rows that it computes at once.
 std::int64_t Chain::band_step() const {
   constexpr std::int64_t kLongest = 12;
+  std::vector<RowRange> before, after;
   for (std::int64_t band = 1; band < kLongest; ++band) {
     const std::int64_t middle = output().height / 2;
-    const auto whole = [&](std::size_t i) {
-      const auto rows = [&](std::int64_t end) { return needs({0, end})[i].end; };
-      return (rows(middle + band) - rows(middle)) % stages_[i].op->row_multiple() == 0;
-    };
+    needs({0, middle}, before);
+    needs({0, middle + band}, after);
     bool all = true;
-    for (std::size_t i = 0; i < stages_.size(); ++i) all = all && whole(i);
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      const std::int64_t rows = after[i].end - before[i].end;
+      all = all && rows % stages_[i].op->row_multiple() == 0;
+    }
     if (all) return band;
   }
   return kLongest;
 }
 
-std::vector<RowRange> Chain::needs(RowRange out) const {
-  std::vector<RowRange> need(stages_.size(), RowRange{0, 0});
+// Which rows of every stage some rows of the output need.
+void Chain::needs(RowRange out, std::vector<RowRange>& need) const {
+  need.assign(stages_.size(), RowRange{0, 0});
   need.back() = out;
   for (std::size_t i = stages_.size(); i-- > 0;) {
     const Stage& s = stages_[i];
@@ -97,16 +100,17 @@ std::vector<RowRange> Chain::needs(RowRange out) const {
     }
     if (s.operand >= 0) need[to_size(s.operand)] = join(need[to_size(s.operand)], need[i]);
   }
-  return need;
 }
 
-// A band that starts afresh needs the most rows; one that continues needs some of these.
-void Chain::size_rings(std::int64_t band) {
+// A band that starts afresh needs the most rows; one that continues needs some of these. Looks at
+// all bands, or, for an estimate, at every step-th.
+void Chain::size_rings(std::int64_t band, std::int64_t step) {
   std::fill(ring_rows_.begin(), ring_rows_.end(), 0);
   if (stages_.size() == 1) return;
   const std::int64_t height = output().height;
-  for (std::int64_t row = 0; row < height; ++row) {
-    const auto need = needs({row, std::min(row + band, height)});
+  std::vector<RowRange> need;
+  for (std::int64_t row = 0; row < height; row += step) {
+    needs({row, std::min(row + band, height)}, need);
     for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
       ring_rows_[i] = std::max(ring_rows_[i], need[i].size());
     }
@@ -117,7 +121,9 @@ void Chain::size_rings(std::int64_t band) {
 // and comes back. Weights are read again for every band.
 double Chain::price(std::int64_t band) {
   band_ = band;
-  size_rings(band);
+  // An odd step meets the rows of every phase of a stride.
+  constexpr std::int64_t kSamples = 24;
+  size_rings(band, output().height / kSamples | 1);
   const double l2 = static_cast<double>(l2_cache_bytes());
   const double bands = static_cast<double>((output().height + band - 1) / band);
   const auto image_bytes = [](const ImageShape& s) {

@@ -50,9 +50,9 @@ class Chain {
   struct Images;
   struct Scratch;
 
-  std::vector<RowRange> needs(RowRange out) const;
+  void needs(RowRange out, std::vector<RowRange>& need) const;
   std::int64_t band_step() const;
-  void size_rings(std::int64_t band);
+  void size_rings(std::int64_t band, std::int64_t step = 1);
   double price(std::int64_t band);
   std::size_t thread_bytes() const;
   void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;

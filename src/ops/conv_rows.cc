@@ -24,8 +24,7 @@ struct ConvRows::Run {
 };
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                   std::int64_t groups, const float* weight, const float* bias,
-                   const Epilogue& epilogue)
+                   std::int64_t groups, const Epilogue& epilogue)
     : RowOp(input, output),
       window_(window),
       groups_(groups),
@@ -40,39 +39,69 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
   const std::int64_t below = (output.height - 1) * window.rows.stride + extent(window.rows);
   copies_rows_ = window.columns.pad > 0 || window.rows.pad > 0 ||
                  reach - window.columns.pad > input.width || below - window.rows.pad > input.height;
-  pack(weight, bias);
+  panels_ = divide_up(to_size(output.channels / groups), kernels_->columns);
+  panel_floats_ = to_size(input.channels / groups * window.taps()) * kernels_->columns;
+  weight_floats_ = to_size(groups) * panels_ * panel_floats_;
 }
 
-void ConvRows::pack(const float* weight, const float* bias) {
-  const std::size_t lanes = kernels_->lanes, wide = kernels_->columns;
-  const std::size_t n = to_size(output().channels / groups_);
-  const std::size_t channels = to_size(input().channels / groups_);
-  const std::size_t window_taps = to_size(window_.taps());
-  const std::size_t depth = window_taps * channels;
-  panels_ = divide_up(n, wide);
-  panel_floats_ = depth * wide;
-  weight_floats_ = to_size(groups_) * panels_ * panel_floats_;
-  weights_ = make_aligned<float>(weight_floats_);
-  bias_ = make_aligned<float>(to_size(groups_) * panels_ * wide);
-  for (std::size_t g = 0; g < to_size(groups_); ++g) {
-    for (std::size_t p = 0; p < panels_; ++p) {
-      const std::size_t first = p * wide, columns = std::min(wide, n - first);
-      const std::size_t width = divide_up(columns, lanes) * lanes;
-      float* panel = weights_.get() + (g * panels_ + p) * panel_floats_;
-      for (std::size_t j = 0; j < columns; ++j) {
-        const std::size_t out = g * n + first + j;
-        const float* w = weight + out * depth;
-        for (std::size_t c = 0; c < channels; ++c) {
-          for (std::size_t t = 0; t < window_taps; ++t) {
-            panel[(t * channels + c) * width + j] = w[c * window_taps + t];
-          }
-        }
-        bias_[(g * panels_ + p) * wide + j] = bias ? bias[out] : 0.0F;
-      }
-      for (std::size_t k = 0; k < depth; ++k)
-        finish_panel_row(*kernels_, columns, panel + k * width);
-      finish_panel_row(*kernels_, columns, bias_.get() + (g * panels_ + p) * wide);
+ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+                   std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue)
+    : ConvRows(input, output, window, groups, epilogue) {
+  const std::size_t out = to_size(output.channels / groups), in = to_size(input.channels / groups);
+  const std::size_t taps = to_size(window.taps()), depth = in * taps;
+  packed_ = weights.packed(fmt::format("gemm {} of {}", groups, kernels_->columns), [&] {
+    const std::size_t bias_floats = packed_bias_floats(out);
+    auto all = std::make_shared<PackedWeights>(weight_floats_, to_size(groups) * bias_floats);
+    for (std::size_t g = 0; g < to_size(groups); ++g) {
+      pack(weights.weight() + g * out * depth, weights.bias() ? weights.bias() + g * out : nullptr,
+           out, in, taps, all->weights.get() + g * packed_floats(out, depth),
+           all->bias.get() + g * bias_floats);
     }
+    return all;
+  });
+  weights_ = packed_->weights.get();
+  bias_ = packed_->bias.get();
+}
+
+ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+                   SharedWeights packed, std::size_t first, const Epilogue& epilogue)
+    : ConvRows(input, output, window, 1, epilogue) {
+  packed_ = std::move(packed);
+  weights_ = packed_->weights.get() + first;
+  bias_ = packed_->bias.get();
+}
+
+std::size_t ConvRows::packed_floats(std::size_t out, std::size_t depth) {
+  const std::size_t wide = gemm_kernels().columns;
+  return divide_up(out, wide) * wide * depth;
+}
+
+std::size_t ConvRows::packed_bias_floats(std::size_t out) { return packed_floats(out, 1); }
+
+void ConvRows::pack(const float* weight, const float* bias, std::size_t out, std::size_t channels,
+                    std::size_t taps, float* packed, float* packed_bias) {
+  const GemmKernels& kernels = gemm_kernels();
+  const std::size_t wide = kernels.columns, depth = taps * channels;
+  for (std::size_t first = 0; first < out; first += wide) {
+    const std::size_t columns = std::min(wide, out - first);
+    const std::size_t width = divide_up(columns, kernels.lanes) * kernels.lanes;
+    float* panel = packed + first * depth;
+    // A cache line or more of each output channel at a time.
+    constexpr std::size_t kBlock = 16;
+    for (std::size_t begin = 0; begin < channels; begin += kBlock) {
+      const std::size_t end = std::min(begin + kBlock, channels);
+      for (std::size_t j = 0; j < columns; ++j) {
+        const float* w = weight + (first + j) * depth + begin * taps;
+        for (std::size_t c = begin; c < end; ++c) {
+          for (std::size_t t = 0; t < taps; ++t) panel[(t * channels + c) * width + j] = *w++;
+        }
+      }
+    }
+    for (std::size_t j = 0; j < columns; ++j) {
+      packed_bias[first + j] = bias ? bias[first + j] : 0.0F;
+    }
+    for (std::size_t k = 0; k < depth; ++k) finish_panel_row(kernels, columns, panel + k * width);
+    finish_panel_row(kernels, columns, packed_bias + first);
   }
 }
 
@@ -183,8 +212,8 @@ void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
       tile.a_step = a_step_;
       tile.taps = taps_;
       tile.k = k_;
-      tile.b = weights_.get() + (g * panels_ + p) * panel_floats_;
-      tile.bias = bias_.get() + (g * panels_ + p) * kernels_->columns;
+      tile.b = weights_ + (g * panels_ + p) * panel_floats_;
+      tile.bias = bias_ + (g * panels_ + p) * kernels_->columns;
       tile.c_step = to_size(output().channels);
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;

@@ -2,9 +2,9 @@
 
 #include <memory>
 
-#include "base/aligned.h"
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
+#include "ops/packed_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
 
@@ -14,10 +14,20 @@ namespace sepconv {
 /// where they lie, so that no im2col buffer exists; rows with padding are copied once per band.
 class ConvRows final : public RowOp {
  public:
-  /// `weight` is [output.channels][input.channels / groups][rows.size][columns.size], `bias`
+  /// Weights are [output.channels][input.channels / groups][rows.size][columns.size], the bias
   /// [output.channels] or null.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-           std::int64_t groups, const float* weight, const float* bias, const Epilogue& epilogue);
+           std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue);
+  /// Without groups, on weights that were packed before: those from `first` on.
+  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+           SharedWeights packed, std::size_t first, const Epilogue& epilogue);
+
+  /// Floats of weights and bias of `out` channels by `depth` products each, packed.
+  static std::size_t packed_floats(std::size_t out, std::size_t depth);
+  static std::size_t packed_bias_floats(std::size_t out);
+  /// One group of them: weight [out][channels][taps], as they are read tap by tap.
+  static void pack(const float* weight, const float* bias, std::size_t out, std::size_t channels,
+                   std::size_t taps, float* packed, float* packed_bias);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -31,7 +41,8 @@ class ConvRows final : public RowOp {
   struct Sources;
   struct Run;
 
-  void pack(const float* weight, const float* bias);
+  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+           std::int64_t groups, const Epilogue& epilogue);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool continues(const Run& a, const Run& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
@@ -45,10 +56,11 @@ class ConvRows final : public RowOp {
   bool copies_rows_;               ///< rows are padded in the workspace before use
   std::size_t taps_, k_, a_step_;  ///< as in GemmTile
   std::size_t panels_;             ///< per group
-  std::size_t panel_floats_ = 0;
-  std::size_t weight_floats_ = 0;
-  AlignedArray<float> weights_;  ///< [groups][panels][taps * k][panel columns]
-  AlignedArray<float> bias_;     ///< [groups][panels][columns]
+  std::size_t panel_floats_;
+  std::size_t weight_floats_;
+  SharedWeights packed_;
+  const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
+  const float* bias_ = nullptr;     ///< [groups][panels][columns]
 };
 
 }  // namespace sepconv

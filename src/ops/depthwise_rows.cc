@@ -11,7 +11,7 @@
 namespace sepconv {
 
 DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
-                                 const Window2d& window, const float* weight, const float* bias,
+                                 const Window2d& window, const LayerWeights& weights,
                                  const Epilogue& epilogue, std::int64_t pixel)
     : RowOp(input, output),
       window_(window),
@@ -28,7 +28,8 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
     band_ = static_cast<std::int64_t>(slide_->band);
     while (band_ > 2 && !fits_l1(band_)) --band_;
   }
-  pack(weight, bias);
+  packed_ = weights.packed(fmt::format("depthwise {}", kernels_->lanes),
+                           [&] { return pack(weights.weight(), weights.bias()); });
 }
 
 // Whether four pixels of each row of a band, input and output, have places of their own in L1:
@@ -42,21 +43,20 @@ bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   return 4 * rows < lines / sharing;
 }
 
-void DepthwiseRows2d::pack(const float* weight, const float* bias) {
+SharedWeights DepthwiseRows2d::pack(const float* weight, const float* bias) const {
   const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
   const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
-  weight_floats_ = blocks * taps * lanes;
-  weights_ = make_aligned<float>(weight_floats_);
-  bias_ = make_aligned<float>(blocks * lanes);
+  auto packed = std::make_shared<PackedWeights>(blocks * taps * lanes, blocks * lanes);
   for (std::size_t b = 0; b < blocks; ++b) {
     const std::size_t first = block_channel(b, channels, lanes);
     const std::size_t count = std::min(lanes, channels - first);
     for (std::size_t i = 0; i < count; ++i) {
       const float* w = weight + (first + i) * taps;
-      for (std::size_t t = 0; t < taps; ++t) weights_[(b * taps + t) * lanes + i] = w[t];
-      bias_[b * lanes + i] = bias ? bias[first + i] : 0.0F;
+      for (std::size_t t = 0; t < taps; ++t) packed->weights[(b * taps + t) * lanes + i] = w[t];
+      packed->bias[b * lanes + i] = bias ? bias[first + i] : 0.0F;
     }
   }
+  return packed;
 }
 
 RowRange DepthwiseRows2d::input_rows(RowRange out) const {
@@ -113,8 +113,8 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   args.out_width = output().width;
   args.rows = window_.rows;
   args.columns = window_.columns;
-  args.weights = weights_.get();
-  args.bias = bias_.get();
+  args.weights = packed_->weights.get();
+  args.bias = packed_->bias.get();
   args.epilogue = epilogue_;
   for (std::int64_t o = out.begin; o < out.end;) {
     const std::int64_t top = o * rows.stride - rows.pad;

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "base/aligned.h"
 #include "kernels/depthwise.h"
+#include "ops/packed_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
 
@@ -10,25 +10,24 @@ namespace sepconv {
 /// Depthwise convolution in NHWC. Output channel c reads input channel c / multiplier.
 class DepthwiseRows2d final : public RowOp {
  public:
-  /// `weight` is [output.channels][rows.size][columns.size], `bias` [output.channels] or null.
+  /// Weights are [output.channels][rows.size][columns.size], the bias [output.channels] or null.
   /// `pixel`: floats from one pixel to the next, in input and output, where the channels are a
   /// range of a wider image's (not with a multiplier); 0: just these.
   DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                  const float* weight, const float* bias, const Epilogue& epilogue,
-                  std::int64_t pixel = 0);
+                  const LayerWeights& weights, const Epilogue& epilogue, std::int64_t pixel = 0);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
-  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  std::size_t weight_bytes() const override { return packed_->floats * sizeof(float); }
   double flops() const override;
   std::string describe() const override;
 
  private:
   bool fits_l1(std::int64_t band) const;
-  void pack(const float* weight, const float* bias);
+  SharedWeights pack(const float* weight, const float* bias) const;
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 
   Window2d window_;
@@ -38,8 +37,7 @@ class DepthwiseRows2d final : public RowOp {
   std::int64_t pixel_;
   const DepthwiseScheme* slide_ = nullptr;  ///< null: the general kernel
   std::int64_t band_ = 1;                   ///< output rows at once
-  std::size_t weight_floats_ = 0;
-  AlignedArray<float> weights_, bias_;
+  SharedWeights packed_;
 };
 
 }  // namespace sepconv

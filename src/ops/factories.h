@@ -3,11 +3,13 @@
 #include <memory>
 
 #include "ops/op_impl.h"
+#include "ops/packed_weights.h"
 
 namespace sepconv {
 
 /// The op behind Linear, for those who plan networks.
-std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const TensorView& weight,
-                                          const TensorView& bias, const Activation& activation);
+std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const Shape& weight,
+                                          const LayerWeights& weights,
+                                          const Activation& activation);
 
 }  // namespace sepconv

@@ -27,23 +27,38 @@ struct LinearOp final : Op::Impl {
 
 }  // namespace
 
-std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const TensorView& weight,
-                                          const TensorView& bias, const Activation& activation) {
+std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const Shape& weight,
+                                          const LayerWeights& weights,
+                                          const Activation& activation) {
+  const std::int64_t pixels = std::max<std::int64_t>(input[0], 1);
+  ConvGeometry g;
+  g.input = {1, input[1], pixels, 1};
+  g.output = {1, weight[0], pixels, 1};
+  g.window = {{1, 1, 1, 0}, {1, 1, 1, 0}};
+  Conv2dOptions options;
+  options.activation = activation;
+  Chain chain({{conv_row_op(g, weights, options)}});
+  return std::make_shared<LinearOp>(input, Shape{input[0], weight[0]}, std::move(chain));
+}
+
+namespace {
+
+std::shared_ptr<const Op::Impl> checked_linear_op(const Shape& input, const TensorView& weight,
+                                                  const TensorView& bias,
+                                                  const Activation& activation) {
   check(input.rank() == 2, "x: shape is {}, expected [N, in]", to_string(input));
   const Shape& w = weight.shape();
   check(w.rank() == 2, "weight: shape is {}, expected [out, in]", to_string(w));
-  Conv2dOptions options;
-  options.activation = activation;
   const TensorView four(weight.data(), {w[0], w[1], 1, 1},
                         {weight.stride(0), weight.stride(1), 1, 1}, weight.dtype());
-  const Shape pixels{1, input[1], std::max<std::int64_t>(input[0], 1), 1};
-  const ConvArguments a = conv_arguments(pixels, four, bias, options, 1);
-  Chain chain({{conv_row_op(a, options)}});
-  return std::make_shared<LinearOp>(input, Shape{input[0], w[0]}, std::move(chain));
+  const ConvArguments a = conv_arguments({1, input[1], 1, 1}, four, bias, {}, 1);
+  return linear_op(input, w, LayerWeights(a.weight.data(), a.bias_data()), activation);
 }
+
+}  // namespace
 
 Linear::Linear(const Shape& input, const TensorView& weight, const TensorView& bias,
                Activation activation)
-    : Op(linear_op(input, weight, bias, activation)) {}
+    : Op(checked_linear_op(input, weight, bias, activation)) {}
 
 }  // namespace sepconv

@@ -66,7 +66,7 @@ TransposedConvRows::TransposedConvRows(const ImageShape& input, const ImageShape
       const PhaseTaps& first = columns[to_size(column)];
       const auto kh = static_cast<std::int64_t>(rows.taps.size());
       const auto kw = static_cast<std::int64_t>(first.taps.size());
-      ConvArguments a;
+      ConvArguments a{};
       a.input = {1, input.channels, input.height, input.width};
       a.output = {1, output.channels * side_by_side,
                   count_of(output.height, row, window.rows.stride),

@@ -1,5 +1,7 @@
 #include "ops/winograd_rows.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 
@@ -30,14 +32,28 @@ std::array<double, kWinogradProducts> transform_weight(const float* g) {
 }  // namespace
 
 WinogradRows::WinogradRows(const ImageShape& input, const ImageShape& output,
-                           const Window2d& window, const float* weight, const float* bias,
+                           const Window2d& window, const LayerWeights& weights,
                            const Epilogue& epilogue)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
       tiles_(divide_up(to_size(output.width), 2)),
       kernels_(&winograd_kernels()) {
-  const std::size_t c = to_size(input.channels), n = to_size(output.channels);
+  packed_ = weights.packed(fmt::format("winograd {}", gemm_kernels().columns),
+                           [&] { return pack(weights.weight(), weights.bias()); });
+  const auto width = static_cast<std::int64_t>(tiles_);
+  const std::int64_t height = (output.height + 1) / 2;
+  for (std::size_t p = 0; p < kWinogradProducts; ++p) {
+    products_.push_back(std::make_unique<ConvRows>(
+        ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
+        Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}}, packed_,
+        p * ConvRows::packed_floats(to_size(output.channels), to_size(input.channels)),
+        Epilogue()));
+  }
+}
+
+SharedWeights WinogradRows::pack(const float* weight, const float* bias) const {
+  const std::size_t c = to_size(input().channels), n = to_size(output().channels);
   std::vector<float> matrices(kWinogradProducts * n * c);
   for (std::size_t i = 0; i < n * c; ++i) {
     const auto u = transform_weight(weight + 9 * i);
@@ -45,15 +61,14 @@ WinogradRows::WinogradRows(const ImageShape& input, const ImageShape& output,
       matrices[p * n * c + i] = static_cast<float>(u[p]);
     }
   }
-  const auto width = static_cast<std::int64_t>(tiles_);
-  const std::int64_t height = (output.height + 1) / 2;
+  const std::size_t each = ConvRows::packed_floats(n, c), zeros = ConvRows::packed_bias_floats(n);
+  auto packed = std::make_shared<PackedWeights>(kWinogradProducts * each, 2 * zeros);
   for (std::size_t p = 0; p < kWinogradProducts; ++p) {
-    products_.push_back(std::make_unique<ConvRows>(
-        ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
-        Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}}, 1, matrices.data() + p * n * c, nullptr, Epilogue()));
+    ConvRows::pack(matrices.data() + p * n * c, nullptr, n, c, 1, packed->weights.get() + p * each,
+                   packed->bias.get());
   }
-  bias_ = make_aligned<float>(align_up(n * sizeof(float)) / sizeof(float));
-  if (bias) std::copy_n(bias, n, bias_.get());
+  if (bias) std::copy_n(bias, n, packed->bias.get() + zeros);
+  return packed;
 }
 
 // Few tiles would read the 16 matrices of weights, 16/9 as many bytes as the direct kernel's, for
@@ -127,7 +142,7 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
           .channels = to_size(output().channels),
           .width = output().width,
           .matrix = out_matrix,
-          .bias = bias_.get(),
+          .bias = packed_->bias.get() + ConvRows::packed_bias_floats(to_size(output().channels)),
           .epilogue = epilogue_};
   for (std::size_t t = 0; t < rows; ++t) {
     float* two[2];

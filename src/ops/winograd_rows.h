@@ -3,7 +3,6 @@
 #include <memory>
 #include <vector>
 
-#include "base/aligned.h"
 #include "kernels/winograd.h"
 #include "ops/conv_rows.h"
 
@@ -17,7 +16,7 @@ class WinogradRows final : public RowOp {
  public:
   /// As ConvRows, without groups.
   WinogradRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-               const float* weight, const float* bias, const Epilogue& epilogue);
+               const LayerWeights& weights, const Epilogue& epilogue);
 
   /// Whether it can compute this window, and is faster than ConvRows at it.
   static bool pays(const ImageShape& input, const ImageShape& output, const Window2d& window,
@@ -33,6 +32,7 @@ class WinogradRows final : public RowOp {
   std::string describe() const override;
 
  private:
+  SharedWeights pack(const float* weight, const float* bias) const;
   std::size_t matrix_floats(std::size_t tile_rows, std::int64_t channels) const;
 
   Window2d window_;
@@ -40,7 +40,7 @@ class WinogradRows final : public RowOp {
   std::size_t tiles_;  ///< in a row
   const WinogradKernels* kernels_;
   std::vector<std::unique_ptr<ConvRows>> products_;  ///< one for each matrix: tiles as pixels
-  AlignedArray<float> bias_;
+  SharedWeights packed_;  ///< the 16 matrices; the products' bias, zero, and the layer's own
 };
 
 }  // namespace sepconv

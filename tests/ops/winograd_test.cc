@@ -34,7 +34,7 @@ struct Problem {
     }
   }
   WinogradRows op(const Epilogue& e = {}) const {
-    return {input, output, window, weight.data(), bias.data(), e};
+    return {input, output, window, {weight.data(), bias.data()}, e};
   }
   double pixel(std::int64_t h, std::int64_t w, std::int64_t c) const {
     const bool inside = h >= 0 && h < input.height && w >= 0 && w < input.width;
@@ -151,7 +151,8 @@ TEST_P(WinogradTest, FinishesLikeTheDirectKernel) {
     for (const bool before : {false, true}) {
       Epilogue e{Activation(kind)};
       e.residual_first = before;
-      const ConvRows direct(p.input, p.output, p.window, 1, p.weight.data(), p.bias.data(), e);
+      const ConvRows direct(p.input, p.output, p.window, 1,
+                            LayerWeights(p.weight.data(), p.bias.data()), e);
       const auto ours = run(p.op(e), p.x, &p.residual, 4);
       const auto expected = run(direct, p.x, &p.residual, 4);
       for (std::size_t i = 0; i < ours.size(); ++i) {

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+
+#include "base/aligned.h"
+#include "sepconv/tensor.h"
+
+namespace sepconv {
+
+/// Weights and bias in the order in which a kernel reads them.
+struct PackedWeights {
+  PackedWeights(std::size_t weight_floats, std::size_t bias_floats)
+      : floats(weight_floats),
+        weights(make_aligned<float>(weight_floats)),
+        bias(make_aligned<float>(bias_floats)) {}
+
+  std::size_t floats;  ///< of the weights
+  AlignedArray<float> weights, bias;
+};
+
+using SharedWeights = std::shared_ptr<const PackedWeights>;
+
+/// Packed weights by the tensors that they come from: networks for several input sizes share them.
+/// Threads may use one store at once.
+class PackedStore {
+ public:
+  using Source = std::shared_ptr<const Tensor>;
+  using Pack = std::function<SharedWeights()>;
+
+  /// What `pack` made of these tensors for the same purpose, made now if it is the first time.
+  SharedWeights get(const Source& weight, const Source& bias, const std::string& purpose,
+                    const Pack& pack) {
+    const std::lock_guard lock(mutex_);
+    SharedWeights& place = packed_[{weight, bias, purpose}];
+    if (!place) place = pack();
+    return place;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::tuple<Source, Source, std::string>, SharedWeights> packed_;
+};
+
+/// A layer's weights, for its op to pack: in a store if there is one.
+class LayerWeights {
+ public:
+  /// `bias` may be null. Both are read when the op is built and not afterwards.
+  LayerWeights(const float* weight, const float* bias) : weight_(weight), bias_(bias) {}
+  /// `bias` may be null; the layer's starts at its element `first`.
+  LayerWeights(PackedStore::Source weight, PackedStore::Source bias, PackedStore& store,
+               std::size_t first = 0)
+      : weight_(weight->data()),
+        bias_(bias ? bias->data() + first : nullptr),
+        sources_(std::move(weight), std::move(bias)),
+        first_(first),
+        store_(&store) {}
+
+  const float* weight() const { return weight_; }
+  const float* bias() const { return bias_; }
+
+  SharedWeights packed(const std::string& purpose, const PackedStore::Pack& pack) const {
+    if (!store_) return pack();
+    return store_->get(sources_.first, sources_.second, purpose + " " + std::to_string(first_),
+                       pack);
+  }
+
+ private:
+  const float *weight_, *bias_;
+  std::pair<PackedStore::Source, PackedStore::Source> sources_;
+  std::size_t first_ = 0;
+  PackedStore* store_ = nullptr;
+};
+
+}  // namespace sepconv
