@@ -59,6 +59,7 @@ class NetworkBuilder {
       for (std::int64_t block = 0; block < v_.depths[stage]; ++block) {
         x = add_block(x, fmt::format("{}blocks.{}.", prefix, block), channels);
       }
+      builder_.end_stage(x, std::int64_t{4} << stage);
     }
     x = builder_.global_pool(x, "head.global_pool");
     x = builder_.layer_norm(x, "head.norm", channels, kEpsilon);

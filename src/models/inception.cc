@@ -36,6 +36,8 @@ class InceptionBuilder {
     return keep(builder_.graph.add(name, ConcatNode{}, std::move(branches)), sum);
   }
 
+  void end_stage(ValueId x, std::int64_t stride) { builder_.end_stage(x, stride); }
+
   Graph classifier(ValueId x, std::int64_t classes) {
     const std::int64_t channels = channels_[x];
     builder_.linear(builder_.global_pool(x), "fc", channels, classes);
@@ -78,12 +80,16 @@ constexpr GoogLeNetModule kGoogLeNet[] = {{"inception3a", 64, 96, 128, 16, 32, 3
 Graph build_googlenet(Weights& weights) {
   InceptionBuilder b(weights);
   ValueId x = b.conv(0, "conv1", 64, 7, 2);
+  std::int64_t stride = 2;
+  b.end_stage(x, stride);
   x = b.max_pool(x, "maxpool1", 3, 2, 0, true);
   x = b.conv(x, "conv2", 64);
   x = b.conv(x, "conv3", 192, 3);
+  b.end_stage(x, stride *= 2);
   x = b.max_pool(x, "maxpool2", 3, 2, 0, true);
   for (const GoogLeNetModule& m : kGoogLeNet) {
     if (m.one == 0) {
+      b.end_stage(x, stride *= 2);
       x = b.max_pool(x, m.name, m.pool, 2, 0, true);
       continue;
     }
@@ -97,6 +103,7 @@ Graph build_googlenet(Weights& weights) {
     pool = b.conv(pool, name + "4.1", m.pool);
     x = b.concat(m.name, {one, three, five, pool});
   }
+  b.end_stage(x, stride *= 2);
   return b.classifier(x, 1000);
 }
 
@@ -109,21 +116,26 @@ class InceptionV3 {
     ValueId x = b_.conv(0, "Conv2d_1a_3x3", 32, 3, 2, true);
     x = b_.conv(x, "Conv2d_2a_3x3", 32, 3, 1, true);
     x = b_.conv(x, "Conv2d_2b_3x3", 64, 3);
+    b_.end_stage(x, 2);
     x = b_.max_pool(x, "Pool1", 3, 2, 0, false);
     x = b_.conv(x, "Conv2d_3b_1x1", 80);
     x = b_.conv(x, "Conv2d_4a_3x3", 192, 3, 1, true);
+    b_.end_stage(x, 4);
     x = b_.max_pool(x, "Pool2", 3, 2, 0, false);
     x = a(x, "Mixed_5b", 32);
     x = a(x, "Mixed_5c", 64);
     x = a(x, "Mixed_5d", 64);
+    b_.end_stage(x, 8);
     x = reduce35(x, "Mixed_6a");
     x = c(x, "Mixed_6b", 128);
     x = c(x, "Mixed_6c", 160);
     x = c(x, "Mixed_6d", 160);
     x = c(x, "Mixed_6e", 192);
+    b_.end_stage(x, 16);
     x = reduce17(x, "Mixed_7a");
     x = e(x, "Mixed_7b");
     x = e(x, "Mixed_7c");
+    b_.end_stage(x, 32);
     return b_.classifier(x, 1000);
   }
 

@@ -84,16 +84,20 @@ class NetworkBuilder {
     channels_ = s.fixed_stem ? recipe_.stem : scaled(recipe_.stem);
     x_ = builder_.conv_norm(
         0, {names.stem, names.stem_norm, 3, channels_, 3, 2, 1, recipe_.activation});
+    std::int64_t stride = 2;
+    builder_.end_stage(x_, stride);
     std::size_t overall = 0;
     for (std::size_t i = 0; i < recipe_.stages.size(); ++i) {
       const bool end = i == 0 || i + 1 == recipe_.stages.size();
       const double depth = s.fixed_ends && end ? 1.0 : s.depth;
       std::size_t in_stage = 0;
       for (const Row& row : scaled_rows(recipe_.stages[i], depth, s.rounds_depth)) {
+        if (in_stage == 0) stride *= row.stride;
         for (std::int64_t j = 0; j < row.repeats; ++j, ++in_stage, ++overall) {
           add_block(row, {i, in_stage, overall, row.kind, row.expansion != 1});
         }
       }
+      builder_.end_stage(x_, stride);
     }
     add_head(classes);
     return std::move(builder_.graph);

@@ -123,4 +123,10 @@ ValueId Builder::linear(ValueId x, const std::string& name, std::int64_t in, std
   return graph.add(name, std::move(linear), {x});
 }
 
+void Builder::end_stage(ValueId x, std::int64_t stride) {
+  if (stride == stage_stride_) graph.stages.pop_back();
+  graph.stages.push_back(x);
+  stage_stride_ = stride;
+}
+
 }  // namespace sepconv::models

@@ -50,6 +50,9 @@ class Builder {
   ValueId linear(ValueId x, const std::string& name, std::int64_t in, std::int64_t out,
                  const Activation& activation = {}, bool as_convolution = false);
 
+  /// Notes x as the map at this stride, in place of what was noted for it before.
+  void end_stage(ValueId x, std::int64_t stride);
+
   Constant get(const std::string& name, const Shape& shape) { return weights_.get(name, shape); }
 
   Graph graph;
@@ -60,6 +63,7 @@ class Builder {
 
   Weights& weights_;
   Flavour flavour_;
+  std::int64_t stage_stride_ = 0;
 };
 
 }  // namespace sepconv::models

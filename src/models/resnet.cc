@@ -36,6 +36,7 @@ class NetworkBuilder {
 
   Graph build(std::int64_t classes) {
     x_ = builder_.conv_norm(0, {"conv1", "bn1", 3, 64, 7, 2, 1, relu()});
+    builder_.end_stage(x_, 2);
     Pool2dOptions pool;
     pool.kernel = 3;
     pool.stride = 2;
@@ -46,6 +47,7 @@ class NetworkBuilder {
         add_block(fmt::format("layer{}.{}.", stage + 1, block), std::int64_t{64} << stage,
                   stage > 0 && block == 0 ? 2 : 1);
       }
+      builder_.end_stage(x_, std::int64_t{4} << stage);
     }
     x_ = builder_.global_pool(x_);
     builder_.linear(x_, "fc", channels_, classes);

@@ -22,6 +22,8 @@ constexpr Variant kVariants[] = {
 
 constexpr std::int64_t kSize = 224;
 constexpr double kEpsilon = 1e-6;
+// Patches as images, of so many blocks at the end.
+constexpr std::int64_t kMaps = 3;
 
 Graph build(const Variant& v, Weights& weights, std::int64_t classes) {
   Builder builder(weights);
@@ -33,6 +35,7 @@ Graph build(const Variant& v, Weights& weights, std::int64_t classes) {
   tokens.patch = v.patch;
   ValueId x = builder.conv_bias(0, {"patch_embed.proj", "", 3, width, v.patch, v.patch});
   x = builder.graph.add("tokens", std::move(tokens), {x});
+  std::vector<ValueId> maps;
   for (std::int64_t i = 0; i < v.depth; ++i) {
     const std::string b = fmt::format("blocks.{}.", i);
     const ValueId before = x;
@@ -46,7 +49,14 @@ Graph build(const Variant& v, Weights& weights, std::int64_t classes) {
                           true);
     x = builder.conv_bias(x, {b + "mlp.fc2", "", 4 * width, width}, true);
     x = builder.add(x, between, b + "add2");
+    if (i >= v.depth - kMaps) maps.push_back(x);
   }
+  std::vector<ValueId> stages;
+  for (const ValueId map : maps) {
+    stages.push_back(
+        builder.graph.add(builder.graph.nodes[map].name + ".map", PatchMapNode{v.patch}, {map}));
+  }
+  builder.graph.stages = stages;
   // Only the class token is read, so only it is normalised.
   x = builder.graph.add("class_token", FirstTokenNode{}, {x});
   x = builder.layer_norm(x, "norm", width, kEpsilon);

@@ -27,12 +27,42 @@ MEMBERS = [
 ]  # fmt: skip
 
 
+def as_list(result):
+    return result if isinstance(result, list) else [result]
+
+
 def logits(model, x):
     return model(x)
 
 
 def features(model, x):
     return model.forward_head(model.forward_features(x), pre_logits=True)
+
+
+def stages(model, x):
+    """The maps that timm's features_only chooses, from a model that has its head."""
+    if isinstance(model, timm.models.VisionTransformer):
+        return model.forward_intermediates(x, indices=3, norm=False, intermediates_only=True)
+    name = model.default_cfg["architecture"]
+    maps = {}
+    hooks = [
+        model.get_submodule(module).register_forward_hook(
+            lambda _, __, map_, module=module: maps.__setitem__(module, map_)
+        )
+        for module in timm.create_model(name, features_only=True).feature_info.module_name()
+    ]
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    return list(maps.values())
+
+
+# How ours reads what these functions read.
+OURS = {
+    logits: lambda net, x: [net(x)],
+    features: lambda net, x: [net.features(x)],
+    stages: lambda net, x: net.stages(x),
+}
 
 
 def assert_agrees(name, sizes, tmp_path, read=logits):
@@ -47,18 +77,19 @@ def assert_agrees(name, sizes, tmp_path, read=logits):
     g = torch.Generator().manual_seed(8)
     images = [torch.randn(3, 3, size, size, generator=g) for size in sizes]
     with torch.no_grad():
-        own = [read(model, x).double() for x in images]
+        own = [as_list(read(model, x)) for x in images]
         model.double()
-        exact = [read(model, x.double()) for x in images]
+        exact = [as_list(read(model, x.double())) for x in images]
     del model
     net = sepconv.load(name, weights=path)
-    ours = net if read is logits else net.features
-    for x, o, e in zip(images, own, exact):
+    for x, one_own, one_exact in zip(images, own, exact):
         for form in (x, x.contiguous(memory_format=torch.channels_last)):
-            got = ours(form).double()
-            assert got.shape == e.shape
-            error, own_error = ((v - e).square().mean(1).sqrt() for v in (got, o))
-            assert (error / own_error).median().item() <= 2
+            for got, o, e in zip(OURS[read](net, form), one_own, one_exact, strict=True):
+                assert got.shape == e.shape
+                error, own_error = (
+                    (v.double() - e).square().flatten(1).mean(1).sqrt() for v in (got, o)
+                )
+                assert (error / own_error).median().item() <= 2
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,6 +113,25 @@ def test_network_agrees_with_its_source(name, tmp_path):
 )  # fmt: skip
 def test_features_are_what_the_classifier_reads(name, tmp_path):
     assert_agrees(name, [128], tmp_path, features)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_small_050", "mobilenetv3_large_100",
+        "efficientnet_b0", "tf_efficientnetv2_b0", "mixnet_s", "convnext_atto", "convnextv2_atto",
+        "inception_v3", "resnet18", "seresnet50", "vit_tiny_patch16_224", "deit_tiny_patch16_224",
+    ],
+)  # fmt: skip
+def test_maps_by_stage_are_the_source_s(name, tmp_path):
+    assert_agrees(name, [160], tmp_path, stages)
+
+
+def test_maps_by_stage_of_googlenet_are_those_before_each_reduction():
+    net = sepconv.load("googlenet")
+    maps = net.stages(np.zeros((1, 3, 224, 224), np.float32))
+    sizes = [(64, 112), (192, 56), (480, 28), (832, 14), (1024, 7)]
+    assert [m.shape for m in maps] == [(1, c, size, size) for c, size in sizes]
 
 
 @pytest.mark.parametrize("name", NAMES)

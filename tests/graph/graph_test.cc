@@ -67,6 +67,36 @@ TEST(Passes, LeaveANormBeforePadding) {
   EXPECT_EQ(g.nodes[1].name, "norm");
 }
 
+TEST(Network, SharesWeightsWithOneForAnotherShapeAndNoOthers) {
+  std::mt19937 random(6);
+  Graph g = block(random);
+  Graph again = g;
+  for (Node& node : again.nodes) {
+    auto* conv = std::get_if<Conv2dNode>(&node.op);
+    if (!conv) continue;
+    auto same = std::make_shared<Tensor>(conv->weight->shape());
+    copy(conv->weight->view(), same->view());
+    conv->weight = std::move(same);
+  }
+  auto* conv = std::get_if<Conv2dNode>(&again.nodes[5].op);
+  share_constants(again, g);
+  EXPECT_EQ(conv->weight, std::get<Conv2dNode>(g.nodes[5].op).weight);
+  const Network first(g, {1, 6, 5, 5});
+  const Tensor x = testing::random_tensor({2, 6, 7, 9}, random);
+  // One weight differs: what is packed for the first must not be taken.
+  auto other = std::make_shared<Tensor>(conv->weight->shape());
+  copy(conv->weight->view(), other->view());
+  other->data()[7] += 1;
+  conv->weight = std::move(other);
+  for (const Graph& graph : {g, again}) {
+    const Tensor alone = Network(graph, x.shape())(x.view());
+    const Tensor shared = Network(graph, x.shape(), &first)(x.view());
+    for (std::int64_t i = 0; i < x.shape().elements(); ++i) {
+      ASSERT_EQ(alone.data()[i], shared.data()[i]);
+    }
+  }
+}
+
 TEST(Network, GivesEveryOutput) {
   std::mt19937 random(5);
   Graph g = block(random);
