@@ -1,8 +1,11 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "cli/commands.h"
+#include "cli/explain_html.h"
 #include "sepconv/sepconv.h"
 
 namespace sepconv::cli {
@@ -10,11 +13,25 @@ namespace sepconv::cli {
 namespace {
 
 struct Options {
-  std::string model, weights;
+  std::string model, weights, html;
   std::int64_t size = 0;
   int batch = 1;
   int threads = 1;
 };
+
+// Read bandwidths of what lies in half of each cache, and of memory.
+std::vector<ExplainReport::Roof> roofs(int threads) {
+  const CpuInfo cpu = cpu_info();
+  std::vector<ExplainReport::Roof> roofs;
+  const auto add = [&](const char* name, std::size_t bytes) {
+    roofs.push_back({name, measure_read_gbps(bytes) * threads});
+  };
+  add("L1", cpu.l1_bytes / 2);
+  add("L2", cpu.l2_bytes / 2);
+  if (cpu.l3_bytes > 2 * cpu.l2_bytes) add("L3", cpu.l3_bytes / 2);
+  add("memory", 4 * std::max(cpu.l3_bytes, cpu.l2_bytes));
+  return roofs;
+}
 
 void explain(const Options& o) {
   const models::Loaded model = models::load(o.model, o.weights);
@@ -24,13 +41,15 @@ void explain(const Options& o) {
   const Network network(model.graph(input), input);
   const ThreadPool pool(o.threads);
   const double peak = measure_peak_gflops() * o.threads;
-  fmt::print("{} ({}, weights as in {}), input {}, {} thread(s), {}, FMA peak {:.0f} GFLOP/s\n",
-             info.name, info.family, info.source, to_string(network.input_shape()), o.threads,
-             cpu_info().target, peak);
+  const std::string about = fmt::format(
+      "({}, weights as in {}), input {}, {} thread(s), {}, FMA peak {:.0f} GFLOP/s", info.family,
+      info.source, to_string(network.input_shape()), o.threads, cpu_info().target, peak);
+  fmt::print("{} {}\n", info.name, about);
   if (o.weights.empty() && !models::is_onnx(o.model))
     fmt::print("random weights: no --weights given\n");
   double flops = 0, seconds = 0;
-  for (const StepInfo& s : network.explain(30, pool)) {
+  const std::vector<StepInfo> steps = network.explain(30, pool);
+  for (const StepInfo& s : steps) {
     flops += s.flops;
     seconds += s.seconds;
     fmt::print("\n{}\n  fused   {}\n  kernel  {}\n", s.name, s.fused, s.kernel);
@@ -43,6 +62,11 @@ void explain(const Options& o) {
       "\ntotal: {:.1f} MFLOP, {:.2f} ms, {:.1f} GFLOP/s, {:.0f} % of peak; workspace {:.2f} MB\n",
       flops / 1e6, seconds * 1e3, flops / seconds / 1e9, flops / seconds / 1e7 / peak,
       static_cast<double>(network.workspace_bytes(o.threads)) / 1e6);
+  if (o.html.empty()) return;
+  const std::string total = fmt::format("{:.2f} ms, {:.0f} % of peak; {}", seconds * 1e3,
+                                        flops / seconds / 1e7 / peak, cpu_info().name);
+  write_page(o.html, to_html({info.name, about + ", " + total, peak, roofs(o.threads), steps}));
+  fmt::print("wrote {}\n", o.html);
 }
 
 }  // namespace
@@ -64,6 +88,8 @@ void add_explain(CLI::App& app) {
   command->add_option("--threads", o->threads, "how many threads to use")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
+  command->add_option("--html", o->html,
+                      "also write a page with a timeline, a roofline and a table of the steps");
   command->footer("Example:\n  sepconv explain --model mobilenetv2_100 --threads 2");
   command->callback([o] { explain(*o); });
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/sizes.h"
 #include "graph/plan.h"
 
 namespace sepconv {
@@ -35,7 +36,7 @@ bool same(const Constant& a, const Constant& b) {
   if (!a || !b || a == b || a->shape() != b->shape()) return a == b;
   // By their bits: a NaN is itself.
   const auto* p = reinterpret_cast<const std::byte*>(a->data());
-  return std::equal(p, p + a->shape().elements() * sizeof(float),
+  return std::equal(p, p + to_size(a->shape().elements()) * sizeof(float),
                     reinterpret_cast<const std::byte*>(b->data()));
 }
 

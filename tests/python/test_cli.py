@@ -1,5 +1,7 @@
 """The command line as a stranger uses it. scripts/test says where it is."""
 
+import collections
+import html.parser
 import json
 import os
 import subprocess
@@ -131,6 +133,43 @@ def test_cap_that_the_machine_lacks_is_an_error():
     result = run("info", target="AVX9")
     assert result.returncode == 2
     assert "SEPCONV_TARGET: got 'AVX9', expected one of" in result.stderr
+
+
+class Tags(html.parser.HTMLParser):
+    """Counts a page's elements, all of which must end where they should."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.count = [], collections.Counter()
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] += 1
+        if tag not in ("meta", "line"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.count[tag] += 1
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_explain_as_a_page(tmp_path):
+    page = tmp_path / "page.html"
+    arguments = ["explain", "--model", "efficientnet_b0", "--size", 64, "--html"]
+    shown = run(*arguments, page).stdout
+    steps = shown.count("  kernel  ")
+    tags = Tags()
+    tags.feed(page.read_text())
+    assert tags.open == []
+    assert tags.count["tr"] == steps + 1
+    assert tags.count["rect"] == steps
+    assert tags.count["svg"] == 2
+    assert 0 < tags.count["circle"] <= steps
+    result = run(*arguments, tmp_path / "none" / "page.html")
+    assert result.returncode == 2
+    assert result.stderr.endswith("page.html: cannot be written\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
 @pytest.mark.parametrize("command", ["classify", "explain", "bench", "info", "models"])
