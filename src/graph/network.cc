@@ -7,6 +7,7 @@
 
 #include "base/aligned.h"
 #include "base/check.h"
+#include "base/sizes.h"
 #include "graph/plan.h"
 #include "kernels/vector_math.h"
 
@@ -32,6 +33,7 @@ struct Network::Plan {
   std::vector<Step> steps;
   ArenaPlan arena;
   std::vector<std::size_t> output_of;  ///< by value: which output it is, or kNone
+  std::vector<std::pair<ValueId, std::size_t>> slice_of;  ///< the value that it is part of, floats
   std::size_t most_sides = 0;
   const VectorMathKernels* kernels = &vector_math_kernels();
 
@@ -50,6 +52,7 @@ Network::Plan::Plan(Graph g, const Shape& in, const Plan* like)
   infer_shapes(graph, input);
   optimize(graph);
   if (like) share_constants(graph, like->graph);
+  split_global_pools(graph, infer_shapes(graph, input));
   shapes = infer_shapes(graph, input);
   steps = plan_steps(graph, shapes, *packed);
   check(!steps.empty(), "graph: has no nodes besides its input");
@@ -60,17 +63,26 @@ Network::Plan::Plan(Graph g, const Shape& in, const Plan* like)
           "graph: output {} is the input or another output, expected values of their own", i);
     place = i;
   }
+  for (ValueId v = 0; v < graph.nodes.size(); ++v) slice_of.emplace_back(v, 0);
   std::vector<std::size_t> bytes(graph.nodes.size(), 0);
   std::vector<int> first(graph.nodes.size(), 0), last(graph.nodes.size(), 0);
+  std::vector<bool> made(graph.nodes.size(), false);
   bytes[0] = value_bytes(input);
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const int now = static_cast<int>(s);
     last[steps[s].input] = now;
     for (const ValueId side : steps[s].sides) last[side] = now;
     most_sides = std::max(most_sides, steps[s].sides.size());
-    const ValueId out = steps[s].nodes.back();
-    first[out] = last[out] = now;
-    if (output_of[out] == kNone) bytes[out] = value_bytes(shapes[out]);
+    const ValueId own = steps[s].nodes.back(), whole = steps[s].whole;
+    slice_of[own] = whole == 0 ? std::pair(own, std::size_t{0})
+                               : std::pair(whole, to_size(steps[s].first_channel));
+    for (const ValueId out : {slice_of[own].first, steps[s].kept}) {
+      if (out == 0) continue;
+      if (!made[out]) first[out] = now;
+      made[out] = true;
+      last[out] = now;
+      if (output_of[out] == kNone) bytes[out] = value_bytes(shapes[out]);
+    }
   }
   arena = plan_arena(bytes, first, last);
 }
@@ -103,8 +115,11 @@ void Network::Plan::run(const TensorView& x, std::span<const TensorView> ys, std
   const float** sides = carver.take<const float*>(most_sides);
   std::byte* scratch = carver.rest();
   const auto place = [&](ValueId v) {
-    return output_of[v] == kNone ? reinterpret_cast<float*>(workspace + arena.offset[v])
-                                 : static_cast<float*>(ys[output_of[v]].data());
+    const auto [whole, first] = slice_of[v];
+    float* base = output_of[whole] == kNone
+                      ? reinterpret_cast<float*>(workspace + arena.offset[whole])
+                      : static_cast<float*>(ys[output_of[whole]].data());
+    return base + first;
   };
   const float* in = to_nhwc(x, place(0));
   for (std::size_t s = 0; s < steps.size(); ++s) {
@@ -113,8 +128,9 @@ void Network::Plan::run(const TensorView& x, std::span<const TensorView> ys, std
     for (std::size_t i = 0; i < step.sides.size(); ++i) {
       sides[i] = step.sides[i] == 0 ? in : place(step.sides[i]);
     }
-    step.op->run(source, std::span(sides, step.sides.size()), place(step.nodes.back()), scratch,
-                 pool);
+    float* kept = step.kept == 0 ? nullptr : place(step.kept);
+    step.op->run_keeping(source, std::span(sides, step.sides.size()), place(step.nodes.back()),
+                         kept, scratch, pool);
     after_step(s);
   }
 }
@@ -189,6 +205,7 @@ std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
       const std::string fused = fused_into(node);
       info.fused += (v == step.nodes.front() ? "" : " > ") + (fused.empty() ? "-" : fused);
     }
+    if (step.whole != 0) info.fused += " into " + plan_->graph.nodes[step.whole].name;
     info.kernel = step.op->describe();
     info.output = plan_->shapes[step.nodes.back()];
     info.flops = step.op->flops();

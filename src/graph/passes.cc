@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "graph/affine.h"
+#include "graph/plan.h"
 #include "sepconv/graph.h"
 
 namespace sepconv {
@@ -225,6 +226,27 @@ void optimize(Graph& graph) {
   fuse_activations(graph);
   fuse_residuals(graph);
   fuse_activations(graph);
+}
+
+void split_global_pools(Graph& graph, const std::vector<Shape>& shapes) {
+  std::vector<ValueId> place;
+  std::vector<Node> nodes;
+  for (ValueId i = 0; i < graph.nodes.size(); ++i) {
+    Node& node = graph.nodes[i];
+    const Shape x = node.inputs.empty() ? Shape() : shapes[node.inputs[0]];
+    for (ValueId& input : node.inputs) input = place[input];
+    if (std::holds_alternative<GlobalAveragePoolNode>(node.op) && x[2] > 1 && x[3] > 1) {
+      Pool2dNode rows;
+      rows.kind = Pool::kAverage;
+      rows.options.kernel = rows.options.stride = {1, x[3]};
+      nodes.push_back({node.name + ".rows", rows, node.inputs});
+      node.inputs = {nodes.size() - 1};
+    }
+    place.push_back(nodes.size());
+    nodes.push_back(std::move(node));
+  }
+  graph.nodes = std::move(nodes);
+  for (ValueId& output : graph.outputs) output = place[output];
 }
 
 std::string fused_into(const Node& node) {

@@ -158,20 +158,29 @@ class Planner {
         shapes_(shapes),
         store_(store),
         rows_(graph.nodes.size()),
-        last_use_(graph.nodes.size(), 0) {
+        last_use_(graph.nodes.size(), 0),
+        uses_(graph.nodes.size(), 0),
+        slices_(graph.nodes.size()) {
     for (ValueId i = 1; i < graph.nodes.size(); ++i) {
       const Node& node = graph.nodes[i];
       rows_[i] = std::visit(RowOpOf{shapes[node.inputs[0]], shapes[i], store}, node.op);
-      for (ValueId input : node.inputs) last_use_[input] = i;
+      for (ValueId input : node.inputs) {
+        last_use_[input] = i;
+        ++uses_[input];
+      }
     }
-    for (const ValueId output : graph.outputs) last_use_[output] = graph.nodes.size();
+    for (const ValueId output : graph.outputs) {
+      last_use_[output] = graph.nodes.size();
+      ++uses_[output];
+    }
+    for (ValueId i = 1; i < graph.nodes.size(); ++i) plan_slices(i);
   }
 
   std::vector<Step> run() {
     std::vector<Step> steps;
     for (ValueId i = 1; i < graph_.nodes.size();) {
       if (!rows_[i]) {
-        steps.push_back(single(i));
+        if (!is_written(i)) steps.push_back(single(i));
         ++i;
         continue;
       }
@@ -186,6 +195,34 @@ class Planner {
   }
 
  private:
+  struct Slice {
+    ValueId whole = 0;
+    std::int64_t channel = 0;
+  };
+
+  // Lets the nodes that a concatenation reads write into it, those that can and that it alone
+  // reads.
+  void plan_slices(ValueId i) {
+    const Node& node = graph_.nodes[i];
+    if (!std::holds_alternative<ConcatNode>(node.op)) return;
+    std::int64_t channel = 0;
+    for (const ValueId part : node.inputs) {
+      const bool alone = uses_[part] == 1 && graph_.nodes[part].inputs.size() == 1;
+      if (rows_[part] && alone && rows_[part]->can_slice()) {
+        rows_[part]->slice_of(shapes_[i][1]);
+        slices_[part] = {i, channel};
+      }
+      channel += shapes_[part][1];
+    }
+  }
+
+  // A concatenation all of whose parts are there.
+  bool is_written(ValueId i) const {
+    const auto& inputs = graph_.nodes[i].inputs;
+    return std::all_of(inputs.begin(), inputs.end(),
+                       [&](ValueId part) { return slices_[part].whole == i; });
+  }
+
   // The nodes [begin, end) each read the one before. Splits them into chains so that the sum of
   // their costs is least (dynamic programming over the last cut).
   std::vector<std::pair<ValueId, ValueId>> cut(ValueId begin, ValueId end) const {
@@ -209,13 +246,22 @@ class Planner {
     return parts;
   }
 
-  // Whether nobody outside reads what lies inside.
+  // Whether nobody outside reads what lies inside, but for what a chain can keep.
   bool joinable(ValueId b, ValueId e) const {
     for (ValueId i = b; i + 1 < e; ++i) {
-      if (last_use_[i] >= e) return false;
+      if (last_use_[i] >= e && !(i + 2 == e && is_row_mean(e - 1))) return false;
     }
     return true;
   }
+
+  bool is_row_mean(ValueId i) const {
+    const auto* pool = std::get_if<Pool2dNode>(&graph_.nodes[i].op);
+    return pool && pool->options.kernel.height == 1 && pool->options.stride.height == 1 &&
+           pool->options.padding == Padding(0);
+  }
+
+  // Whether others read value i of a chain of nodes [b, e), which is not its result.
+  bool is_kept(ValueId i, ValueId e) const { return i + 1 < e && last_use_[i] >= e; }
 
   // The values that nodes [b, e) read from outside as second operands.
   std::vector<ValueId> sides(ValueId b, ValueId e) const {
@@ -237,6 +283,7 @@ class Planner {
         const ValueId add = node.inputs[1];
         stage.operand = add >= b ? static_cast<int>(add - b) : Chain::side(side++);
       }
+      stage.kept = is_kept(i, e);
       stages.push_back(std::move(stage));
     }
     return Chain(std::move(stages));
@@ -255,6 +302,9 @@ class Planner {
       step.weight_bytes += static_cast<double>(rows_[i]->weight_bytes());
     }
     step.sides = sides(b, e);
+    if (e - b > 1 && is_kept(e - 2, e)) step.kept = e - 2;
+    step.whole = slices_[e - 1].whole;
+    step.first_channel = slices_[e - 1].channel;
     step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC, false,
                                         chain(b, e));
     return step;
@@ -275,10 +325,7 @@ class Planner {
     } else if (const auto* attention = std::get_if<AttentionNode>(&node.op)) {
       step.op = std::make_shared<Attention>(shapes_[step.input], attention->heads);
     } else if (std::holds_alternative<ConcatNode>(node.op)) {
-      std::vector<Shape> parts;
-      for (const ValueId input : node.inputs) parts.push_back(shapes_[input]);
-      step.op = std::make_shared<Concat>(parts, shapes_[i]);
-      step.sides.assign(node.inputs.begin() + 1, node.inputs.end());
+      concatenate(i, step);
     } else if (const auto* arrange = std::get_if<ArrangeNode>(&node.op)) {
       std::vector<int> order;
       for (const std::vector<int>& axes : arrange->dims) {
@@ -291,11 +338,31 @@ class Planner {
     return step;
   }
 
+  // What no node writes into place itself.
+  void concatenate(ValueId i, Step& step) const {
+    std::vector<Concat::Part> parts;
+    step.sides.clear();
+    std::int64_t channel = 0;
+    for (const ValueId input : graph_.nodes[i].inputs) {
+      const std::int64_t count = shapes_[input][1];
+      if (slices_[input].whole != i) {
+        parts.push_back({channel, count});
+        step.sides.push_back(input);
+      }
+      channel += count;
+    }
+    step.input = step.sides.front();
+    step.sides.erase(step.sides.begin());
+    step.op = std::make_shared<Concat>(shapes_[step.input], shapes_[i], std::move(parts));
+  }
+
   const Graph& graph_;
   const std::vector<Shape>& shapes_;
   PackedStore& store_;
   std::vector<std::shared_ptr<RowOp>> rows_;
   std::vector<ValueId> last_use_;
+  std::vector<int> uses_;
+  std::vector<Slice> slices_;  ///< by value
 };
 
 }  // namespace

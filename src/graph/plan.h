@@ -14,6 +14,9 @@ struct Step {
   std::vector<ValueId> nodes;  ///< what it computes; the last one's value is its output
   ValueId input = 0;
   std::vector<ValueId> sides;  ///< what it reads besides
+  ValueId kept = 0;            ///< a value in between that others read, too; 0 if there is none
+  ValueId whole = 0;           ///< the concatenation that its output is a slice of; 0 if of none
+  std::int64_t first_channel = 0;  ///< where in it
   double weight_bytes = 0;
 };
 
@@ -21,6 +24,10 @@ struct Step {
 /// says that less memory moves.
 std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes,
                              PackedStore& store);
+
+/// Makes every global pool a mean of each row, which can be taken while the rows are in cache, and
+/// a pool of these.
+void split_global_pools(Graph& graph, const std::vector<Shape>& shapes);
 
 /// Replaces constants of `graph` by those of `other` that hold the same numbers in the place of the
 /// same name, so that their packed forms are shared.

@@ -121,6 +121,61 @@ void sum_pixels(const float* const* pixels, size_t count, float scale, float* y,
   sum_terms(pixels, count, scale, y, channels, [](V v) HWY_ATTR { return v; });
 }
 
+// Channels [c, c + kVectors vectors) of all pixels, in parts like those above.
+template <size_t kVectors>
+HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y, size_t channels) {
+  const D d;
+  constexpr size_t kPart = 128;
+  const size_t lanes = hn::Lanes(d);
+  V total[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < static_cast<int>(kVectors); ++v) total[v] = hn::Zero(d);
+  for (size_t p = 0; p < pixels;) {
+    V even[kVectors], odd[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < static_cast<int>(kVectors); ++v) even[v] = odd[v] = hn::Zero(d);
+    const size_t end = HWY_MIN(p + kPart, pixels);
+    for (; p + 2 <= end; p += 2, x += 2 * channels) {
+#pragma GCC unroll 4
+      for (int v = 0; v < static_cast<int>(kVectors); ++v) {
+        const float* column = x + static_cast<size_t>(v) * lanes;
+        even[v] = hn::Add(even[v], hn::LoadU(d, column));
+        odd[v] = hn::Add(odd[v], hn::LoadU(d, column + channels));
+      }
+    }
+    if (p < end) {
+#pragma GCC unroll 4
+      for (int v = 0; v < static_cast<int>(kVectors); ++v) {
+        even[v] = hn::Add(even[v], hn::LoadU(d, x + static_cast<size_t>(v) * lanes));
+      }
+      ++p;
+      x += channels;
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < static_cast<int>(kVectors); ++v) {
+      total[v] = hn::Add(total[v], hn::Add(even[v], odd[v]));
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < static_cast<int>(kVectors); ++v) {
+    hn::StoreU(hn::Mul(total[v], hn::Set(d, scale)), d, y + static_cast<size_t>(v) * lanes);
+  }
+}
+
+void sum_row(const float* x, size_t pixels, float scale, float* y, size_t channels) {
+  const size_t lanes = hn::Lanes(D());
+  size_t c = 0;
+  for (; c + 4 * lanes <= channels; c += 4 * lanes) {
+    sum_columns<4>(x + c, pixels, scale, y + c, channels);
+  }
+  for (; c + lanes <= channels; c += lanes) sum_columns<1>(x + c, pixels, scale, y + c, channels);
+  for (; c < channels; ++c) {
+    float even = 0, odd = 0;
+    for (size_t p = 0; p < pixels; ++p) (p % 2 == 0 ? even : odd) += x[p * channels + c];
+    y[c] = (even + odd) * scale;
+  }
+}
+
 void sum_squares(const float* const* pixels, size_t count, float* y, size_t channels) {
   sum_terms(pixels, count, 1.0f, y, channels, [](V v) HWY_ATTR { return hn::Mul(v, v); });
 }
@@ -207,9 +262,9 @@ void interleave3(const float* const planes[3], float* y, size_t n) {
 }
 
 const VectorMathKernels& kernels() {
-  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,        scale_channels,
-                                          affine,         max_pixels,   sum_pixels, sum_squares,
-                                          weighted_sum,   layer_norm,   softmax,    interleave3};
+  static const VectorMathKernels table = {
+      hn::Lanes(D()), activate_all, add,          scale_channels, affine,  max_pixels, sum_pixels,
+      sum_row,        sum_squares,  weighted_sum, layer_norm,     softmax, interleave3};
   return table;
 }
 

@@ -24,6 +24,8 @@ struct VectorMathKernels {
   /// y[c] = scale · Σ pixels, summed in parts whose order is that of the pointers.
   void (*sum_pixels)(const float* const* pixels, std::size_t count, float scale, float* y,
                      std::size_t channels);
+  /// The same for pixels one after the other, the even and the odd ones in turns.
+  void (*sum_row)(const float* x, std::size_t pixels, float scale, float* y, std::size_t channels);
   /// y[c] = Σ pixels², in the same order.
   void (*sum_squares)(const float* const* pixels, std::size_t count, float* y,
                       std::size_t channels);

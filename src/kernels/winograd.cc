@@ -133,7 +133,7 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
         const size_t x = 2 * tile + j;
         if (static_cast<int64_t>(x) >= a.width) continue;
         for (int r = 0; r < 2; ++r) {
-          if (a.out[r]) finish(a, r, x * a.channels + c, hn::Add(y[r], bias), n, whole);
+          if (a.out[r]) finish(a, r, x * a.pixel + c, hn::Add(y[r], bias), n, whole);
         }
       }
     });
@@ -141,7 +141,7 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
   if (kind == ActivationKind::kNone) return;
   for (int r = 0; r < 2; ++r) {
     if (!a.out[r]) continue;
-    activate_rows(kind, a.out[r], late && args.residual ? args.residual[r] : nullptr, a.channels,
+    activate_rows(kind, a.out[r], late && args.residual ? args.residual[r] : nullptr, a.pixel,
                   static_cast<size_t>(a.width), a.channels);
   }
 }

@@ -20,8 +20,10 @@ struct WinogradTiles {
   /// column lies in them.
   const float* const* in = nullptr;
   std::int64_t left = 0;
-  /// Output only: the two rows, null where there is none, and what happens on the way.
+  /// Output only: the two rows, null where there is none, floats from one of their pixels to the
+  /// next, and what happens on the way.
   float* const* out = nullptr;
+  std::size_t pixel = 0;
   const float* const* residual = nullptr;  ///< rows like out, or null
   const float* bias = nullptr;             ///< by channel, padded to whole vectors
   Epilogue epilogue = {};

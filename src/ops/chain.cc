@@ -30,6 +30,7 @@ struct Chain::Images {
   std::span<const float* const> sides;
   std::int64_t index;  // of the image, for the sides
   float* y;
+  float* kept;  // the kept stage's, if there is one
 };
 
 // Where one thread keeps everything while it runs a chain.
@@ -102,6 +103,11 @@ void Chain::needs(RowRange out, std::vector<RowRange>& need) const {
   }
 }
 
+// How many rows lie where a stage's rows are found: its ring's, or the whole image's.
+std::int64_t Chain::rows_held(std::size_t i) const {
+  return stages_[i].kept ? stages_[i].op->output().height : ring_rows_[i];
+}
+
 // A band that starts afresh needs the most rows; one that continues needs some of these. Looks at
 // all bands, or, for an estimate, at every step-th.
 void Chain::size_rings(std::int64_t band, std::int64_t step) {
@@ -129,10 +135,12 @@ double Chain::price(std::int64_t band) {
   const auto image_bytes = [](const ImageShape& s) {
     return sizeof(float) * static_cast<double>(s.height * s.row_floats());
   };
-  double weights = 0, between = 0;
+  double weights = 0, between = 0, out = image_bytes(output());
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     weights += static_cast<double>(stages_[i].op->weight_bytes());
-    if (i + 1 < stages_.size()) between += 2 * image_bytes(stages_[i].op->output());
+    const double bytes = image_bytes(stages_[i].op->output());
+    if (i + 1 < stages_.size()) between += 2 * bytes;
+    if (stages_[i].kept) out += bytes;
   }
   const double rows_in = static_cast<double>(stages_.front().op->input_rows({0, band}).size());
   const double edge = image_bytes(output()) * static_cast<double>(band) /
@@ -145,8 +153,7 @@ double Chain::price(std::int64_t band) {
     return bytes * (kNear + (kFar - kNear) * outside);
   };
   return moved(bands * weights, weights) + moved(between, working) +
-         moved(image_bytes(input()), image_bytes(input())) +
-         moved(image_bytes(output()), image_bytes(output())) +
+         moved(image_bytes(input()), image_bytes(input())) + moved(out, out) +
          // A GEMM reads the band's pixels once per panel of weights.
          moved(edge * bands, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
 }
@@ -154,6 +161,7 @@ double Chain::price(std::int64_t band) {
 std::size_t Chain::ring_bytes() const {
   std::size_t bytes = 0;
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
+    if (stages_[i].kept) continue;
     bytes +=
         align_up(sizeof(float) * to_size(ring_rows_[i] * stages_[i].op->output().row_floats()));
   }
@@ -193,15 +201,15 @@ void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const 
       return image + row * shape.row_floats();
     }
     const std::size_t k = to_size(source);
-    return s.rings[k] + (r % ring_rows_[k]) * stages_[k].op->output().row_floats();
+    return s.rings[k] + (r % rows_held(k)) * stages_[k].op->output().row_floats();
   };
   const RowRange in = stage.op->input_rows(rows);
   for (std::int64_t r = in.begin; r < in.end; ++r) s.in[r - in.begin] = source_row(stage.input, r);
   const bool last = i + 1 == stages_.size();
-  const std::int64_t row_floats = stage.op->output().row_floats();
+  const std::int64_t row_floats = stage.op->output().width * stage.op->output_pixel();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     s.out[r - rows.begin] =
-        last ? images.y + r * row_floats : s.rings[i] + (r % ring_rows_[i]) * row_floats;
+        last ? images.y + r * row_floats : s.rings[i] + (r % rows_held(i)) * row_floats;
     if (stage.operand != kNone) s.add[r - rows.begin] = source_row(stage.operand, r);
   }
   stage.op->run_rows(rows, {s.in, in.begin}, stage.operand == kNone ? nullptr : s.add, s.out, s.op);
@@ -222,7 +230,8 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
   RowRange* need = carver.take<RowRange>(2 * stages_.size());
   RowRange* made = need + stages_.size();
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
-    s.rings[i] = carver.take<float>(to_size(ring_rows_[i] * stages_[i].op->output().row_floats()));
+    const std::int64_t floats = ring_rows_[i] * stages_[i].op->output().row_floats();
+    s.rings[i] = stages_[i].kept ? images.kept : carver.take<float>(to_size(floats));
   }
   s.op = carver.rest();
 
@@ -253,10 +262,12 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
 }
 
 void Chain::run(std::int64_t images, const float* x, std::span<const float* const> sides, float* y,
-                std::byte* workspace, const ThreadPool& pool) const {
+                std::byte* workspace, const ThreadPool& pool, float* kept) const {
   const std::int64_t height = output().height, all = images * height;
   const std::int64_t in_floats = input().height * input().row_floats();
-  const std::int64_t out_floats = height * output().row_floats();
+  const std::int64_t out_floats = height * output().width * stages_.back().op->output_pixel();
+  const Stage& before_last = stages_[stages_.size() > 1 ? stages_.size() - 2 : 0];
+  const std::int64_t kept_floats = kept ? height * before_last.op->output().row_floats() : 0;
   const std::int64_t parts = std::min<std::int64_t>(pool.threads(), all);
   const std::size_t bytes = thread_bytes();
   pool.parallel_for(to_size(parts), [&](std::size_t part) {
@@ -264,7 +275,8 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
     for (std::int64_t row = all * p / parts, end = all * (p + 1) / parts; row < end;) {
       const std::int64_t image = row / height, first = row % height;
       const std::int64_t stop = std::min(height, first + end - row);
-      run_rows({x + image * in_floats, sides, image, y + image * out_floats}, {first, stop},
+      float* whole = kept ? kept + image * kept_floats : nullptr;
+      run_rows({x + image * in_floats, sides, image, y + image * out_floats, whole}, {first, stop},
                workspace + part * bytes);
       row += stop - first;
     }

@@ -24,6 +24,9 @@ class Chain {
     std::shared_ptr<const RowOp> op;
     int input = kInput;   ///< kInput or an earlier stage
     int operand = kNone;  ///< kNone, kInput, an earlier stage or a side
+    /// Its image is wanted whole besides the chain's own result. For the last stage but one, where
+    /// the last reads just the rows that it makes.
+    bool kept = false;
   };
 
   /// Stages in order of execution; the last one gives the result. Decides the band and the rings.
@@ -42,9 +45,10 @@ class Chain {
 
   std::size_t workspace_bytes(int threads) const;
 
-  /// `images` images in a row at x, y and every side; bits do not depend on the threads.
+  /// `images` images in a row at x, y, every side, and where a kept stage's go; bits do not depend
+  /// on the threads.
   void run(std::int64_t images, const float* x, std::span<const float* const> sides, float* y,
-           std::byte* workspace, const ThreadPool& pool) const;
+           std::byte* workspace, const ThreadPool& pool, float* kept = nullptr) const;
 
  private:
   struct Images;
@@ -52,6 +56,7 @@ class Chain {
 
   void needs(RowRange out, std::vector<RowRange>& need) const;
   std::int64_t band_step() const;
+  std::int64_t rows_held(std::size_t i) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);
   double price(std::int64_t band);
   std::size_t thread_bytes() const;

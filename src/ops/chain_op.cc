@@ -24,7 +24,7 @@ std::size_t ChainOp::workspace_bytes(int threads) const {
 void ChainOp::run(const float* x, std::span<const float* const> sides, float* y,
                   std::byte* workspace, const ThreadPool& pool) const {
   if (layout == Layout::kNHWC) {
-    chain_.run(input[0], x, sides, y, workspace, pool);
+    run_keeping(x, sides, y, nullptr, workspace, pool);
     return;
   }
   const auto nchw = [](const float* p, const Shape& shape) {
@@ -46,6 +46,11 @@ void ChainOp::run(const float* x, std::span<const float* const> sides, float* y,
   chain_.run(input[0], in.floats(), std::span(&second, residual ? 1 : 0), out.floats(),
              carver.rest(), pool);
   copy(out, nchw(y, output));
+}
+
+void ChainOp::run_keeping(const float* x, std::span<const float* const> sides, float* y,
+                          float* kept, std::byte* workspace, const ThreadPool& pool) const {
+  chain_.run(input[0], x, sides, y, workspace, pool, kept);
 }
 
 std::string ChainOp::describe() const {

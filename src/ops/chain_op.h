@@ -12,6 +12,8 @@ struct ChainOp final : Op::Impl {
   std::size_t workspace_bytes(int threads) const override;
   void run(const float* x, std::span<const float* const> sides, float* y, std::byte* workspace,
            const ThreadPool& pool) const override;
+  void run_keeping(const float* x, std::span<const float* const> sides, float* y, float* kept,
+                   std::byte* workspace, const ThreadPool& pool) const override;
   std::string describe() const override;
   double flops() const override;
 

@@ -8,28 +8,28 @@
 
 namespace sepconv {
 
-/// x and the sides, pixel by pixel one after the other along the channels.
+/// x and the sides, each to its channels of the result; others may be there already.
 class Concat final : public Op::Impl {
  public:
-  Concat(const std::vector<Shape>& parts, const Shape& out)
-      : Impl(parts.front(), out, Layout::kNHWC, false) {
-    for (const Shape& part : parts) channels_.push_back(to_size(part[1]));
-  }
+  struct Part {
+    std::int64_t first, count;  ///< channels of the result
+  };
+
+  Concat(const Shape& first, const Shape& out, std::vector<Part> parts)
+      : Impl(first, out, Layout::kNHWC, false), parts_(std::move(parts)) {}
 
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const float* x, std::span<const float* const> sides, float* y, std::byte*,
            const ThreadPool& pool) const override {
     const std::size_t pixels = to_size(output[2] * output[3]), wide = to_size(output[1]);
     pool.parallel_for(to_size(output[0]), [&](std::size_t image) {
-      std::size_t at = 0;
-      for (std::size_t i = 0; i < channels_.size(); ++i) {
-        const std::size_t n = channels_[i];
+      for (std::size_t i = 0; i < parts_.size(); ++i) {
+        const std::size_t n = to_size(parts_[i].count);
         const float* from = (i == 0 ? x : sides[i - 1]) + image * pixels * n;
-        float* to = y + image * pixels * wide + at;
+        float* to = y + image * pixels * wide + parts_[i].first;
         for (std::size_t p = 0; p < pixels; ++p) {
           std::memcpy(to + p * wide, from + p * n, n * sizeof(float));
         }
-        at += n;
       }
     });
   }
@@ -37,7 +37,7 @@ class Concat final : public Op::Impl {
   double flops() const override { return 0; }
 
  private:
-  std::vector<std::size_t> channels_;
+  std::vector<Part> parts_;
 };
 
 }  // namespace sepconv

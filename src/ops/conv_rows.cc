@@ -193,7 +193,7 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
 
 // Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
 bool ConvRows::continues(const Run& a, const Run& b) const {
-  const std::size_t in = a.pixels * a_step_, out = a.pixels * to_size(output().channels);
+  const std::size_t in = a.pixels * a_step_, out = a.pixels * to_size(output_pixel());
   for (std::size_t t = 0; t < taps_; ++t) {
     if (a.taps[t] + in != b.taps[t]) return false;
   }
@@ -214,7 +214,7 @@ void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
       tile.k = k_;
       tile.b = weights_ + (g * panels_ + p) * panel_floats_;
       tile.bias = bias_ + (g * panels_ + p) * kernels_->columns;
-      tile.c_step = to_size(output().channels);
+      tile.c_step = to_size(output_pixel());
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
       const bool last = g + 1 == to_size(groups_) && p + 1 == panels_;

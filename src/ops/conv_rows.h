@@ -34,6 +34,7 @@ class ConvRows final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  bool can_slice() const override { return true; }
   double flops() const override;
   std::string describe() const override;
 

@@ -21,6 +21,11 @@ struct Op::Impl {
   /// `sides`: what the op reads besides x, a residual for one.
   virtual void run(const float* x, std::span<const float* const> sides, float* y,
                    std::byte* workspace, const ThreadPool& pool) const = 0;
+  /// The same for an op that gives one of its intermediates besides.
+  virtual void run_keeping(const float* x, std::span<const float* const> sides, float* y,
+                           float* /*kept*/, std::byte* workspace, const ThreadPool& pool) const {
+    run(x, sides, y, workspace, pool);
+  }
   virtual std::string describe() const = 0;
   virtual double flops() const = 0;
 };

@@ -22,6 +22,13 @@ RowRange PoolRows::input_rows(RowRange out) const {
   return positions(window_.rows, out, input().height);
 }
 
+// Whether each output row is the mean of one input row.
+bool PoolRows::averages_rows() const {
+  const Window &r = window_.rows, &c = window_.columns;
+  return kind_ == Pool::kAverage && r.size == 1 && r.stride == 1 && r.pad == 0 && c.pad == 0 &&
+         c.size == input().width;
+}
+
 std::size_t PoolRows::workspace_bytes(std::int64_t) const {
   return align_up(to_size(window_.taps()) * sizeof(float*));
 }
@@ -30,6 +37,14 @@ void PoolRows::run_rows(RowRange out, const InputRows& x, const float* const*, f
                         std::byte* workspace) const {
   const float** pixels = Carver(workspace).take<const float*>(to_size(window_.taps()));
   const std::int64_t channels = input().channels;
+  if (averages_rows()) {
+    for (std::int64_t o = out.begin; o < out.end; ++o) {
+      kernels_->sum_row(x.row[o - x.first], to_size(input().width),
+                        1.0F / static_cast<float>(input().width), y[o - out.begin],
+                        to_size(channels));
+    }
+    return;
+  }
   for (std::int64_t o = out.begin; o < out.end; ++o) {
     const RowRange rows = input_rows({o, o + 1});
     for (std::int64_t j = 0; j < output().width; ++j) {
@@ -40,7 +55,7 @@ void PoolRows::run_rows(RowRange out, const InputRows& x, const float* const*, f
           pixels[count++] = x.row[r - x.first] + c * channels;
         }
       }
-      float* to = y[o - out.begin] + j * channels;
+      float* to = y[o - out.begin] + j * output_pixel();
       if (kind_ == Pool::kMax && count > 0) {
         kernels_->max_pixels(pixels, count, to, to_size(channels));
       } else if (kind_ == Pool::kMax) {

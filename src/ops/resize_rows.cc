@@ -51,7 +51,7 @@ void ResizeRows::resize_row(const float* from, float* to) const {
       kernels_->weighted_sum(pixels.data(), t.weights.data(), t.weights.size(), to,
                              to_size(channels));
     }
-    to += channels;
+    to += output_pixel();
   }
 }
 
@@ -61,7 +61,8 @@ void ResizeRows::run_rows(RowRange out, const InputRows& x, const float* const*,
   for (std::int64_t r = out.begin; r < out.end; ++r) {
     const Taps& t = rows_[to_size(r)];
     float* to = y[r - out.begin];
-    if (r > out.begin && rows_[to_size(r - 1)] == t) {
+    const bool dense = output_pixel() == output().channels;
+    if (dense && r > out.begin && rows_[to_size(r - 1)] == t) {
       std::copy_n(y[r - 1 - out.begin], output().row_floats(), to);
       continue;
     }

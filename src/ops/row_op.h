@@ -29,8 +29,9 @@ struct InputRows {
 /// An operator whose output rows need only a few input rows each: what chains are made of.
 ///
 /// It is built from its parameters and input shape; packing, tile and kernel are decided then. Rows
-/// are dense ([width][channels]) but lie anywhere, so that a ring buffer and a whole tensor look
-/// the same. Immutable; run_rows may be called from several threads with workspaces of their own.
+/// are dense ([width][channels], but for slices) and lie anywhere, so that a ring buffer and a
+/// whole tensor look the same. Immutable; run_rows may be called from several threads with
+/// workspaces of their own.
 class RowOp {
  public:
   virtual ~RowOp() = default;
@@ -57,16 +58,24 @@ class RowOp {
   virtual std::int64_t row_multiple() const { return 1; }
   /// Of the packed weights, all of which a call reads.
   virtual std::size_t weight_bytes() const { return 0; }
+  /// Whether rows may be a slice of a wider image's channels, without a second operand.
+  virtual bool can_slice() const { return false; }
+  /// Makes them one: of an image with so many channels. Not once others use the op.
+  void slice_of(std::int64_t channels) { output_pixel_ = channels; }
+  /// Floats from one output pixel to the next.
+  std::int64_t output_pixel() const { return output_pixel_; }
   /// Floating-point operations for one image.
   virtual double flops() const = 0;
   /// "conv 3x3 s2 6x16" …: what runs, for people.
   virtual std::string describe() const = 0;
 
  protected:
-  RowOp(const ImageShape& input, const ImageShape& output) : input_(input), output_(output) {}
+  RowOp(const ImageShape& input, const ImageShape& output)
+      : input_(input), output_(output), output_pixel_(output.channels) {}
 
  private:
   ImageShape input_, output_;
+  std::int64_t output_pixel_;
 };
 
 }  // namespace sepconv

@@ -142,6 +142,7 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
           .channels = to_size(output().channels),
           .width = output().width,
           .matrix = out_matrix,
+          .pixel = to_size(output_pixel()),
           .bias = packed_->bias.get() + ConvRows::packed_bias_floats(to_size(output().channels)),
           .epilogue = epilogue_};
   for (std::size_t t = 0; t < rows; ++t) {

@@ -28,6 +28,7 @@ class WinogradRows final : public RowOp {
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return 2; }
   std::size_t weight_bytes() const override;
+  bool can_slice() const override { return true; }
   double flops() const override;
   std::string describe() const override;
 

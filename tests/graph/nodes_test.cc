@@ -208,6 +208,48 @@ TEST_P(NodesTest, MixedDepthwiseIsADepthwiseForEachRange) {
     }
 }
 
+// Producers of every kind write their own channels and nobody else's, in either order.
+TEST_P(NodesTest, ConcatIsWrittenInPlace) {
+  const Tensor x = input({2, 37, 14, 14});
+  for (const bool turned : {false, true}) {
+    Graph graph;
+    const auto conv = [&](std::int64_t out, std::int64_t kernel, ActivationKind activation) {
+      Conv2dNode node;
+      node.weight = constant({out, 37, kernel, kernel});
+      node.bias = constant({out});
+      node.options.padding = kernel / 2;
+      node.options.activation = activation;
+      return graph.add("conv", std::move(node), {0});
+    };
+    Pool2dNode pool;
+    pool.options = {3, 1, 1};
+    ResizeNode resize;
+    resize.how.mode = Resampling::Mode::kLinear;
+    resize.size = 14;
+    std::vector<ValueId> parts = {conv(19, 1, ActivationKind::kRelu6),
+                                  conv(33, 3, ActivationKind::kSilu),
+                                  graph.add("pool", pool, {0}),
+                                  conv(5, 5, ActivationKind::kNone),
+                                  graph.add("resize", resize, {0})};
+    const ValueId sum = graph.add("sum", AddNode{}, {0, 0});  // writes nothing in place
+    parts.push_back(sum);
+    if (turned) std::reverse(parts.begin(), parts.end());
+    graph.add("concat", ConcatNode{}, parts);
+    const Tensor whole = run(graph, x);
+    graph.outputs = parts;
+    std::int64_t first = 0;
+    for (const Tensor& part : Network(graph, x.shape()).run_all(x.view())) {
+      const Shape& s = part.shape();
+      for (std::int64_t e = 0; e < s.elements(); ++e) {
+        const std::int64_t n = e / 196 / s[1], c = e / 196 % s[1], h = e / 14 % 14, w = e % 14;
+        ASSERT_EQ(at(whole, n, first + c, h, w), at(part, n, c, h, w)) << first << " " << c;
+      }
+      first += s[1];
+    }
+    ASSERT_EQ(first, whole.shape()[1]);
+  }
+}
+
 TEST_P(NodesTest, ConcatAndCeilPool) {
   const Tensor x = input({2, 5, 8, 8});
   Graph graph;
