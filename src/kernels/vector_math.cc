@@ -121,58 +121,59 @@ void sum_pixels(const float* const* pixels, size_t count, float scale, float* y,
   sum_terms(pixels, count, scale, y, channels, [](V v) HWY_ATTR { return v; });
 }
 
-// Channels [c, c + kVectors vectors) of all pixels, in parts like those above.
+// kVectors vectors of channels, m of the last one's lanes in use, of all pixels, in parts like
+// those above.
 template <size_t kVectors>
-HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y, size_t channels) {
+HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y, size_t channels,
+                            size_t m) {
   const D d;
   constexpr size_t kPart = 128;
+  constexpr int kCount = static_cast<int>(kVectors);
   const size_t lanes = hn::Lanes(d);
+  const auto used = [&](int v) { return v + 1 == kCount ? m : lanes; };
   V total[kVectors];
 #pragma GCC unroll 4
-  for (int v = 0; v < static_cast<int>(kVectors); ++v) total[v] = hn::Zero(d);
+  for (int v = 0; v < kCount; ++v) total[v] = hn::Zero(d);
   for (size_t p = 0; p < pixels;) {
-    V even[kVectors], odd[kVectors];
+    V sum[2][kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < static_cast<int>(kVectors); ++v) even[v] = odd[v] = hn::Zero(d);
-    const size_t end = HWY_MIN(p + kPart, pixels);
-    for (; p + 2 <= end; p += 2, x += 2 * channels) {
+    for (int v = 0; v < kCount; ++v) sum[0][v] = sum[1][v] = hn::Zero(d);
+    const auto add = [&](V* sums) HWY_ATTR {
 #pragma GCC unroll 4
-      for (int v = 0; v < static_cast<int>(kVectors); ++v) {
-        const float* column = x + static_cast<size_t>(v) * lanes;
-        even[v] = hn::Add(even[v], hn::LoadU(d, column));
-        odd[v] = hn::Add(odd[v], hn::LoadU(d, column + channels));
+      for (int v = 0; v < kCount; ++v) {
+        sums[v] = hn::Add(sums[v], load(x + static_cast<size_t>(v) * lanes, used(v)));
       }
+      x += channels;
+    };
+    const size_t end = HWY_MIN(p + kPart, pixels);
+    for (; p + 2 <= end; p += 2) {
+      add(sum[0]);
+      add(sum[1]);
     }
     if (p < end) {
-#pragma GCC unroll 4
-      for (int v = 0; v < static_cast<int>(kVectors); ++v) {
-        even[v] = hn::Add(even[v], hn::LoadU(d, x + static_cast<size_t>(v) * lanes));
-      }
+      add(sum[0]);
       ++p;
-      x += channels;
     }
 #pragma GCC unroll 4
-    for (int v = 0; v < static_cast<int>(kVectors); ++v) {
-      total[v] = hn::Add(total[v], hn::Add(even[v], odd[v]));
+    for (int v = 0; v < kCount; ++v) {
+      total[v] = hn::Add(total[v], hn::Add(sum[0][v], sum[1][v]));
     }
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < static_cast<int>(kVectors); ++v) {
-    hn::StoreU(hn::Mul(total[v], hn::Set(d, scale)), d, y + static_cast<size_t>(v) * lanes);
+  for (int v = 0; v < kCount; ++v) {
+    store(hn::Mul(total[v], hn::Set(d, scale)), y + static_cast<size_t>(v) * lanes, used(v));
   }
 }
 
 void sum_row(const float* x, size_t pixels, float scale, float* y, size_t channels) {
   const size_t lanes = hn::Lanes(D());
-  size_t c = 0;
-  for (; c + 4 * lanes <= channels; c += 4 * lanes) {
-    sum_columns<4>(x + c, pixels, scale, y + c, channels);
-  }
-  for (; c + lanes <= channels; c += lanes) sum_columns<1>(x + c, pixels, scale, y + c, channels);
-  for (; c < channels; ++c) {
-    float even = 0, odd = 0;
-    for (size_t p = 0; p < pixels; ++p) (p % 2 == 0 ? even : odd) += x[p * channels + c];
-    y[c] = (even + odd) * scale;
+  for (size_t c = 0; c < channels; c += 4 * lanes) {
+    const size_t left = HWY_MIN(channels - c, 4 * lanes), vectors = (left + lanes - 1) / lanes;
+    const size_t m = left - (vectors - 1) * lanes;
+    if (vectors == 4) sum_columns<4>(x + c, pixels, scale, y + c, channels, m);
+    if (vectors == 3) sum_columns<3>(x + c, pixels, scale, y + c, channels, m);
+    if (vectors == 2) sum_columns<2>(x + c, pixels, scale, y + c, channels, m);
+    if (vectors == 1) sum_columns<1>(x + c, pixels, scale, y + c, channels, m);
   }
 }
 

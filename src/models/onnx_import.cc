@@ -130,12 +130,17 @@ Value OnnxImport::settled(const Value& value) {
   const Expression* part = expression(value, "a part of the channels");
   const Expression* conv = expression(value, "a convolution of a part of the channels");
   if (!part && !conv) return value;
-  const Expression& e = part ? *part : *conv;
+  const auto& expression = std::get<std::shared_ptr<const Expression>>(value);
+  const auto known = settled_.find(expression);
+  if (known != settled_.end()) return known->second;
+  const Expression& e = *expression;
   View x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
   x.dims[1].clear();
   if (e.count > 1) x.dims[1].push_back({1, Axis::kWhole, e.count});
-  if (part) return x;
-  return import_conv(*this, *conv->node, {x, conv->constants[0], conv->constants[1]}).front();
+  if (conv) {
+    x = view(import_conv(*this, *e.node, {x, e.constants[0], e.constants[1]}).front());
+  }
+  return settled_[expression] = x;
 }
 
 View OnnxImport::image(const Value& value) {

@@ -33,7 +33,7 @@ class OnnxImport {
   View real(const Value& value);
   /// Whether value `id` is that of a view, its scalar arithmetic done.
   bool is_real(ValueId id, const View& view) const;
-  /// A view in place of an expression that stands for some of the channels.
+  /// A view in place of an expression that stands for some of the channels; the same one always.
   Value settled(const Value& value);
   /// The same, if it is laid out as [N, C, H, W] or [N, C].
   View image(const Value& value);
@@ -55,6 +55,7 @@ class OnnxImport {
  private:
   using Arithmetic = std::tuple<ValueId, double, double>;  ///< of a value, by scale and shift
   std::map<Arithmetic, ValueId> done_;
+  std::map<std::shared_ptr<const Expression>, View> settled_;
 };
 
 Constant tensor_of(const Shape& shape, const Floats& values);
