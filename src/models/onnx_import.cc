@@ -12,6 +12,13 @@ namespace sepconv::models {
 using io::OnnxConstant;
 using io::OnnxNode;
 
+namespace {
+
+// 8 GiB: a file may not make a program ask for any amount of memory.
+constexpr std::int64_t kMostElements = std::int64_t{1} << 31;
+
+}  // namespace
+
 Constant tensor_of(const Shape& shape, const Floats& values) {
   if (static_cast<std::size_t>(shape.elements()) != values.size()) {
     throw Unsupported("weights of another shape");
@@ -75,7 +82,9 @@ ValueId OnnxImport::add(const std::string& name, decltype(Node::op) op,
                         std::vector<ValueId> inputs) {
   const ValueId id = graph.add(name, std::move(op), std::move(inputs));
   try {
-    shapes.push_back(infer_shape(graph, id, shapes, input));
+    const Shape shape = infer_shape(graph, id, shapes, input);
+    if (shape.elements() > kMostElements) throw Unsupported("of more than 2^31 elements");
+    shapes.push_back(shape);
   } catch (...) {
     graph.nodes.pop_back();
     throw;

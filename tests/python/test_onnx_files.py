@@ -272,6 +272,14 @@ def test_sizes_out_of_range(operator, attributes, message, tmp_path):
     assert message in text
 
 
+def test_results_beyond_all_memory(tmp_path):
+    weights = {"scales": np.array([1, 1, 4000, 4000], np.float32)}
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], name="n")
+    assert "Resize (n): of more than 2^31 elements" in refusal(network([node], weights), tmp_path)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="n", pads=[60000, 60000] * 2)
+    assert "Conv (n): of more than 2^31 elements" in refusal(network([node]), tmp_path)
+
+
 @pytest.mark.parametrize("scale", [0, -1, 1e30, 1e-30, np.nan, np.inf])
 def test_resize_by_what_is_no_scale(scale, tmp_path):
     weights = {"scales": np.array([1, 1, scale, 1], np.float32)}
