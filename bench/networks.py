@@ -3,7 +3,7 @@
     .venv/bin/python bench/networks.py
 
 Times are for one image of the network's own size on one thread, with random weights: the sum of
-each step's fastest run. Errors are those of tests/conformance/test_timm.py on three images of 64 × 64
+each step's fastest run. Errors are those of tests/conformance/test_timm.py on three images of 64²
 (Inception-v3: 96): how far our logits are from the source's in float64, by how far PyTorch's own
 float32 is; the median image counts.
 """
