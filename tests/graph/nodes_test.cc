@@ -227,8 +227,7 @@ TEST_P(NodesTest, ConcatIsWrittenInPlace) {
     resize.how.mode = Resampling::Mode::kLinear;
     resize.size = 14;
     std::vector<ValueId> parts = {conv(19, 1, ActivationKind::kRelu6),
-                                  conv(33, 3, ActivationKind::kSilu),
-                                  graph.add("pool", pool, {0}),
+                                  conv(33, 3, ActivationKind::kSilu), graph.add("pool", pool, {0}),
                                   conv(5, 5, ActivationKind::kNone),
                                   graph.add("resize", resize, {0})};
     const ValueId sum = graph.add("sum", AddNode{}, {0, 0});  // writes nothing in place
