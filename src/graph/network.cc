@@ -217,6 +217,7 @@ std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
   const Tensor x(input_shape(), Layout::kNHWC);
   std::vector<Tensor> outputs = run_all(x.view(), pool);
   std::vector<TensorView> ys;
+  ys.reserve(outputs.size());
   for (const Tensor& y : outputs) ys.push_back(y.view());
   const auto workspace = make_aligned<std::byte>(workspace_bytes(pool.threads()));
   std::vector<double> best(infos.size(), std::numeric_limits<double>::infinity());

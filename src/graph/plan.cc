@@ -87,9 +87,7 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const BatchNormNode& n) const {
     const Affine affine(n);
     const auto narrow = [](const std::vector<double>& values) {
-      std::vector<float> floats;
-      for (const double v : values) floats.push_back(static_cast<float>(v));
-      return floats;
+      return std::vector<float>(values.begin(), values.end());
     };
     return std::make_shared<AffineRows>(image(in), narrow(affine.scale), narrow(affine.shift),
                                         Epilogue(n.activation));

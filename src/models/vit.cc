@@ -52,6 +52,7 @@ Graph build(const Variant& v, Weights& weights, std::int64_t classes) {
     if (i >= v.depth - kMaps) maps.push_back(x);
   }
   std::vector<ValueId> stages;
+  stages.reserve(maps.size());
   for (const ValueId map : maps) {
     stages.push_back(
         builder.graph.add(builder.graph.nodes[map].name + ".map", PatchMapNode{v.patch}, {map}));
