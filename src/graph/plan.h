@@ -4,6 +4,7 @@
 
 #include "ops/op_impl.h"
 #include "ops/packed_weights.h"
+#include "ops/row_op.h"
 #include "sepconv/graph.h"
 
 namespace sepconv {
@@ -19,6 +20,11 @@ struct Step {
   std::int64_t first_channel = 0;  ///< where in it
   double weight_bytes = 0;
 };
+
+/// The row op of a node with a first input and an output of these shapes; null where output rows do
+/// not come from a few input rows each.
+std::shared_ptr<RowOp> row_op_of(const Node& node, const Shape& in, const Shape& out,
+                                 PackedStore& store);
 
 /// Ops for every node of an optimised graph, row-local ones joined into chains where a cost model
 /// says that less memory moves.

@@ -1,40 +1,73 @@
 #pragma once
 
+#include <vector>
+
 #include "kernels/vector_math.h"
-#include "ops/row_op.h"
+#include "ops/row_wise.h"
 
 namespace sepconv {
 
 /// activation(x), or activation(x + residual) where the op adds, for what no convolution absorbed.
-class ElementwiseRows final : public RowOp {
+class ElementwiseRows final : public RowWise {
  public:
   ElementwiseRows(const ImageShape& shape, const Epilogue& epilogue, bool adds)
-      : RowOp(shape, shape), epilogue_(epilogue), adds_(adds), kernels_(&vector_math_kernels()) {}
+      : RowWise(shape, shape), epilogue_(epilogue), adds_(adds) {}
 
-  RowRange input_rows(RowRange out) const override { return out; }
-  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
-  void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
-                std::byte*) const override {
-    const std::size_t n = static_cast<std::size_t>(input().row_floats());
-    for (std::int64_t r = out.begin; r < out.end; ++r) {
-      const std::int64_t i = r - out.begin;
-      const float* row = x.row[r - x.first];
-      if (adds_) {
-        kernels_->add(epilogue_, row, residual[i], y[i], n);
-      } else {
-        kernels_->activate(epilogue_, row, y[i], n);
-      }
-    }
-  }
-  double flops() const override {
-    return static_cast<double>(input().height * input().row_floats());
-  }
   std::string describe() const override { return adds_ ? "add" : "activation"; }
 
  private:
+  void run_row(const float* x, const float* residual, float* y) const override {
+    if (adds_) {
+      kernels_->add(epilogue_, x, residual, y, pixels() * channels());
+    } else {
+      kernels_->activate(epilogue_, x, y, pixels() * channels());
+    }
+  }
+  double flops_each() const override { return 1; }
+
   Epilogue epilogue_;
   bool adds_;
-  const VectorMathKernels* kernels_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
+/// Every pixel times one vector of channels, the second operand: squeeze-excite's scale.
+class ScaleRows final : public RowWise {
+ public:
+  explicit ScaleRows(const ImageShape& shape) : RowWise(shape, shape) {}
+
+  ImageShape operand() const override { return {1, 1, input().channels}; }
+  std::string describe() const override { return "scale"; }
+
+ private:
+  void run_row(const float* x, const float* scale, float* y) const override {
+    kernels_->scale_channels(x, scale, y, pixels(), channels());
+  }
+  double flops_each() const override { return 1; }
+
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
+/// activation(x · scale + shift) by channel: a batch norm that no layer absorbed.
+class AffineRows final : public RowWise {
+ public:
+  AffineRows(const ImageShape& shape, std::vector<float> scale, std::vector<float> shift,
+             const Epilogue& epilogue)
+      : RowWise(shape, shape),
+        scale_(std::move(scale)),
+        shift_(std::move(shift)),
+        epilogue_(epilogue) {}
+
+  std::string describe() const override { return "scale and shift"; }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    kernels_->affine(epilogue_, x, scale_.data(), shift_.data(), y, pixels(), channels());
+  }
+  double flops_each() const override { return 2; }
+
+  std::vector<float> scale_, shift_;
+  Epilogue epilogue_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
 }  // namespace sepconv

@@ -3,39 +3,30 @@
 #include <vector>
 
 #include "kernels/vector_math.h"
-#include "ops/row_op.h"
+#include "ops/row_wise.h"
 
 namespace sepconv {
 
 /// Layer normalisation over the channels of each pixel (Ba et al., 2016).
-class LayerNormRows final : public RowOp {
+class LayerNormRows final : public RowWise {
  public:
   LayerNormRows(const ImageShape& shape, const float* weight, const float* bias, float epsilon)
-      : RowOp(shape, shape),
+      : RowWise(shape, shape),
         weight_(weight, weight + shape.channels),
         bias_(bias, bias + shape.channels),
-        epsilon_(epsilon),
-        kernels_(&vector_math_kernels()) {}
+        epsilon_(epsilon) {}
 
-  RowRange input_rows(RowRange out) const override { return out; }
-  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
-  void run_rows(RowRange out, const InputRows& x, const float* const*, float* const* y,
-                std::byte*) const override {
-    for (std::int64_t r = out.begin; r < out.end; ++r) {
-      kernels_->layer_norm(x.row[r - x.first], weight_.data(), bias_.data(), epsilon_,
-                           y[r - out.begin], static_cast<std::size_t>(input().width),
-                           static_cast<std::size_t>(input().channels));
-    }
-  }
-  double flops() const override {
-    return 7.0 * static_cast<double>(input().height * input().row_floats());
-  }
   std::string describe() const override { return "layer norm"; }
 
  private:
+  void run_row(const float* x, const float*, float* y) const override {
+    kernels_->layer_norm(x, weight_.data(), bias_.data(), epsilon_, y, pixels(), channels());
+  }
+  double flops_each() const override { return 7; }
+
   std::vector<float> weight_, bias_;
   float epsilon_;
-  const VectorMathKernels* kernels_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
 /// Global response normalisation as a factor for each channel (Woo et al., "ConvNeXt V2", 2023,
