@@ -47,28 +47,32 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
                    std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue)
     : ConvRows(input, output, window, groups, epilogue) {
-  const std::size_t out = to_size(output.channels / groups), in = to_size(input.channels / groups);
-  const std::size_t taps = to_size(window.taps()), depth = in * taps;
-  packed_ = weights.packed(fmt::format("gemm {} of {}", groups, kernels_->columns), [&] {
-    const std::size_t bias_floats = packed_bias_floats(out);
-    auto all = std::make_shared<PackedWeights>(weight_floats_, to_size(groups) * bias_floats);
-    for (std::size_t g = 0; g < to_size(groups); ++g) {
-      pack(weights.weight() + g * out * depth, weights.bias() ? weights.bias() + g * out : nullptr,
-           out, in, taps, all->weights.get() + g * packed_floats(out, depth),
-           all->bias.get() + g * bias_floats);
-    }
-    return all;
-  });
+  packed_ = pack(weights, to_size(groups), to_size(output.channels / groups),
+                 to_size(input.channels / groups), to_size(window.taps()));
   weights_ = packed_->weights.get();
   bias_ = packed_->bias.get();
 }
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                   SharedWeights packed, std::size_t first, const Epilogue& epilogue)
+                   Packed packed, const Epilogue& epilogue)
     : ConvRows(input, output, window, 1, epilogue) {
-  packed_ = std::move(packed);
-  weights_ = packed_->weights.get() + first;
-  bias_ = packed_->bias.get();
+  packed_ = std::move(packed.all);
+  weights_ = packed_->weights.get() + packed.weight;
+  bias_ = packed_->bias.get() + packed.bias;
+}
+
+SharedWeights ConvRows::pack(const LayerWeights& weights, std::size_t groups, std::size_t out,
+                             std::size_t channels, std::size_t taps) {
+  const std::size_t depth = channels * taps, each = packed_floats(out, depth);
+  const std::size_t bias_each = packed_bias_floats(out);
+  return weights.packed(fmt::format("gemm {} of {}", groups, gemm_kernels().columns), [&] {
+    auto all = std::make_shared<PackedWeights>(groups * each, groups * bias_each);
+    for (std::size_t g = 0; g < groups; ++g) {
+      pack(weights.weight() + g * out * depth, weights.bias() ? weights.bias() + g * out : nullptr,
+           out, channels, taps, all->weights.get() + g * each, all->bias.get() + g * bias_each);
+    }
+    return all;
+  });
 }
 
 std::size_t ConvRows::packed_floats(std::size_t out, std::size_t depth) {

@@ -18,13 +18,21 @@ class ConvRows final : public RowOp {
   /// [output.channels] or null.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
            std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue);
-  /// Without groups, on weights that were packed before: those from `first` on.
-  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-           SharedWeights packed, std::size_t first, const Epilogue& epilogue);
+  /// Where an op's weights and bias start among some that were packed before.
+  struct Packed {
+    SharedWeights all;
+    std::size_t weight = 0, bias = 0;
+  };
+  /// Without groups, on such weights.
+  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window, Packed packed,
+           const Epilogue& epilogue);
 
   /// Floats of weights and bias of `out` channels by `depth` products each, packed.
   static std::size_t packed_floats(std::size_t out, std::size_t depth);
   static std::size_t packed_bias_floats(std::size_t out);
+  /// All of them.
+  static SharedWeights pack(const LayerWeights& weights, std::size_t groups, std::size_t out,
+                            std::size_t channels, std::size_t taps);
   /// One group of them: weight [out][channels][taps], as they are read tap by tap.
   static void pack(const float* weight, const float* bias, std::size_t out, std::size_t channels,
                    std::size_t taps, float* packed, float* packed_bias);

@@ -46,8 +46,9 @@ WinogradRows::WinogradRows(const ImageShape& input, const ImageShape& output,
   for (std::size_t p = 0; p < kWinogradProducts; ++p) {
     products_.push_back(std::make_unique<ConvRows>(
         ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
-        Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}}, packed_,
-        p * ConvRows::packed_floats(to_size(output.channels), to_size(input.channels)),
+        Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
+        ConvRows::Packed{packed_, p * ConvRows::packed_floats(to_size(output.channels),
+                                                              to_size(input.channels))},
         Epilogue()));
   }
 }

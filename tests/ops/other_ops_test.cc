@@ -12,22 +12,30 @@ namespace {
 
 class OpsTest : public testing::EachTarget {};
 
+// Small ones, and some whose columns are shared out among threads.
 TEST_P(OpsTest, LinearIsAMatrixProduct) {
+  struct Case {
+    std::int64_t n, in, out;
+  };
   std::mt19937 random(1);
-  for (std::int64_t n : {0, 1, 2, 7, 50}) {
-    const Tensor x = testing::random_tensor({n, 37}, random);
-    const Tensor w = testing::random_tensor({21, 37}, random);
-    const Tensor b = testing::random_tensor({21}, random);
-    const Tensor y = Linear(x.shape(), w.view(), b.view())(x.view());
-    for (std::int64_t i = 0; i < n * 21; ++i) {
-      double sum = b.data()[i % 21], size = std::abs(sum);
-      for (std::int64_t k = 0; k < 37; ++k) {
-        const double p = static_cast<double>(x.data()[i / 21 * 37 + k]) *
-                         static_cast<double>(w.data()[i % 21 * 37 + k]);
+  for (const Case c : {Case{0, 37, 21}, Case{1, 37, 21}, Case{2, 37, 21}, Case{7, 37, 21},
+                       Case{70, 37, 21}, Case{1, 300, 1001}, Case{67, 300, 335}}) {
+    const Tensor x = testing::random_tensor({c.n, c.in}, random);
+    const Tensor w = testing::random_tensor({c.out, c.in}, random);
+    const Tensor b = testing::random_tensor({c.out}, random);
+    const Linear linear(x.shape(), w.view(), b.view());
+    const Tensor y = linear(x.view()), threaded = linear(x.view(), ThreadPool(3));
+    for (std::int64_t i = 0; i < c.n * c.out; ++i) {
+      const std::int64_t row = i / c.out, column = i % c.out;
+      double sum = b.data()[column], size = std::abs(sum);
+      for (std::int64_t k = 0; k < c.in; ++k) {
+        const double p = static_cast<double>(x.data()[row * c.in + k]) *
+                         static_cast<double>(w.data()[column * c.in + k]);
         sum += p;
         size += std::abs(p);
       }
-      ASSERT_NEAR(y.data()[i], sum, testing::bound(size, 38));
+      ASSERT_NEAR(y.data()[i], sum, testing::bound(size, c.in + 1));
+      ASSERT_EQ(y.data()[i], threaded.data()[i]);
     }
   }
 }
