@@ -112,8 +112,17 @@ class Planner {
     return parts;
   }
 
+  // An op that makes one row of many: a chain that ends so runs on one thread, so that it starts
+  // one.
+  bool gathers(ValueId i) const {
+    return rows_[i]->output().height == 1 && rows_[i]->input().height > 1;
+  }
+
   // Whether nobody outside reads what lies inside, but for what a chain can keep.
   bool joinable(ValueId b, ValueId e) const {
+    for (ValueId i = b + 1; i < e; ++i) {
+      if (gathers(i)) return false;
+    }
     for (ValueId i = b; i + 1 < e; ++i) {
       if (last_use_[i] >= e && !(i + 2 == e && is_row_mean(e - 1))) return false;
     }
