@@ -261,6 +261,7 @@ NB_MODULE(_core, m) {
           },
           "name"_a, "weights"_a)
       .def_prop_ro("input_size", [](const Model& model) { return model.info.preprocessing.size; })
+      .def_prop_ro("input_shape", [](const Model& model) { return dims(model.input); })
       .def(
           "network",
           [](const Model& model, const std::vector<std::int64_t>& shape, const std::string& result,

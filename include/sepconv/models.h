@@ -76,6 +76,7 @@ io::Preprocessing preprocessing(const ModelInfo& model, const io::SafeTensors& f
 /// A network ready to be built for an input's shape.
 struct Loaded {
   ModelInfo info;  ///< with what its files say of preprocessing
+  Shape input;     ///< its own, for one image
   std::function<Graph(const Shape& input)> graph;
 };
 

@@ -8,6 +8,7 @@ from typing import Any, Union
 import numpy as np
 
 from sepconv import _core
+from sepconv._arguments import Pair, pair
 from sepconv._arrays import as_float32, as_image_batch, empty, like
 
 Path = Union[str, "os.PathLike[str]"]
@@ -86,15 +87,17 @@ class Network:
         return [(_core.imagenet_label(int(i)), float(p[i])) for i in order]
 
     def explain(
-        self, size: int | None = None, batch: int = 1, runs: int = 20
+        self, size: Pair | None = None, batch: int = 1, runs: int = 20
     ) -> list[dict[str, Any]]:
-        """Describes each step for images of size × size.
+        """Describes each step for images of a height and width (two numbers, or one for both).
 
         Keys: name, fused, kernel, output (shape), flops, bytes, seconds (fastest of `runs`), and
         share, its part of the core's FMA peak times the number of threads.
         """
-        size = size or self._model.input_size
-        steps: list[dict[str, Any]] = list(self._network((batch, 3, size, size)).explain(runs))
+        _, channels, *own = self._model.input_shape
+        height, width = own if size is None else pair("size", size)
+        network = self._network((batch, channels, height, width))
+        steps: list[dict[str, Any]] = list(network.explain(runs))
         peak = _core.measure_peak_gflops() * 1e9 * _core.get_num_threads()
         for step in steps:
             step["share"] = step["flops"] / step["seconds"] / peak if step["seconds"] else None

@@ -8,17 +8,10 @@ from typing import Any, Union
 import numpy as np
 
 from sepconv import _core
+from sepconv._arguments import Pair, pair
 from sepconv._arrays import as_float32, as_image_batch, empty, like
 
-Pair = Union[int, Sequence[int]]
 Padding = Union[int, Sequence[int], str]
-
-
-def _pair(name: str, value: Pair) -> tuple[int, int]:
-    values = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(values) != 2 or not all(isinstance(v, (int, np.integer)) for v in values):
-        raise ValueError(f"{name}: got {value!r}, expected an int or a pair of ints")
-    return int(values[0]), int(values[1])
 
 
 def _pads(
@@ -41,7 +34,7 @@ def _pads(
         return pads[0], pads[1], pads[2], pads[3]
     if isinstance(padding, str):
         raise ValueError(f"padding: got {padding!r}, expected an int, a pair, 'same' or 'valid'")
-    p = _pair("padding", padding)
+    p = pair("padding", padding)
     return p[0], p[0], p[1], p[1]
 
 
@@ -68,9 +61,9 @@ class Conv2d:
         """Keeps the parameters; they are checked against x when the first one comes."""
         self._weight = np.array(as_float32(weight, "weight"))
         self._bias = None if bias is None else np.array(as_float32(bias, "bias"))
-        self._stride = _pair("stride", stride)
+        self._stride = pair("stride", stride)
         self._padding = padding
-        self._dilation = _pair("dilation", dilation)
+        self._dilation = pair("dilation", dilation)
         self._groups = groups
         self._activation = activation or "none"
         self._ops: dict[tuple[tuple[int, ...], bool, bool], _core.Op] = {}
@@ -185,9 +178,9 @@ class SeparableConv2d:
         self._biases = [
             None if b is None else np.array(as_float32(b, f"{k}_bias")) for k, b in halves.items()
         ]
-        self._stride = _pair("stride", stride)
+        self._stride = pair("stride", stride)
         self._padding = padding
-        self._dilation = _pair("dilation", dilation)
+        self._dilation = pair("dilation", dilation)
         self._activations = (depthwise_activation or "none", activation or "none")
         self._ops: dict[tuple[tuple[int, ...], bool], _core.Op] = {}
 

@@ -14,7 +14,7 @@ namespace {
 
 struct Options {
   std::string model, weights, html;
-  std::int64_t size = 0;
+  std::vector<std::int64_t> size;
   int batch = 1;
   int threads = 1;
 };
@@ -36,8 +36,9 @@ std::vector<ExplainReport::Roof> roofs(int threads) {
 void explain(const Options& o) {
   const models::Loaded model = models::load(o.model, o.weights);
   const models::ModelInfo& info = model.info;
-  const std::int64_t size = o.size > 0 ? o.size : info.preprocessing.size;
-  const Shape input{o.batch, 3, size, size};
+  const std::int64_t height = o.size.empty() ? model.input[2] : o.size.front();
+  const std::int64_t width = o.size.empty() ? model.input[3] : o.size.back();
+  const Shape input{o.batch, model.input[1], height, width};
   const Network network(model.graph(input), input);
   const ThreadPool pool(o.threads);
   const double peak = measure_peak_gflops() * o.threads;
@@ -80,7 +81,10 @@ void add_explain(CLI::App& app) {
   command->add_option("--weights", o->weights,
                       "the model's safetensors file; random values without");
   command
-      ->add_option("--size", o->size, "height and width of the input; the model's own if not given")
+      ->add_option(
+          "--size", o->size,
+          "height and width of the input, one number if equal; the model's own if not given")
+      ->expected(1, 2)
       ->check(CLI::Range(1, 8192));
   command->add_option("--batch", o->batch, "images at once")
       ->check(CLI::Range(1, 1024))

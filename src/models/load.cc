@@ -13,6 +13,7 @@ Loaded load_onnx(const std::string& path) {
   loaded.info.family = "ONNX";
   loaded.info.source = "the file";
   loaded.info.preprocessing.size = model.input_shape()[2];
+  loaded.input = model.input_shape();
   loaded.graph = [model](const Shape& input) { return model.graph(input); };
   return loaded;
 }
@@ -26,7 +27,7 @@ Loaded load(const std::string& name, const std::string& weights) {
     check(weights.empty(), "weights: got {}, but {} has its own", weights, name);
     return load_onnx(name);
   }
-  Loaded loaded{find(name), {}};
+  Loaded loaded{find(name), {}, {}};
   Graph graph;
   if (weights.empty()) {
     RandomWeights random;
@@ -36,6 +37,8 @@ Loaded load(const std::string& name, const std::string& weights) {
     loaded.info.preprocessing = preprocessing(loaded.info, file);
     graph = build(name, file);
   }
+  const std::int64_t size = loaded.info.preprocessing.size;
+  loaded.input = {1, 3, size, size};
   loaded.graph = [graph](const Shape&) { return graph; };
   return loaded;
 }

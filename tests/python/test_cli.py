@@ -206,6 +206,10 @@ def test_onnx_files(tmp_path):
     ours = sepconv.load(path).classify(tmp_path / "p.png")
     assert [t["label"] for t in json.loads(result.stdout)[0]["top"]] == [name for name, _ in ours]
     assert "last" in run("explain", "--model", path).stdout
+    wide = run("explain", "--model", "mobilenetv2_035", "--size", 64, 96).stdout
+    assert "input [1, 3, 64, 96]" in wide
+    steps = sepconv.load("mobilenetv2_035").explain((64, 96), runs=0)
+    assert f"output  {steps[0]['output']}" in wide
     path.write_bytes(b"broken")
     broken = run("classify", tmp_path / "p.png", "--model", path)
     assert broken.returncode == 2
