@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any, Union
 
 import numpy as np
@@ -24,16 +25,18 @@ class Network:
         """Loads the model; see load()."""
         self.name = os.fspath(name)
         self._model = _core.Model(self.name, "" if weights is None else os.fspath(weights))
+        self._lock = threading.Lock()
         self._networks: dict[tuple[str, tuple[int, ...]], _core.Network] = {}
 
     def _network(self, shape: tuple[int, ...], result: str = "output") -> _core.Network:
-        network = self._networks.pop((result, shape), None)
-        if network is None:
-            like = next(iter(self._networks.values()), None)  # its packed weights are shared
-            network = self._model.network(list(shape), result, like)
-            while len(self._networks) >= _MOST_SHAPES:
-                self._networks.pop(next(iter(self._networks)), None)
-        self._networks[result, shape] = network  # the last one used is the last one forgotten
+        with self._lock:
+            network = self._networks.pop((result, shape), None)
+            if network is None:
+                like = next(iter(self._networks.values()), None)  # its packed weights are shared
+                network = self._model.network(list(shape), result, like)
+                while len(self._networks) >= _MOST_SHAPES:
+                    self._networks.pop(next(iter(self._networks)))
+            self._networks[result, shape] = network  # the last one used is the last one forgotten
         return network
 
     def _run(self, x: Any, result: str = "output") -> Any:

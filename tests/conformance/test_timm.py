@@ -168,6 +168,19 @@ def test_two_networks_run_at_once():
                 np.testing.assert_array_equal(expected, got)
 
 
+def test_threads_may_ask_for_many_sizes_at_once():
+    net = sepconv.load("mobilenetv2_035")
+    x = np.random.default_rng(6).standard_normal((1, 3, 96, 96)).astype(np.float32)
+    images = [x[:, :, : 32 + i, : 33 + i] for i in range(0, 64, 2)] * 2
+    alone = [sepconv.load("mobilenetv2_035")(image) for image in images[:3]]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(net, images))
+    for expected, got in zip(alone, results):
+        np.testing.assert_array_equal(expected, got)
+    for first, again in zip(results, results[32:]):
+        np.testing.assert_array_equal(first, again)
+
+
 def test_every_target_runs_a_network(target, tmp_path):
     x = np.random.default_rng(5).standard_normal((1, 3, 64, 64)).astype(np.float32)
     model = randomize(timm.create_model("mobilenetv2_035"), 3)
