@@ -1,9 +1,10 @@
-"""sepconv against its peers on one core: PyTorch, ONNX Runtime, OpenVINO, XNNPACK (ExecuTorch).
+"""sepconv against its peers: PyTorch, ONNX Runtime, OpenVINO, XNNPACK (ExecuTorch).
 
-Everything runs in one process on one pinned core, the runtimes taking turns, and the fastest of
-many runs counts. A peer's output is compared with PyTorch's before it is timed. Layers are seen in
-two ways: one call from Python, and inside a network, where (12 stacked − 2 stacked) / 10 leaves out
-what a runtime does once per call. Prints Markdown; --out writes it to a file as it grows.
+Everything runs in one process on as many pinned cores as threads, the runtimes taking turns, and
+the fastest of many runs counts. A peer's output is compared with PyTorch's before it is timed.
+Layers are seen in two ways: one call from Python, and inside a network, where (12 stacked − 2
+stacked) / 10 leaves out what a runtime does once per call. Prints Markdown; --out writes it to a
+file as it grows.
 
 Example: scripts/bench-peers --only depthwise
 """
@@ -45,6 +46,8 @@ NETWORKS = [
     "mobilenetv1_100", "mobilenetv2_100", "efficientnet_lite0", "mobilenetv3_large_100",
     "efficientnet_b0", "mixnet_s",
 ]  # fmt: skip
+# What main() sets for all: threads of every runtime, images at once.
+threads, batch = 1, 1
 PEERS = ["torch NCHW", "torch channels_last", "ONNX Runtime", "OpenVINO", "XNNPACK"]
 
 
@@ -72,7 +75,7 @@ def onnx_runtime(model, x):
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(
         onnx_bytes(model, x), options, providers=["CPUExecutionProvider"]
     )
@@ -86,7 +89,7 @@ def openvino(model, x):
     core = ov.Core()
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": 1,
+        "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
     }
@@ -111,7 +114,7 @@ def xnnpack(model, x):
         program = to_edge_transform_and_lower(
             torch.export.export(model, (t,)), partitioner=[XnnpackPartitioner()]
         ).to_executorch()
-    portable_lib._unsafe_reset_threadpool(1)
+    portable_lib._unsafe_reset_threadpool(threads)
     buffer = program.buffer  # the module reads from it and does not keep it alive
     module = portable_lib._load_for_executorch_from_buffer(buffer)
     return lambda buffer=buffer: module.run_method("forward", [t])[0].numpy()
@@ -127,6 +130,8 @@ def interleaved(runs, seconds):
     rounds = 0
     while rounds < 5 or time.perf_counter() < stop:
         for name, run in runs.items():
+            if threads > 1:
+                time.sleep(0.01)  # until the other runtimes' threads no longer wait busily
             for _ in range(3):
                 start = time.perf_counter()
                 run()
@@ -211,7 +216,7 @@ def title(layer):
 
 def flops(layer):
     k, c, out, size, stride = layer
-    pixels = (size // stride) ** 2
+    pixels = batch * (size // stride) ** 2
     return 2.0 * pixels * c * (out if out else k * k)
 
 
@@ -257,7 +262,7 @@ def bench_layers(report, layers, heading, peak, seconds):
     for layer in layers:
         torch.manual_seed(0)
         stack = Stack(layer, 1).eval()
-        x = torch.randn(1, layer[1], layer[3], layer[3]).numpy()
+        x = torch.randn(batch, layer[1], layer[3], layer[3]).numpy()
         expected = stack(torch.from_numpy(x)).detach().numpy()
         runs = make_peers(stack, x, expected)
         runs["sepconv"] = one_call(stack, x)
@@ -271,7 +276,7 @@ def bench_layers(report, layers, heading, peak, seconds):
         if layer[4] > 1:
             continue  # twelve of these leave no image
         runs = {}
-        x = torch.randn(1, layer[1], layer[3], layer[3]).numpy()
+        x = torch.randn(batch, layer[1], layer[3], layer[3]).numpy()
         for depth in (2, 12):
             torch.manual_seed(0)
             stack = Stack(layer, depth).eval()
@@ -298,20 +303,20 @@ def create(name):
 def bench_networks(report, names, peak, seconds):
     from safetensors.torch import save_file
 
-    table(report, "Whole networks, each at its own size, batch 1, ms")
+    table(report, f"Whole networks, each at its own size, batch {batch}, ms")
     ratios = []
     for name in names:
         torch.manual_seed(0)
         model = create(name).eval()
         size = model.default_cfg["input_size"][1] if hasattr(model, "default_cfg") else 224
-        x = torch.randn(1, 3, size, size).numpy()
+        x = torch.randn(batch, 3, size, size).numpy()
         expected = model(torch.from_numpy(x)).detach().numpy()
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "w")
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
             net = sepconv.load(name, weights=path)
         assert np.abs(net(x) - expected).max() < 1e-3 * max(1, np.abs(expected).max())
-        work = sum(step["flops"] for step in net.explain(size, runs=0))
+        work = sum(step["flops"] for step in net.explain(size, batch=batch, runs=0))
         runs = make_peers(model, x, expected)
         runs["sepconv"] = lambda net=net, x=x: net(x)
         row(report, name, interleaved(runs, 5 * seconds), work, peak, 1e3, ratios)
@@ -324,19 +329,27 @@ def main():
     )
     parser.add_argument("--only", choices=["depthwise", "pointwise", "networks"])
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
+    parser.add_argument("--threads", type=int, default=1, help="of every runtime (default: 1)")
+    parser.add_argument("--batch", type=int, default=1, help="images at once (default: 1)")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row of a table")
     parser.add_argument("--out", help="Markdown file to write")
     args = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
+    global threads, batch
+    threads, batch = args.threads, args.batch
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= threads <= len(cores) or batch < 1:
+        parser.error(f"threads: expected 1 to {len(cores)}; batch: expected at least 1")
+    os.sched_setaffinity(0, cores[:threads])
+    torch.set_num_threads(threads)
+    sepconv.set_num_threads(threads)
     torch.set_grad_enabled(False)
     info = sepconv.cpu_info()
-    peak = max(_core.measure_peak_gflops() for _ in range(5))
+    peak = max(_core.measure_peak_gflops() for _ in range(5)) * threads
     report = Report(args.out)
     report.add(
-        f"{info['name']}, target {info['target']}, L2 {info['l2_bytes'] // 1024} KiB; FMA peak of "
-        f"the core {peak:.0f} GFLOP/s; one thread, one pinned core, float32, batch 1; fastest of "
-        "many interleaved runs. Ratio: best peer's time ÷ ours."
+        f"{info['name']}, target {info['target']}, L2 {info['l2_bytes'] // 1024} KiB; FMA peak "
+        f"{peak:.0f} GFLOP/s; {threads} thread(s), as many pinned cores, float32, batch {batch}; "
+        "fastest of many interleaved runs. Ratio: best peer's time ÷ ours."
     )
     if args.only in (None, "networks"):
         bench_networks(report, args.networks, peak, args.seconds)
