@@ -112,10 +112,12 @@ class Planner {
     return parts;
   }
 
-  // An op that makes one row of many: a chain that ends so runs on one thread, so that it starts
+  // An op that makes one row of all: a chain that ends so runs on one thread, so that it starts
   // one.
   bool gathers(ValueId i) const {
-    return rows_[i]->output().height == 1 && rows_[i]->input().height > 1;
+    const std::int64_t height = rows_[i]->input().height;
+    return rows_[i]->output().height == 1 && height > 1 &&
+           rows_[i]->input_rows({0, 1}).size() == height;
   }
 
   // Whether nobody outside reads what lies inside, but for what a chain can keep.

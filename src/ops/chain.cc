@@ -21,6 +21,8 @@ RowRange join(RowRange a, RowRange b) {
 constexpr double kFar = 1.0, kNear = 0.15;
 // Price, in bytes, of starting an op on a band.
 constexpr double kBandOverhead = 16384;
+// Operations that take as long as a byte from beyond L2.
+constexpr double kFlopsPerByte = 5;
 
 }  // namespace
 
@@ -64,6 +66,7 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
     }
   }
   band_ = best;
+  cost_ += flops_needed() / kFlopsPerByte;
   size_rings(band_);
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
@@ -156,6 +159,19 @@ double Chain::price(std::int64_t band) {
          moved(image_bytes(input()), image_bytes(input())) + moved(out, out) +
          // A GEMM reads the band's pixels once per panel of weights.
          moved(edge * bands, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
+}
+
+// Where the last stage reads one row, the others compute no more.
+double Chain::flops_needed() const {
+  std::vector<RowRange> need;
+  needs({0, output().height}, need);
+  double sum = 0;
+  for (std::size_t i = 0; i < stages_.size(); ++i) {
+    const RowOp& op = *stages_[i].op;
+    const double height = static_cast<double>(std::max<std::int64_t>(op.output().height, 1));
+    sum += op.flops() * static_cast<double>(need[i].size()) / height;
+  }
+  return sum;
 }
 
 std::size_t Chain::ring_bytes() const {

@@ -39,8 +39,8 @@ class Chain {
   /// Bytes of all rings: what the intermediates need instead of whole tensors.
   std::size_t ring_bytes() const;
   double flops() const;
-  /// Bytes that move for one image, priced by where they come from; for comparing ways to cut a
-  /// network into chains.
+  /// Bytes that move for one image, priced by where they come from, and the operations on rows that
+  /// the result needs; for comparing ways to cut a network into chains.
   double cost() const { return cost_; }
 
   std::size_t workspace_bytes(int threads) const;
@@ -59,6 +59,7 @@ class Chain {
   std::int64_t rows_held(std::size_t i) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);
   double price(std::int64_t band);
+  double flops_needed() const;
   std::size_t thread_bytes() const;
   void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;
   void run_stage(std::size_t i, RowRange rows, const Images& images, const Scratch& s) const;

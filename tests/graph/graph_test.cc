@@ -201,6 +201,17 @@ TEST(Network, RunsWithoutIntermediatesOfItsChains) {
   EXPECT_LT(network.workspace_bytes(), 6'000'000u);
 }
 
+// Of a ViT's last block only the class token is wanted, and of its rows only that one is computed.
+TEST(Network, ComputesOnlyTheRowsThatAreRead) {
+  models::RandomWeights weights;
+  const Network network(models::build("vit_tiny_patch16_224", weights), {1, 3, 224, 224});
+  std::string last;
+  for (const StepInfo& step : network.explain()) {
+    if (step.name.find("class_token") != std::string::npos) last = step.name;
+  }
+  EXPECT_EQ(last.rfind("blocks.11.attn.proj", 0), 0u) << last;
+}
+
 TEST(Network, RefusesInputsThatDoNotFit) {
   models::RandomWeights weights;
   const Network network(models::build("mobilenetv2_035", weights), {1, 3, 32, 32});
