@@ -52,7 +52,7 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
                    const Epilogue& epilogue)
     : Impl(in, out, Layout::kNHWC, false) {
   // Less is not worth waking a thread for.
-  constexpr std::int64_t kLeastFloats = 1 << 15, kMostParts = 16;
+  constexpr std::int64_t kLeastFloats = 1 << 15, kMostParts = 8;
   const auto wide = static_cast<std::int64_t>(gemm_kernels().columns);
   const std::int64_t panels = (out[1] + wide - 1) / wide;
   const std::int64_t worth = std::clamp<std::int64_t>(in[1] * out[1] / kLeastFloats, 1, kMostParts);
