@@ -59,6 +59,7 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
   packed_ = std::move(packed.all);
   weights_ = packed_->weights.get() + packed.weight;
   bias_ = packed_->bias.get() + packed.bias;
+  followed_ = packed.followed;
 }
 
 SharedWeights ConvRows::pack(const LayerWeights& weights, std::size_t groups, std::size_t out,
@@ -221,7 +222,7 @@ void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
       tile.c_step = to_size(output_pixel());
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
-      const bool last = g + 1 == to_size(groups_) && p + 1 == panels_;
+      const bool last = g + 1 == to_size(groups_) && p + 1 == panels_ && !followed_;
       tile.ahead = reinterpret_cast<const char*>(last ? tile.b : tile.b + panel_floats_);
       tile.ahead_step = last ? 0 : panel_floats_ * sizeof(float) / (all_tiles * products);
       for (tile.start = 0; tile.start < products; tile.start += tile.count) {

@@ -22,6 +22,7 @@ class ConvRows final : public RowOp {
   struct Packed {
     SharedWeights all;
     std::size_t weight = 0, bias = 0;
+    bool followed = false;  ///< what lies behind its weights is read next
   };
   /// Without groups, on such weights.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window, Packed packed,
@@ -69,7 +70,8 @@ class ConvRows final : public RowOp {
   std::size_t weight_floats_;
   SharedWeights packed_;
   const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
-  const float* bias_ = nullptr;     ///< [groups][panels][columns]
+  bool followed_ = false;
+  const float* bias_ = nullptr;  ///< [groups][panels][columns]
 };
 
 }  // namespace sepconv

@@ -62,7 +62,8 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
     auto op = std::make_unique<ConvRows>(
         ImageShape{band(), 1, in[1]}, ImageShape{band(), 1, std::min(each, out[1] - column)},
         Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
-        ConvRows::Packed{packed, to_size(column * in[1]), to_size(column)}, epilogue);
+        ConvRows::Packed{packed, to_size(column * in[1]), to_size(column), column + each < out[1]},
+        epilogue);
     op->slice_of(out[1]);
     parts.push_back({std::move(op), column});
   }
