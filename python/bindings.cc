@@ -268,6 +268,7 @@ NB_MODULE(_core, m) {
              const Network* like) {
             const nb::gil_scoped_release release;
             Graph graph = model.graph(shape_of(shape));
+            if (result == "logits") graph = without_softmax(std::move(graph));
             if (result == "features") graph = without_classifier(std::move(graph));
             if (result == "stages") graph = without_head(std::move(graph));
             return Network(std::move(graph), shape_of(shape), like);
@@ -295,6 +296,7 @@ NB_MODULE(_core, m) {
                           static_cast<std::int64_t>(costs.macs));
   });
   m.def("imagenet_label", [](std::int64_t i) { return std::string(io::imagenet_label(i)); });
+  m.def("class_label", &io::class_label);
   m.def("decode", [](const std::string& path) {
     const io::Image image = io::read_image(path);
     return nb::make_tuple(image.height, image.width, nb::bytes(image.rgb.data(), image.rgb.size()));

@@ -183,6 +183,9 @@ std::vector<Shape> infer_shapes(const Graph& graph, const Shape& input);
 /// Throws ArgumentError if the output is no linear layer.
 Graph without_classifier(Graph graph);
 
+/// A classifier's graph up to its logits: without a softmax at the end, if there is one.
+Graph without_softmax(Graph graph);
+
 /// A graph up to the maps of its stages, which become its outputs. Throws ArgumentError if it has
 /// none.
 Graph without_head(Graph graph);

@@ -48,6 +48,8 @@ Tensor preprocess(const Image& image, const Preprocessing& how);
 /// Name of one of the 1000 classes of ImageNet (ILSVRC 2012), e.g. "espresso"; index from 0.
 /// Throws ArgumentError beyond them.
 std::string_view imagenet_label(std::int64_t index);
+/// The same for a network of 1,000 classes; of another number, "class 7".
+std::string class_label(std::int64_t index, std::int64_t classes);
 
 /// A safetensors file, memory-mapped (format: github.com/huggingface/safetensors).
 class SafeTensors {

@@ -80,14 +80,22 @@ class Network:
         return x
 
     def classify(self, path: Path, top: int = 5) -> list[tuple[str, float]]:
-        """Names what a picture shows: (label, probability) pairs, likeliest first."""
+        """Names what a picture shows: (label, probability) pairs, likeliest first.
+
+        Labels are ImageNet's for a network of 1,000 classes, "class 7" and so on otherwise. Raises
+        ValueError for a network whose result is not [1, classes].
+        """
         if top < 1:
             raise ValueError(f"top: got {top}, expected at least 1")
-        logits = self(self.preprocess(path))[0].astype(np.float64)
+        result = self._run(self.preprocess(path), "logits")
+        if isinstance(result, tuple) or result.ndim != 2:
+            shapes = [list(r.shape) for r in result] if isinstance(result, tuple) else result.shape
+            raise ValueError(f"{self.name}: its result is {shapes}, expected [1, classes]")
+        logits = result[0].astype(np.float64)
         p = np.exp(logits - logits.max())
         p /= p.sum()
         order = np.argsort(-p, kind="stable")[:top]
-        return [(_core.imagenet_label(int(i)), float(p[i])) for i in order]
+        return [(_core.class_label(int(i), len(p)), float(p[i])) for i in order]
 
     def explain(
         self, size: Pair | None = None, batch: int = 1, runs: int = 20

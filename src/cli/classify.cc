@@ -31,6 +31,7 @@ struct Options {
 struct Guess {
   std::int64_t index;
   float probability;
+  std::string label;
 };
 
 bool is_picture(const fs::path& path) {
@@ -66,7 +67,7 @@ class Classifier {
       : pool_(o.threads),
         top_(o.top),
         model_(load(o)),
-        network_(model_.graph(input_shape()), input_shape()),
+        network_(without_softmax(model_.graph(input_shape())), input_shape()),
         softmax_(network_.output_shape()),
         workspace_bytes_(network_.workspace_bytes(o.threads)),
         workspace_(make_aligned<std::byte>(workspace_bytes_)),
@@ -88,8 +89,8 @@ class Classifier {
                       [p](auto a, auto b) { return p[a] > p[b]; });
     std::vector<Guess> guesses;
     for (std::ptrdiff_t i = 0; i < top; ++i) {
-      guesses.push_back(
-          {order[static_cast<std::size_t>(i)], p[order[static_cast<std::size_t>(i)]]});
+      const std::int64_t index = order[static_cast<std::size_t>(i)];
+      guesses.push_back({index, p[index], io::class_label(index, network_.output_shape()[1])});
     }
     return guesses;
   }
@@ -119,9 +120,7 @@ nlohmann::json as_json(const std::string& path, double milliseconds,
                        const std::vector<Guess>& guesses) {
   nlohmann::json top = nlohmann::json::array();
   for (const Guess& g : guesses) {
-    top.push_back({{"class", g.index},
-                   {"label", io::imagenet_label(g.index)},
-                   {"probability", g.probability}});
+    top.push_back({{"class", g.index}, {"label", g.label}, {"probability", g.probability}});
   }
   return {{"image", path}, {"milliseconds", milliseconds}, {"top", top}};
 }
@@ -129,7 +128,7 @@ nlohmann::json as_json(const std::string& path, double milliseconds,
 void print(const std::string& path, double milliseconds, const std::vector<Guess>& guesses) {
   fmt::print("{}  ({:.1f} ms)\n", path, milliseconds);
   for (const Guess& g : guesses) {
-    fmt::print("  {:6.2f} %  {}\n", 100 * g.probability, io::imagenet_label(g.index));
+    fmt::print("  {:6.2f} %  {}\n", 100 * g.probability, g.label);
   }
 }
 

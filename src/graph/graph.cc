@@ -248,6 +248,13 @@ Graph without_classifier(Graph graph) {
   return graph;
 }
 
+Graph without_softmax(Graph graph) {
+  const Node& last = graph.nodes[graph.outputs[0]];
+  const bool ends = graph.outputs.size() == 1 && std::holds_alternative<SoftmaxNode>(last.op);
+  if (ends) graph.outputs = {last.inputs[0]};
+  return graph;
+}
+
 Graph without_head(Graph graph) {
   check(!graph.stages.empty(), "graph: has no stages whose maps it could give");
   graph.outputs = graph.stages;

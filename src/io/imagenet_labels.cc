@@ -1017,4 +1017,9 @@ std::string_view imagenet_label(std::int64_t index) {
   return kLabels[index];
 }
 
+std::string class_label(std::int64_t index, std::int64_t classes) {
+  const bool imagenet = classes == static_cast<std::int64_t>(std::size(kLabels));
+  return imagenet ? std::string(imagenet_label(index)) : fmt::format("class {}", index);
+}
+
 }  // namespace sepconv::io

