@@ -137,7 +137,8 @@ Values import_conv_transpose(OnnxImport& net, const OnnxNode& node, const Values
     n.output_padding = pair_of(node, "output_padding");
   }
   const Dims pads = list_of(node, "pads", {}, 0);
-  if (pads.size() == 4) n.padding = {pads[0], pads[2], pads[1], pads[3]};
+  if (!pads.empty() && pads.size() != 4) throw Unsupported("over other than two dimensions");
+  if (!pads.empty()) n.padding = {pads[0], pads[2], pads[1], pads[3]};
   fit_output(node, net.shape(x), n);
   return {net.add_view(node.name, std::move(n), {x.id})};
 }

@@ -18,7 +18,6 @@ struct PhaseTaps {
   static constexpr std::int64_t kNone = -1;
   std::vector<std::int64_t> taps;
   std::int64_t pad = 0;
-  bool operator==(const PhaseTaps&) const = default;
 };
 
 // Output o gets x[(o + pad − i·dilation) / stride] · w[i] wherever that is whole; o = phase + t ·

@@ -249,6 +249,8 @@ def test_every_node_with_too_few_inputs(tmp_path):
     [
         ("ConvTranspose", {"strides": [1 << 40, 1]}, "stride 1099511627776"),
         ("ConvTranspose", {"strides": [0, 2]}, "stride 0"),
+        ("ConvTranspose", {"strides": [65, 1], "output_padding": [64, 0]}, "a stride of 1 to 64"),
+        ("ConvTranspose", {"pads": [1, 1]}, "over other than two dimensions"),
         ("ConvTranspose", {"dilations": [-1, 1]}, "dilation -1"),
         ("ConvTranspose", {"pads": [-5, 0, 0, 0]}, "padding"),
         ("ConvTranspose", {"pads": [1 << 62, 0, 1 << 62, 0]}, "padding"),
