@@ -35,13 +35,15 @@ need_packages() {
 }
 
 # Makes the virtual environment $1 and installs the requirements file $2, unless that was done before.
+# By uv, whose environments share one copy of every file: PyTorch alone takes gigabytes.
 need_venv() {
   local venv=$1 requirements=$2 stamp=$1/.installed
   if [ -f "$stamp" ] && cmp -s "$requirements" "$stamp"; then return 0; fi
   need_packages python3-venv
   say "installing $(basename "$requirements") into $(basename "$venv")"
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check -r "$requirements"
+  "$venv/bin/pip" install -q --disable-pip-version-check uv
+  "$venv/bin/uv" pip install -q --python "$venv/bin/python" -r "$requirements"
   cp "$requirements" "$stamp"
 }
 
