@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/epilogue.h"
+#include "kernels/tables.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -33,6 +34,25 @@ HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, re
 // exp(−x); infinity for x < −87, and x taken as 87 beyond that, so that no result is
 // denormal. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
 // its exponent's bits: n is the low end of the mantissa once 1.5·2²³ was added. NaN gives anything.
+#if HWY_TARGET == HWY_AVX3
+// With AVX-512's own: n is a multiple of 1/32, whose fraction, the low end of the mantissa, chooses
+// its power of two from two registers; what is left of x is so small that a square does (fitted to
+// 5e-8), and scaling by 2^n over- and underflows by itself. 12 operations instead of 17.
+HWY_INLINE V exp_negated(D d, V x) {
+  const V shifter = hn::Set(d, -393216.0f);  // 1.5·2¹⁸
+  constexpr int kLesserMagnitude = 2;
+  x = V{_mm512_range_ps(x.raw, hn::Set(d, 100.0f).raw, kLesserMagnitude)};
+  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), shifter);
+  const V n = hn::Sub(shifted, shifter);
+  const V s = hn::NegMulAdd(n, hn::Set(d, 0.693147181f), x);
+  const V power{_mm512_permutex2var_ps(hn::Load(d, kPowersOfTwo).raw,
+                                       _mm512_castps_si512(shifted.raw),
+                                       hn::Load(d, kPowersOfTwo + 16).raw)};
+  const V q = hn::MulAdd(s, hn::Set(d, 0.5f), hn::Set(d, -1.0000146f));
+  const V e = hn::MulAdd(hn::Mul(power, s), q, power);
+  return V{_mm512_scalef_ps(e.raw, hn::Sub(shifter, shifted).raw)};
+}
+#else
 HWY_INLINE V exp_negated(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V shifter = hn::Set(d, 12582912.0f);
@@ -53,6 +73,7 @@ HWY_INLINE V exp_negated(D d, V x) {
   const V e = hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
   return hn::IfThenElse(overflows, hn::Inf(d), e);
 }
+#endif
 
 // x / (1 + exp(−y)): x times y's sigmoid.
 HWY_INLINE V times_sigmoid(D d, V x, V y) {
@@ -97,10 +118,30 @@ HWY_INLINE V erf(D d, V x) {
   return keep_nan(x, y);
 }
 
+#if HWY_TARGET == HWY_AVX3
+// erf(u/√2) for u = |x| by a polynomial of its own, from registers, for each of 32 stretches of u
+// (kGeluErf); exactly 1 from 5.8 on.
+HWY_INLINE V gelu(D d, V x) {
+  const V shifter = hn::Set(d, 8388608.0f);  // 2²³: its mantissa's end counts stretches
+  const V u = hn::Min(hn::Abs(x), hn::Set(d, 31 * kGeluStretch));
+  const V shifted = hn::MulAdd(u, hn::Set(d, 1 / kGeluStretch), shifter);
+  const V t = hn::NegMulAdd(hn::Sub(shifted, shifter), hn::Set(d, kGeluStretch), u);
+  const auto coefficient = [&](int power) HWY_ATTR {
+    return V{_mm512_permutex2var_ps(hn::Load(d, kGeluErf[power]).raw,
+                                    _mm512_castps_si512(shifted.raw),
+                                    hn::Load(d, kGeluErf[power] + 16).raw)};
+  };
+  V erf = coefficient(4);
+  for (int power = 3; power >= 0; --power) erf = hn::MulAdd(erf, t, coefficient(power));
+  const V half = hn::Mul(x, hn::Set(d, 0.5f));
+  return hn::MulAdd(hn::Abs(half), erf, half);
+}
+#else
 HWY_INLINE V gelu(D d, V x) {
   const V half = hn::Mul(x, hn::Set(d, 0.5f));
   return hn::MulAdd(half, erf(d, hn::Mul(x, hn::Set(d, 0.70710678118654752f))), half);
 }
+#endif
 
 // x/2 (1 + tanh u) = x · sigmoid(2u).
 HWY_INLINE V gelu_tanh(D d, V x) {
@@ -185,6 +226,8 @@ inline HWY_NOINLINE void activate_rows(ActivationKind kind, float* y, const floa
                       step, rows, columns);
     case ActivationKind::kSilu:
       return map_rows([d](V v) HWY_ATTR { return silu(d, v); }, y, residual, step, rows, columns);
+    case ActivationKind::kGelu:
+      return map_rows([d](V v) HWY_ATTR { return gelu(d, v); }, y, residual, step, rows, columns);
     default:
       return map_rows([d, kind](V v) HWY_ATTR { return activate(d, kind, v); }, y, residual, step,
                       rows, columns);
