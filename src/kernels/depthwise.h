@@ -42,7 +42,7 @@ inline std::size_t block_channel(std::size_t b, std::size_t channels, std::size_
 
 using DepthwiseFunction = void (*)(const DepthwiseRows&);
 
-/// A sliding window: rows[r - 1] computes r output rows at once, up to `band`.
+/// rows[r - 1] computes r output rows at once, up to `band`.
 struct DepthwiseScheme {
   static constexpr std::size_t kMaxBand = 4;
   std::size_t band;
@@ -51,9 +51,10 @@ struct DepthwiseScheme {
 
 struct DepthwiseNhwcKernels {
   std::size_t lanes;
-  /// Any window, one output row.
-  DepthwiseFunction general;
-  /// For a square size 3, 5, 7 and stride 1, 2 without dilation and at least one whole vector of
+  /// Any window; more than one row at once only where the rows' stride and dilation are 1 and the
+  /// window has at least as many.
+  DepthwiseScheme general;
+  /// A sliding window, for a square size 3, 5, 7 and stride 1, 2 without dilation and at least one whole vector of
   /// channels: [size / 2 - 1][stride - 1].
   std::array<std::array<DepthwiseScheme, 2>, 3> slide;
 };

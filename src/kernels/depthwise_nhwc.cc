@@ -40,10 +40,12 @@ namespace {
 constexpr int kRegisters = 32;
 constexpr int kBand3 = 4, kBand5 = 4, kBand7 = 2;
 constexpr int kBand3Stride2 = 4, kBand5Stride2 = 4;
+constexpr int kBand = 3, kPixels = 8, kPixelsOfBand = 7;
 #else
 constexpr int kRegisters = 16;
 constexpr int kBand3 = 3, kBand5 = 2, kBand7 = 2;
 constexpr int kBand3Stride2 = 2, kBand5Stride2 = 2;
+constexpr int kBand = 3, kPixels = 8, kPixelsOfBand = 4;
 #endif
 
 // GCC would rather load a weight again for each row than keep it: loads are the limit.
@@ -229,89 +231,171 @@ void slide_rows(const DepthwiseRows& a) {
   }
 }
 
-// Any window: eight output pixels of one vector of channels share each weight; rows outer, columns
-// inner. kPartial: fewer channels than a vector has lanes.
-constexpr int kPixels = 8;
-
+// Any window, R output rows of J pixels at a time of one vector of channels: an element of input is
+// loaded once for the rows, a weight once for the pixels, so that R·J FMAs take R + J loads.
+//
+//        out row 0   out row 1   out row 2       input row i, column x + kx
+//       ┌──┬──┬──┐  ┌──┬──┬──┐  ┌──┬──┬──┐       goes into out row o with the weights of
+//       │s0│s1│… │  │  │  │  │  │  │  │  │       window row i − o
+//       └──┴──┴──┘  └──┴──┴──┘  └──┴──┴──┘
+//
+// More than one row only with row stride 1, no dilation and windows of R rows or more. kPartial:
+// fewer channels than a vector has lanes.
 template <bool kPartial>
 HWY_INLINE V load_channels(const float* p, size_t channels) {
   const D d;
   return kPartial ? load_first(d, channels, p) : hn::LoadU(d, p);
 }
 
-template <bool kPartial>
-HWY_INLINE void general_pixels(const DepthwiseRows& a, size_t c, const float* HWY_RESTRICT weights,
-                               V bias, int64_t j0, int64_t count) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  V sum[kPixels];
-  for (V& s : sum) s = hn::Zero(d);
-  const Window& win = a.columns;
-  const int64_t x0 = j0 * win.stride - win.pad;
-  const int64_t last = x0 + (count - 1) * win.stride;
-  for (int64_t ky = 0; ky < a.rows.size; ++ky) {
-    if (!a.in[ky]) continue;
-    const float* row = a.in[ky] + c;
-    for (int64_t kx = 0; kx < win.size; ++kx) {
-      const int64_t shift = kx * win.dilation;
-      if (last + shift < 0 || x0 + shift >= a.in_width) continue;
-      const V w = hn::Load(d, weights + static_cast<size_t>(ky * win.size + kx) * lanes);
-      if (count == kPixels && x0 + shift >= 0 && last + shift < a.in_width) {
-        const float* p = row + static_cast<size_t>(x0 + shift) * a.in_pixel;
-        const size_t step = static_cast<size_t>(win.stride) * a.in_pixel;
+struct Taps {
+  int64_t begin, end;
+};
+
+template <int R, int J, bool kPartial>
+struct Tile {
+  const DepthwiseRows& a;
+  const float* HWY_RESTRICT weights;
+  int64_t j0, count;  ///< output pixels
+  int64_t x0;         ///< where pixel j0's window begins
+  Taps some, inside;  ///< those that find some pixel, or all J, inside the row
+  V sum[R][J];
+
+  // One input row into output rows [kFirst, kEnd), of which kFirst meets it with window row ky.
+  template <int kFirst, int kEnd>
+  HWY_INLINE void add_row(const float* row, int64_t ky) {
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(D())), size = a.columns.size;
+    const int64_t next = a.columns.dilation * static_cast<int64_t>(a.in_pixel);
+    const float* HWY_RESTRICT w = weights + ky * size * lanes;
+    const float* p = row + x0 * static_cast<int64_t>(a.in_pixel);
+    const auto add_taps = [&]<bool kInside>(Taps taps) HWY_ATTR {
+      for (int64_t kx = taps.begin; kx < taps.end; ++kx) {
+        add_tap<kFirst, kEnd, kInside>(p + kx * next, kx, w + kx * lanes);
+      }
+    };
+    add_taps.template operator()<false>({some.begin, inside.begin});
+    add_taps.template operator()<true>(inside);
+    add_taps.template operator()<false>({inside.end, some.end});
+  }
+
+  // p: where pixel 0 finds its input; without kInside others may find theirs outside the row.
+  template <int kFirst, int kEnd, bool kInside>
+  HWY_INLINE void add_tap(const float* p, int64_t kx, const float* HWY_RESTRICT w) {
+    const D d;
+    const size_t row_taps = static_cast<size_t>(a.columns.size) * hn::Lanes(d);
+    V tap[R];
+#pragma GCC unroll 4
+    for (int o = kFirst; o < kEnd; ++o) {
+      tap[o] = in_register(hn::Load(d, w - static_cast<size_t>(o - kFirst) * row_taps));
+    }
+    const size_t step = static_cast<size_t>(a.columns.stride) * a.in_pixel;
+    const float* q = p + 4 * step;  // so that a few registers address them all
 #pragma GCC unroll 8
-        for (size_t i = 0; i < kPixels; ++i) {
-          sum[i] = hn::MulAdd(load_channels<kPartial>(p + i * step, a.channels), w, sum[i]);
-        }
-      } else {
+    for (int j = 0; j < J; ++j) {
+      const int64_t x = x0 + kx * a.columns.dilation + j * a.columns.stride;
+      if (!kInside && (j >= count || x < 0 || x >= a.in_width)) continue;
+      const float* from =
+          j < 4 ? p + static_cast<size_t>(j) * step : q + (static_cast<size_t>(j) - 4) * step;
+      const V v = in_register(load_channels<kPartial>(from, a.channels));
+#pragma GCC unroll 4
+      for (int o = kFirst; o < kEnd; ++o) sum[o][j] = hn::MulAdd(v, tap[o], sum[o][j]);
+    }
+  }
+
+  // Input rows i < R − 1 belong to the output rows down to i.
+  template <int I>
+  HWY_INLINE void add_top(const float* const* in) {
+    if constexpr (I < R - 1) {
+      if (in[I]) add_row<0, I + 1>(in[I], I);
+      add_top<I + 1>(in);
+    }
+  }
+
+  // The last R − 1 input rows belong to the output rows from I on; `in` and ky are output row 0's.
+  template <int I>
+  HWY_INLINE void add_bottom(const float* const* in, int64_t ky) {
+    if constexpr (I < R) {
+      if (in[I - 1]) add_row<I, R>(in[I - 1], ky);
+      add_bottom<I + 1>(in, ky);
+    }
+  }
+
+  HWY_INLINE void run(size_t c, V bias) {
+    const D d;
+    for (auto& row : sum) std::fill(row, row + J, hn::Zero(d));
+    const auto at = [&](int64_t i) { return a.in[i] ? a.in[i] + c : nullptr; };
+    const int64_t size = a.rows.size;
+    const float* top[R];
+    for (int i = 0; i < R - 1; ++i) top[i] = at(i);
+    add_top<0>(top);
+    for (int64_t i = R - 1; i < size; ++i) {
+      if (const float* row = at(i)) add_row<0, R>(row, i);
+    }
+    for (int i = 0; i < R - 1; ++i) top[i] = at(size + i);
+    add_bottom<1>(top, size - 1);
+    const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
+#pragma GCC unroll 4
+    for (int o = 0; o < R; ++o) {
 #pragma GCC unroll 8
-        for (int64_t i = 0; i < kPixels; ++i) {
-          const int64_t x = x0 + shift + i * win.stride;
-          if (i >= count || x < 0 || x >= a.in_width) continue;
-          const float* p = row + static_cast<size_t>(x) * a.in_pixel;
-          sum[i] = hn::MulAdd(load_channels<kPartial>(p, a.channels), w, sum[i]);
+      for (int j = 0; j < J; ++j) {
+        if (j >= count) continue;
+        float* p = a.out[o] + static_cast<size_t>(j0 + j) * a.out_pixel + c;
+        const V v = clamp(hn::Add(sum[o][j], bias), lo, hi);
+        if (kPartial) {
+          store_first(d, v, a.channels, p);
+        } else {
+          hn::StoreU(v, d, p);
         }
       }
     }
   }
-  const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
-#pragma GCC unroll 8
-  for (int64_t i = 0; i < kPixels; ++i) {
-    if (i >= count) continue;
-    float* p = a.out[0] + static_cast<size_t>(j0 + i) * a.out_pixel + c;
-    const V v = clamp(hn::Add(sum[i], bias), lo, hi);
-    if (kPartial) {
-      store_first(d, v, a.channels, p);
-    } else {
-      hn::StoreU(v, d, p);
-    }
-  }
+};
+
+template <int R, int J, bool kPartial>
+HWY_INLINE Tile<R, J, kPartial> tile(const DepthwiseRows& a, const float* weights, int64_t j) {
+  const Window& win = a.columns;
+  const int64_t count = HWY_MIN(int64_t{J}, a.out_width - j);
+  const int64_t x0 = j * win.stride - win.pad;
+  // Those kx with x ≥ 0 for the first of pixels lo … hi, and x < width for the last.
+  const auto taps = [&](int64_t lo, int64_t hi) {
+    const int64_t from = x0 + lo * win.stride, room = a.in_width - 1 - x0 - hi * win.stride;
+    const int64_t begin = from < 0 ? (win.dilation - 1 - from) / win.dilation : 0;
+    const int64_t end = room < 0 ? 0 : room / win.dilation + 1;
+    return Taps{HWY_MIN(begin, win.size), HWY_MIN(end, win.size)};
+  };
+  const Taps some = taps(count - 1, 0);
+  Taps inside = taps(0, J - 1);
+  if (count < J || inside.begin >= inside.end) inside = {some.end, some.end};
+  return {a, weights, j, count, x0, some, inside, {}};
 }
 
-template <bool kPartial>
-HWY_NOINLINE void general_row(const DepthwiseRows& a) {
+template <int R, bool kPartial>
+HWY_NOINLINE void general_blocks(const DepthwiseRows& args) {
+  constexpr int J = R == 1 ? kPixels : kPixelsOfBand;
+  const DepthwiseRows a = args;
   const D d;
   const size_t lanes = hn::Lanes(d);
   const size_t blocks = (a.channels + lanes - 1) / lanes;
   const size_t taps = static_cast<size_t>(a.rows.size * a.columns.size);
   for (size_t b = 0; b < blocks; ++b) {
     const size_t c = block_channel(b, a.channels, lanes);
-    for (int64_t j = 0; j < a.out_width; j += kPixels) {
-      const int64_t count = HWY_MIN(int64_t{kPixels}, a.out_width - j);
-      general_pixels<kPartial>(a, c, a.weights + b * taps * lanes, hn::Load(d, a.bias + b * lanes),
-                               j, count);
-      if (a.epilogue.kind == ActivationKind::kNone) continue;
-      activate_rows(a.epilogue.kind, a.out[0] + static_cast<size_t>(j) * a.out_pixel + c, nullptr,
-                    a.out_pixel, static_cast<size_t>(count), kPartial ? a.channels : lanes);
+    const V bias = hn::Load(d, a.bias + b * lanes);
+    for (int64_t j = 0; j < a.out_width; j += J) {
+      tile<R, J, kPartial>(a, a.weights + b * taps * lanes, j).run(c, bias);
+    }
+    if (a.epilogue.kind == ActivationKind::kNone) continue;
+    for (int o = 0; o < R; ++o) {
+      activate_rows(a.epilogue.kind, a.out[o] + c, nullptr, a.out_pixel,
+                    static_cast<size_t>(a.out_width), kPartial ? a.channels : lanes);
     }
   }
 }
 
-void general(const DepthwiseRows& a) {
+template <int R>
+void general_rows(const DepthwiseRows& a) {
   if (a.channels < hn::Lanes(D())) {
-    general_row<true>(a);
+    general_blocks<R, true>(a);
   } else {
-    general_row<false>(a);
+    general_blocks<R, false>(a);
   }
 }
 
@@ -320,16 +404,21 @@ DepthwiseScheme scheme(std::integer_sequence<int, I...>) {
   return {sizeof...(I), {slide_rows<K, S, I + 1>...}};
 }
 
-template <int K, int kBand, int kBandStride2>
+template <int K, int kStride1, int kStride2>
 std::array<DepthwiseScheme, 2> schemes() {
-  return {scheme<K, 1>(std::make_integer_sequence<int, kBand>()),
-          scheme<K, 2>(std::make_integer_sequence<int, kBandStride2>())};
+  return {scheme<K, 1>(std::make_integer_sequence<int, kStride1>()),
+          scheme<K, 2>(std::make_integer_sequence<int, kStride2>())};
+}
+
+template <int... I>
+DepthwiseScheme general_scheme(std::integer_sequence<int, I...>) {
+  return {sizeof...(I), {general_rows<I + 1>...}};
 }
 
 const DepthwiseNhwcKernels& kernels() {
   static const DepthwiseNhwcKernels table = {
       hn::Lanes(D()),
-      general,
+      general_scheme(std::make_integer_sequence<int, kBand>()),
       {schemes<3, kBand3, kBand3Stride2>(), schemes<5, kBand5, kBand5Stride2>(),
        schemes<7, kBand7, 2>()}};
   return table;

@@ -17,16 +17,20 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
       window_(window),
       epilogue_(epilogue),
       kernels_(&depthwise_nhwc_kernels()),
+      scheme_(&kernels_->general),
       multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
       pixel_(pixel > 0 ? pixel : output.channels) {
   const Window &r = window.rows, &c = window.columns;
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
   const bool undilated = r.dilation == 1 && c.dilation == 1;
-  if (square && known && undilated && to_size(output.channels) >= kernels_->lanes) {
-    slide_ = &kernels_->slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
-    band_ = static_cast<std::int64_t>(slide_->band);
+  slides_ = square && known && undilated && to_size(output.channels) >= kernels_->lanes;
+  if (slides_) {
+    scheme_ = &kernels_->slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
+    band_ = static_cast<std::int64_t>(scheme_->band);
     while (band_ > 2 && !fits_l1(band_)) --band_;
+  } else if (r.stride == 1 && r.dilation == 1) {
+    band_ = std::min(static_cast<std::int64_t>(scheme_->band), r.size);
   }
   packed_ = weights.packed(fmt::format("depthwise {}", kernels_->lanes),
                            [&] { return pack(weights.weight(), weights.bias()); });
@@ -118,12 +122,12 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   args.epilogue = epilogue_;
   for (std::int64_t o = out.begin; o < out.end;) {
     const std::int64_t top = o * rows.stride - rows.pad;
-    const std::int64_t band = slide_ ? std::min(band_, out.end - o) : 1;
+    const std::int64_t band = std::min(band_, out.end - o);
     for (std::int64_t i = 0; i < (band - 1) * rows.stride + rows.size; ++i) {
       in[i] = row(top + i * rows.dilation);
     }
     args.out = y + (o - out.begin);
-    (slide_ ? slide_->rows[band - 1] : kernels_->general)(args);
+    scheme_->rows[band - 1](args);
     o += band;
   }
 }
@@ -135,9 +139,8 @@ double DepthwiseRows2d::flops() const {
 std::string DepthwiseRows2d::describe() const {
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
-  return fmt::format("depthwise {}x{}{} {}", window_.rows.size, window_.columns.size, stride,
-                     slide_ ? fmt::format("slide {}x{}", band_, kernels_->lanes)
-                            : fmt::format("general 8x{}", kernels_->lanes));
+  return fmt::format("depthwise {}x{}{} {} {}x{}", window_.rows.size, window_.columns.size, stride,
+                     slides_ ? "slide" : "general", band_, kernels_->lanes);
 }
 
 }  // namespace sepconv

@@ -33,10 +33,11 @@ class DepthwiseRows2d final : public RowOp {
   Window2d window_;
   Epilogue epilogue_;
   const DepthwiseNhwcKernels* kernels_;
+  const DepthwiseScheme* scheme_;
+  bool slides_ = false;  ///< a kernel of its own for this size
   std::int64_t multiplier_;
   std::int64_t pixel_;
-  const DepthwiseScheme* slide_ = nullptr;  ///< null: the general kernel
-  std::int64_t band_ = 1;                   ///< output rows at once
+  std::int64_t band_ = 1;  ///< output rows at once
   SharedWeights packed_;
 };
 

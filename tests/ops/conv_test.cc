@@ -41,35 +41,81 @@ Case draw_case(std::mt19937& random, int kind) {
 
 class ConvTest : public testing::EachTarget {};
 
+// Between guard pages; `after`: the pages lie behind the data instead of before it.
+void check(const Case& c, Layout layout, bool after, std::mt19937& random) {
+  const Tensor weight = testing::random_tensor(c.weight, random);
+  const Tensor bias = testing::random_tensor({c.weight[0]}, random);
+  const Conv2d op(c.x, weight.view(), bias.view(), c.options, c.groups, layout);
+  const Shape& out = op.output_shape();
+  GuardedFloats x(static_cast<std::size_t>(c.x.elements()), after);
+  GuardedFloats y(static_cast<std::size_t>(out.elements()), after);
+  testing::fill(x.data(), c.x.elements(), random);
+  const TensorView in(x.data(), c.x, layout), result(y.data(), out, layout);
+  const std::size_t bytes = op.workspace_bytes();
+  const auto workspace = make_aligned<std::byte>(bytes);
+  op.run(in, result, {workspace.get(), bytes});
+  const testing::Exact exact =
+      testing::convolve(in, weight.view(), bias.data(), c.options, c.groups, out);
+  const std::int64_t products = c.weight[1] * c.weight[2] * c.weight[3] + 1;
+  std::size_t k = 0;
+  for (std::int64_t n = 0; n < out[0]; ++n)
+    for (std::int64_t ch = 0; ch < out[1]; ++ch)
+      for (std::int64_t h = 0; h < out[2]; ++h)
+        for (std::int64_t w = 0; w < out[3]; ++w, ++k) {
+          ASSERT_NEAR(testing::at(result, n, ch, h, w), exact.value[k],
+                      testing::bound(exact.magnitude[k], products))
+              << op.describe();
+        }
+}
+
 TEST_P(ConvTest, StaysInsideItsTensorsAndTheBound) {
   std::mt19937 random(1);
-  for (int i = 0; i < 400; ++i) {
-    const Case c = draw_case(random, i % 4);
-    const Layout layout = i / 4 % 2 ? Layout::kNCHW : Layout::kNHWC;
-    const bool after = i / 8 % 2;
-    const Tensor weight = testing::random_tensor(c.weight, random);
-    const Tensor bias = testing::random_tensor({c.weight[0]}, random);
-    const Conv2d op(c.x, weight.view(), bias.view(), c.options, c.groups, layout);
-    const Shape& out = op.output_shape();
-    GuardedFloats x(static_cast<std::size_t>(c.x.elements()), after);
-    GuardedFloats y(static_cast<std::size_t>(out.elements()), after);
-    testing::fill(x.data(), c.x.elements(), random);
-    const TensorView in(x.data(), c.x, layout), result(y.data(), out, layout);
-    const std::size_t bytes = op.workspace_bytes();
-    const auto workspace = make_aligned<std::byte>(bytes);
-    op.run(in, result, {workspace.get(), bytes});
-    const testing::Exact exact =
-        testing::convolve(in, weight.view(), bias.data(), c.options, c.groups, out);
-    const std::int64_t products = c.weight[1] * c.weight[2] * c.weight[3] + 1;
-    std::size_t k = 0;
-    for (std::int64_t n = 0; n < out[0]; ++n)
-      for (std::int64_t ch = 0; ch < out[1]; ++ch)
-        for (std::int64_t h = 0; h < out[2]; ++h)
-          for (std::int64_t w = 0; w < out[3]; ++w, ++k) {
-            ASSERT_NEAR(testing::at(result, n, ch, h, w), exact.value[k],
-                        testing::bound(exact.magnitude[k], products))
-                << op.describe() << " case " << i;
-          }
+  for (int i = 0; i < 400 && !HasFatalFailure(); ++i) {
+    check(draw_case(random, i % 4), i / 4 % 2 ? Layout::kNCHW : Layout::kNHWC, i / 8 % 2, random);
+  }
+}
+
+// Windows larger than the map, oblong, dilated, padded on all sides.
+Case draw_depthwise_window(std::mt19937& random) {
+  Case c;
+  const std::int64_t channels = draw(random, 1, 40);
+  const std::int64_t height = draw(random, 1, 20), width = draw(random, 1, 20);
+  const std::int64_t kh = draw(random, 1, 13), kw = draw(random, 0, 1) ? kh : draw(random, 1, 13);
+  c.groups = channels;
+  c.x = {1, channels, height, width};
+  c.weight = {channels, 1, kh, kw};
+  c.options.stride =
+      draw(random, 0, 1) ? Size2d(1) : Size2d{draw(random, 1, 2), draw(random, 1, 3)};
+  c.options.dilation =
+      draw(random, 0, 1) ? Size2d(1) : Size2d{draw(random, 1, 2), draw(random, 1, 3)};
+  const auto pad = [&](std::int64_t size, std::int64_t k, std::int64_t dilation) {
+    const std::int64_t extent = (k - 1) * dilation + 1;
+    return std::max(draw(random, 0, extent - 1), (extent - size + 1) / 2);
+  };
+  const auto [dy, dx] = c.options.dilation;
+  c.options.padding = {pad(height, kh, dy), pad(height, kh, dy), pad(width, kw, dx),
+                       pad(width, kw, dx)};
+  return c;
+}
+
+TEST_P(ConvTest, AnyDepthwiseWindow) {
+  std::mt19937 random(4);
+  for (int i = 0; i < 200 && !HasFatalFailure(); ++i) {
+    check(draw_depthwise_window(random), Layout::kNHWC, i % 2, random);
+  }
+}
+
+// A band may be cut anywhere: images of every height share the bits of their common rows.
+TEST_P(ConvTest, LargeWindowsGiveTheSameBitsForAnyBand) {
+  std::mt19937 random(5);
+  const std::int64_t channels = 35, width = 23, height = 12;
+  const Tensor weight = testing::random_tensor({channels, 1, 9, 9}, random);
+  const Tensor x = testing::random_tensor({1, channels, height, width}, random, Layout::kNHWC);
+  const Tensor whole = DepthwiseConv2d(x.shape(), weight.view())(x.view());
+  for (std::int64_t rows = 9; rows < height; ++rows) {
+    const TensorView top(const_cast<float*>(x.data()), {1, channels, rows, width}, Layout::kNHWC);
+    const Tensor y = DepthwiseConv2d(top.shape(), weight.view())(top);
+    EXPECT_TRUE(std::equal(y.data(), y.data() + y.shape().elements(), whole.data())) << rows;
   }
 }
 
