@@ -126,32 +126,6 @@ nb::dict cpu_dict() {
   return d;
 }
 
-Constant constant(const char* name, const ConstArray& array) {
-  const TensorView view = view_of(name, array);
-  auto tensor = std::make_shared<Tensor>(view.shape());
-  copy(view, tensor->view());
-  return tensor;
-}
-
-// Convolutions with ReLU6 one after the other as a network: what benchmarks stack.
-Network sequential(
-    const std::vector<std::tuple<ConstArray, ConstArray, std::int64_t, std::int64_t, std::int64_t>>&
-        layers,
-    const std::vector<std::int64_t>& shape) {
-  Graph graph;
-  for (const auto& [weight, bias, stride, padding, groups] : layers) {
-    Conv2dNode conv;
-    conv.weight = constant("weight", weight);
-    conv.bias = constant("bias", bias);
-    conv.options.stride = stride;
-    conv.options.padding = padding;
-    conv.options.activation = ActivationKind::kRelu6;
-    conv.groups = groups;
-    graph.add("conv", std::move(conv), {graph.last()});
-  }
-  return Network(std::move(graph), shape_of(shape));
-}
-
 nb::list explain(const Network& network, int runs) {
   std::vector<StepInfo> steps;
   {
@@ -283,7 +257,6 @@ NB_MODULE(_core, m) {
           },
           "path"_a, "x"_a);
 
-  m.def("sequential", sequential, "layers"_a, "shape"_a);
 
   m.def("models", [] {
     std::vector<std::string> names;
@@ -317,4 +290,5 @@ NB_MODULE(_core, m) {
   m.def("cpu_info", cpu_dict);
   m.def("set_target", &set_target);
   m.def("measure_peak_gflops", &measure_peak_gflops);
+  m.def("measure_read_gbps", &measure_read_gbps, "bytes"_a);
 }
