@@ -57,6 +57,13 @@ class Runtime {
     const std::lock_guard lock(mutex_);
     pool_ = std::move(pool);
   }
+  // A forked process has none of the pool's threads, and perhaps a mutex that another one held:
+  // both are left as they are, and it starts with as many threads of its own.
+  void after_fork() {
+    new (&mutex_) std::mutex();
+    const auto* abandoned = new std::shared_ptr<const ThreadPool>(std::move(pool_));
+    pool_ = std::make_shared<const ThreadPool>((*abandoned)->threads());
+  }
   std::shared_ptr<const ThreadPool> pool() {
     const std::lock_guard lock(mutex_);
     return pool_;
@@ -101,6 +108,10 @@ void run_op(const Op& op, const ConstArray& x, const Array& y,
   } else {
     op.run(in, out, workspace, *pool);
   }
+}
+
+TensorView dense_at(std::uintptr_t address, const Shape& shape, Layout layout) {
+  return TensorView(reinterpret_cast<float*>(address), shape, layout);
 }
 
 std::vector<std::int64_t> dims(const Shape& shape) {
@@ -166,7 +177,29 @@ NB_MODULE(_core, m) {
       .def_prop_ro("output_shape", [](const Op& op) { return dims(op.output_shape()); })
       .def_prop_ro("flops", &Op::flops)
       .def("describe", &Op::describe)
-      .def("run", run_op, "x"_a, "y"_a, "residual"_a = nb::none());
+      .def("run", run_op, "x"_a, "y"_a, "residual"_a = nb::none())
+      // For tensors that are known to fit: what makes an array of a torch tensor takes
+      // microseconds.
+      .def(
+          "run_at",
+          [](const Op& op, std::uintptr_t x, std::uintptr_t y) {
+            const nb::gil_scoped_release release;
+            const auto pool = Runtime::get().pool();
+            op.run(dense_at(x, op.input_shape(), op.layout()),
+                   dense_at(y, op.output_shape(), op.layout()),
+                   Runtime::workspace(op.workspace_bytes(pool->threads())), *pool);
+          },
+          "x"_a, "y"_a);
+  m.def(
+      "fingerprint",
+      [](const std::vector<std::pair<std::uintptr_t, std::size_t>>& arrays) {
+        std::vector<std::uint64_t> values;
+        for (const auto& [address, n] : arrays) {
+          values.push_back(fingerprint(reinterpret_cast<const float*>(address), n));
+        }
+        return values;
+      },
+      "arrays"_a);
 
   m.def(
       "conv2d",
@@ -200,6 +233,42 @@ NB_MODULE(_core, m) {
       "shape"_a, "depthwise_weight"_a, "pointwise_weight"_a, "depthwise_bias"_a.none(),
       "pointwise_bias"_a.none(), "stride"_a, "padding"_a, "dilation"_a, "depthwise_activation"_a,
       "activation"_a, "nhwc"_a);
+
+  m.def(
+      "conv2d_input_gradient",
+      [](const std::vector<std::int64_t>& shape, const ConstArray& weight,
+         const std::array<std::int64_t, 2>& stride, const std::array<std::int64_t, 4>& padding,
+         const std::array<std::int64_t, 2>& dilation, std::int64_t groups, bool nhwc) -> Op {
+        return Conv2dInputGradient(shape_of(shape), view_of("weight", weight),
+                                   options(stride, padding, dilation, "none", false), groups,
+                                   nhwc ? Layout::kNHWC : Layout::kNCHW);
+      },
+      "shape"_a, "weight"_a, "stride"_a, "padding"_a, "dilation"_a, "groups"_a, "nhwc"_a);
+
+  nb::class_<Conv2dWeightGradient>(m, "Conv2dWeightGradient")
+      .def(
+          "__init__",
+          [](Conv2dWeightGradient* op, const std::vector<std::int64_t>& shape,
+             const std::vector<std::int64_t>& weight, const std::array<std::int64_t, 2>& stride,
+             const std::array<std::int64_t, 4>& padding,
+             const std::array<std::int64_t, 2>& dilation, std::int64_t groups, bool nhwc) {
+            new (op) Conv2dWeightGradient(shape_of(shape), shape_of(weight),
+                                          options(stride, padding, dilation, "none", false), groups,
+                                          nhwc ? Layout::kNHWC : Layout::kNCHW);
+          },
+          "shape"_a, "weight"_a, "stride"_a, "padding"_a, "dilation"_a, "groups"_a, "nhwc"_a)
+      .def(
+          "run",
+          [](const Conv2dWeightGradient& op, const ConstArray& x, const ConstArray& dy,
+             const Array& dw) {
+            const TensorView in = view_of("x", x), gradient = view_of("dy", dy);
+            const TensorView out = view_of("dw", dw);
+            const nb::gil_scoped_release release;
+            const auto pool = Runtime::get().pool();
+            op.run(in, gradient, out, Runtime::workspace(op.workspace_bytes(pool->threads())),
+                   *pool);
+          },
+          "x"_a, "dy"_a, "dw"_a);
 
   nb::class_<Network>(m, "Network")
       .def_prop_ro("outputs",
@@ -257,7 +326,6 @@ NB_MODULE(_core, m) {
           },
           "path"_a, "x"_a);
 
-
   m.def("models", [] {
     std::vector<std::string> names;
     for (const models::ModelInfo& info : models::list()) names.push_back(info.name);
@@ -269,7 +337,8 @@ NB_MODULE(_core, m) {
                           static_cast<std::int64_t>(costs.macs));
   });
   m.def("imagenet_label", [](std::int64_t i) { return std::string(io::imagenet_label(i)); });
-  m.def("class_label", &io::class_label);
+  m.def("class_label", &io::class_label, "index"_a, "classes"_a,
+        "The name of a class: ImageNet's where there are 1,000 classes, else \"class 7\".");
   m.def("decode", [](const std::string& path) {
     const io::Image image = io::read_image(path);
     return nb::make_tuple(image.height, image.width, nb::bytes(image.rgb.data(), image.rgb.size()));
@@ -286,6 +355,7 @@ NB_MODULE(_core, m) {
     return nb::bytes(out.rgb.data(), out.rgb.size());
   });
   m.def("set_num_threads", [](int threads) { Runtime::get().set_threads(threads); });
+  m.def("after_fork", [] { Runtime::get().after_fork(); });
   m.def("get_num_threads", [] { return Runtime::get().pool()->threads(); });
   m.def("cpu_info", cpu_dict);
   m.def("set_target", &set_target);

@@ -46,6 +46,11 @@ struct Conv2dOptions {
   bool residual_before_activation = false;
 };
 
+/// A number that the bits of n floats decide, to tell whether weights are still those that were
+/// packed: another one if any single float changed, and by chance the same for other changes once
+/// in 2^64. Not the same on every instruction set.
+std::uint64_t fingerprint(const float* x, std::size_t n);
+
 /// An operator built once for an input shape and run many times.
 ///
 /// Packing, tiles and kernels are decided when it is built. It is immutable: threads may run it at

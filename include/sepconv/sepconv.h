@@ -4,6 +4,7 @@
 #include "sepconv/activation.h"
 #include "sepconv/cpu.h"
 #include "sepconv/error.h"
+#include "sepconv/gradients.h"
 #include "sepconv/graph.h"
 #include "sepconv/io.h"
 #include "sepconv/models.h"

@@ -54,8 +54,8 @@ struct DepthwiseNhwcKernels {
   /// Any window; more than one row at once only where the rows' stride and dilation are 1 and the
   /// window has at least as many.
   DepthwiseScheme general;
-  /// A sliding window, for a square size 3, 5, 7 and stride 1, 2 without dilation and at least one whole vector of
-  /// channels: [size / 2 - 1][stride - 1].
+  /// A sliding window, for a square size 3, 5, 7 and stride 1, 2 without dilation and at least one
+  /// whole vector of channels: [size / 2 - 1][stride - 1].
   std::array<std::array<DepthwiseScheme, 2>, 3> slide;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/epilogue.h"
 
@@ -39,6 +40,9 @@ struct VectorMathKernels {
   void (*softmax)(const float* x, float* y, std::size_t n);
   /// Three planes of n floats to n interleaved triples: the layout change that images need.
   void (*interleave3)(const float* const planes[3], float* y, std::size_t n);
+  /// A number that n floats' bits decide: another one if any single float changes, and by chance
+  /// the same for other changes once in 2^64.
+  std::uint64_t (*fingerprint)(const float* x, std::size_t n);
 };
 
 const VectorMathKernels& vector_math_kernels();

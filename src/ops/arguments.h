@@ -34,6 +34,12 @@ ConvGeometry conv_geometry(const Shape& input, const TensorView& weight, const T
 ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const TensorView& bias,
                              const Conv2dOptions& options, std::int64_t groups);
 
+/// Throws ArgumentError or TypeError, naming the argument, unless the view is dense float32 memory
+/// of that shape and layout.
+void check_view(const char* name, const TensorView& view, const Shape& shape, Layout layout);
+/// Throws ArgumentError unless a workspace is large enough and aligned.
+void check_workspace(std::span<std::byte> workspace, std::size_t bytes);
+
 /// Output size of a window along both axes, checked to be at least 1 (or the input to be empty).
 Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Size2d stride,
                     const Padding& padding, Size2d dilation);

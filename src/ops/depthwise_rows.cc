@@ -20,6 +20,7 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
       scheme_(&kernels_->general),
       multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
       pixel_(pixel > 0 ? pixel : output.channels) {
+  slice_of(pixel_);
   const Window &r = window.rows, &c = window.columns;
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
@@ -111,7 +112,8 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
       (DepthwiseScheme::kMaxBand - 1) * to_size(rows.stride) + to_size(extent(rows)));
   DepthwiseRows args{};
   args.in = in;
-  args.in_pixel = args.out_pixel = to_size(pixel_);
+  args.in_pixel = to_size(pixel_);
+  args.out_pixel = to_size(output_pixel());
   args.channels = to_size(output().channels);
   args.in_width = input().width;
   args.out_width = output().width;

@@ -11,8 +11,9 @@ namespace sepconv {
 class DepthwiseRows2d final : public RowOp {
  public:
   /// Weights are [output.channels][rows.size][columns.size], the bias [output.channels] or null.
-  /// `pixel`: floats from one pixel to the next, in input and output, where the channels are a
-  /// range of a wider image's (not with a multiplier); 0: just these.
+  /// `pixel`: floats from one pixel of the input to the next, and of the output unless that is a
+  /// slice, where the channels are a range of a wider image's (not with a multiplier); 0: just
+  /// these.
   DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
                   const LayerWeights& weights, const Epilogue& epilogue, std::int64_t pixel = 0);
 
@@ -21,6 +22,7 @@ class DepthwiseRows2d final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
+  bool can_slice() const override { return true; }
   std::size_t weight_bytes() const override { return packed_->floats * sizeof(float); }
   double flops() const override;
   std::string describe() const override;

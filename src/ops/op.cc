@@ -1,10 +1,9 @@
 #include "base/aligned.h"
 #include "base/check.h"
+#include "ops/arguments.h"
 #include "ops/op_impl.h"
 
 namespace sepconv {
-
-namespace {
 
 void check_view(const char* name, const TensorView& view, const Shape& shape, Layout layout) {
   check(view.shape() == shape, "{}: shape is {}, the op was built for {}", name,
@@ -16,7 +15,12 @@ void check_view(const char* name, const TensorView& view, const Shape& shape, La
   check(view.data() != nullptr || shape.elements() == 0, "{}: has no memory", name);
 }
 
-}  // namespace
+void check_workspace(std::span<std::byte> workspace, std::size_t bytes) {
+  check(workspace.size() >= bytes, "workspace: has {} bytes, expected at least {}",
+        workspace.size(), bytes);
+  check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
+        "workspace: address is not a multiple of {}", kAlignment);
+}
 
 const Shape& Op::input_shape() const { return impl_->input; }
 const Shape& Op::output_shape() const { return impl_->output; }
@@ -36,11 +40,7 @@ void Op::run(const TensorView& x, const TensorView& residual, const TensorView& 
   check_view("x", x, impl_->input, impl_->layout);
   check_view("y", y, impl_->output, impl_->layout);
   if (impl_->residual) check_view("residual", residual, impl_->output, impl_->layout);
-  const std::size_t bytes = workspace_bytes(pool.threads());
-  check(workspace.size() >= bytes, "workspace: has {} bytes, expected at least {}",
-        workspace.size(), bytes);
-  check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
-        "workspace: address is not a multiple of {}", kAlignment);
+  check_workspace(workspace, workspace_bytes(pool.threads()));
   if (impl_->output.elements() == 0) return;
   const float* sides[] = {impl_->residual ? residual.floats() : nullptr};
   impl_->run(x.floats(), std::span(sides, impl_->residual ? 1 : 0), y.floats(), workspace.data(),

@@ -55,8 +55,9 @@ TransposedConvRows::TransposedConvRows(const ImageShape& input, const ImageShape
   const bool equal = std::all_of(columns.begin(), columns.end(), [&](const PhaseTaps& c) {
     return c.pad == columns[0].pad && c.taps.size() == columns[0].taps.size();
   });
-  joined_ = equal && groups == 1 && output.width % stride == 0;
-  const std::int64_t side_by_side = joined_ ? stride : 1;
+  // A row's phases may be the channels of one convolution.
+  const bool joined = equal && groups == 1 && output.width % stride == 0;
+  const std::int64_t side_by_side = joined ? stride : 1;
   Conv2dOptions options;
   options.activation = activation;
   for (std::int64_t row = 0; row < std::min(window.rows.stride, output.height); ++row) {
@@ -90,7 +91,9 @@ TransposedConvRows::TransposedConvRows(const ImageShape& input, const ImageShape
         a.bias = Tensor({a.output[1]});
         for (std::int64_t o = 0; o < a.output[1]; ++o) a.bias.data()[o] = bias[o % output.channels];
       }
-      phases_.push_back({row, column, conv_row_op(a, options)});
+      const std::shared_ptr<RowOp> op = conv_row_op(a, options);
+      op->slice_of(stride * output.channels);
+      phases_.push_back({row, column, op});
     }
   }
 }
@@ -117,45 +120,24 @@ std::int64_t TransposedConvRows::phase_rows(std::int64_t rows) const {
 
 std::size_t TransposedConvRows::workspace_bytes(std::int64_t rows) const {
   const std::int64_t own = phase_rows(rows);
-  std::size_t most = 0, floats = 0;
-  for (const Phase& phase : phases_) {
-    most = std::max(most, phase.op->workspace_bytes(own));
-    floats = std::max(floats, to_size(own * phase.op->output().row_floats()));
-  }
-  return align_up(to_size(own) * sizeof(float*)) + align_up(joined_ ? 0 : floats * sizeof(float)) +
-         most;
+  std::size_t most = 0;
+  for (const Phase& phase : phases_) most = std::max(most, phase.op->workspace_bytes(own));
+  return align_up(to_size(own) * sizeof(float*)) + most;
 }
 
-// A phase's row to its pixels of the output's row.
-void TransposedConvRows::scatter(const Phase& phase, const float* from, float* to) const {
-  const std::int64_t channels = output().channels;
-  to += phase.column * channels;
-  for (std::int64_t p = 0; p < phase.op->output().width; ++p) {
-    std::copy_n(from + p * channels, channels, to + p * window_.columns.stride * channels);
-  }
-}
-
+// Each phase's pixels go where they belong, a stride apart.
 void TransposedConvRows::run_rows(RowRange out, const InputRows& x, const float* const*,
                                   float* const* y, std::byte* workspace) const {
-  const std::int64_t most = phase_rows(out.size());
   for (const Phase& phase : phases_) {
     const RowRange own = rows_of(phase, out);
     if (own.size() == 0) continue;
     Carver carver(workspace);
-    float** rows = carver.take<float*>(to_size(most));
-    const std::int64_t row_floats = phase.op->output().row_floats();
-    float* between = joined_ ? nullptr : carver.take<float>(to_size(most * row_floats));
-    const auto place = [&](std::int64_t r) {
-      return y[phase.row + r * window_.rows.stride - out.begin];
-    };
+    float** rows = carver.take<float*>(to_size(phase_rows(out.size())));
     for (std::int64_t r = own.begin; r < own.end; ++r) {
-      rows[r - own.begin] = joined_ ? place(r) : between + (r - own.begin) * row_floats;
+      rows[r - own.begin] =
+          y[phase.row + r * window_.rows.stride - out.begin] + phase.column * output().channels;
     }
     phase.op->run_rows(own, x, nullptr, rows, carver.rest());
-    if (joined_) continue;
-    for (std::int64_t r = own.begin; r < own.end; ++r) {
-      scatter(phase, rows[r - own.begin], place(r));
-    }
   }
 }
 

@@ -37,10 +37,8 @@ class TransposedConvRows final : public RowOp {
   /// Of a phase's own rows, those that lie in `out`.
   RowRange rows_of(const Phase& phase, RowRange out) const;
   std::int64_t phase_rows(std::int64_t rows) const;
-  void scatter(const Phase& phase, const float* from, float* to) const;
 
   Window2d window_;
-  bool joined_;  ///< a row's phases are the channels of one convolution: nothing to scatter
   std::vector<Phase> phases_;
 };
 

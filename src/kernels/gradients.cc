@@ -1,0 +1,326 @@
+// The gradients of weights, sums over all pixels.
+//
+// Depthwise: a tile of J output pixels of one vector of channels; the sums of KY rows of K taps
+// stay in registers while the tile moves over the image.
+//
+//        dy: J pixels            x: (J−1)·S + K columns of KY rows      sums
+//       ┌──┬──┬──┬──┐           ┌──┬──┬──┬──┬──┬──┐                   ┌───┬───┬───┐
+//       │  │  │  │  │  ×        │  │  │  │  │  │  │        ->         │w00│w01│w02│
+//       └──┴──┴──┴──┘           │  │  │  │  │  │  │                   │w10│w11│w12│
+//                               └──┴──┴──┴──┴──┴──┘                   └───┴───┴───┘
+//
+// Each element of x is loaded once and multiplied by the dy of every output that it is under: for
+// 3×3, stride 1 and J = 8, 72 FMAs for 38 loads, 3.8 flops per byte of L1.
+//
+// Pointwise: C = Aᵀ·B, a tile of rows × 2 vectors whose products' both operands lie in rows of
+// pixels as they are: nothing is packed. As many flops per byte as the GEMM tile.
+//
+// Sums go to memory every kFlush products, so that rounding errors grow with two short chains.
+
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gradients.cc"
+#include "kernels/targets.h"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "kernels/activation-inl.h"
+#include "kernels/gradients.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepconv {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kFlush = 256;
+
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+constexpr int kRegisters = 32;
+constexpr size_t kTileRows = 12;
+#else
+constexpr int kRegisters = 16;
+constexpr size_t kTileRows = 6;
+#endif
+
+template <bool kPartial>
+HWY_INLINE V load(const float* p, size_t channels) {
+  const D d;
+  return kPartial ? load_first(d, channels, p) : hn::LoadU(d, p);
+}
+
+// The next pixel. GCC would rather compute every pixel's address before the loop over rows and keep
+// dozens of them in memory.
+HWY_INLINE void advance(const float*& p, size_t step) {
+  p += step;
+#if !HWY_COMPILER_CLANG
+  asm("" : "+r"(p));
+#endif
+}
+
+// K taps of KY rows of the window, columns not dilated.
+template <int K, int KY, int S, int J, bool kPartial>
+struct TapRows {
+  // Few sums would wait for each other: even and odd pixels have their own, where registers allow.
+  static constexpr int kSets = 2 * KY * K + J + 2 <= kRegisters ? 2 : 1;
+
+  const DepthwiseWeightGradient& a;
+  V sum[kSets][KY][K];
+
+  // J outputs from pixel j; kInside: all outputs exist and no element lies outside the row. What
+  // does not exist is zero.
+  template <bool kInside>
+  HWY_INLINE void tile(const float* const (&rows)[KY], const float* dy, int64_t j) {
+    const int64_t x0 = j * S - a.columns.pad, count = a.out_width - j;
+    dy += static_cast<size_t>(j) * a.out_pixel;
+    V grad[J];
+#pragma GCC unroll 8
+    for (int i = 0; i < J; ++i, advance(dy, a.out_pixel)) {
+      grad[i] = load<kPartial>(kInside || i < count ? dy : a.zeros, a.channels);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < KY; ++r) {
+      const float* p = rows[r] + x0 * static_cast<int64_t>(a.in_pixel);
+#pragma GCC unroll 32
+      for (int c = 0; c < (J - 1) * S + K; ++c, advance(p, a.in_pixel)) {
+        const bool exists = kInside || (x0 + c >= 0 && x0 + c < a.in_width);
+        const V x = load<kPartial>(exists ? p : a.zeros, a.channels);
+#pragma GCC unroll 8
+        for (int i = 0; i < J; ++i) {
+          const int kx = c - i * S;
+          if (kx < 0 || kx >= K) continue;
+          sum[i % kSets][r][kx] = hn::MulAdd(x, grad[i], sum[i % kSets][r][kx]);
+        }
+      }
+    }
+  }
+
+  HWY_INLINE void clear() {
+    for (auto& set : sum) {
+      for (auto& row : set) std::fill(row, row + K, hn::Zero(D()));
+    }
+  }
+
+  HWY_INLINE void flush(int64_t ky) {
+    const D d;
+    const size_t lanes = hn::Lanes(d);
+    for (int r = 0; r < KY; ++r) {
+      for (int k = 0; k < K; ++k) {
+        float* p = a.dw + static_cast<size_t>((ky + r) * K + k) * lanes;
+        V total = sum[0][r][k];
+        for (int set = 1; set < kSets; ++set) total = hn::Add(total, sum[set][r][k]);
+        hn::Store(hn::Add(hn::Load(d, p), total), d, p);
+      }
+    }
+    clear();
+  }
+
+  HWY_INLINE void run(int64_t ky) {
+    clear();
+    const int64_t flush_rows = HWY_MAX(int64_t{1}, kFlush / a.out_width);
+    const int64_t left = HWY_MIN(a.out_width, (a.columns.pad + S - 1) / S);
+    const int64_t reach = a.in_width + a.columns.pad - ((J - 1) * S + K);
+    const int64_t last = HWY_MIN(a.out_width - J, reach < 0 ? int64_t{-1} : reach / S);
+    for (int64_t i = a.row_begin; i < a.row_end; ++i) {
+      const float* rows[KY];
+      for (int r = 0; r < KY; ++r) {
+        const int64_t y = i * a.rows.stride + (ky + r) * a.rows.dilation - a.rows.pad;
+        const bool exists = y >= 0 && y < a.in_height;
+        rows[r] = exists ? a.x + static_cast<size_t>(y * a.in_width) * a.in_pixel : a.zeros;
+      }
+      const float* dy = a.dy + static_cast<size_t>(i * a.out_width) * a.out_pixel;
+      int64_t j = 0;
+      for (; j < left; j += J) tile<false>(rows, dy, j);
+      for (; j <= last; j += J) tile<true>(rows, dy, j);
+      for (; j < a.out_width; j += J) tile<false>(rows, dy, j);
+      if ((i + 1 - a.row_begin) % flush_rows == 0) flush(ky);
+    }
+    flush(ky);
+  }
+};
+
+// The window's rows in groups of KY, the rest one by one.
+template <int K, int KY, int S, int J, bool kPartial>
+void square_window(const DepthwiseWeightGradient& args) {
+  const DepthwiseWeightGradient a = args;
+  int64_t ky = 0;
+  for (; ky + KY <= K; ky += KY) TapRows<K, KY, S, J, kPartial>{a, {}}.run(ky);
+  for (; ky < K; ++ky) TapRows<K, 1, S, J, kPartial>{a, {}}.run(ky);
+}
+
+// Any window, a tap at a time; eight sums hide FMA's latency.
+template <bool kPartial>
+void any_window(const DepthwiseWeightGradient& a) {
+  constexpr int kSums = 8;
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  // Outputs o in [first, out) with 0 ≤ o·stride + tap·dilation − pad < size.
+  const auto outputs = [](const Window& w, int64_t tap, int64_t size, int64_t first, int64_t out) {
+    const int64_t from = w.pad - tap * w.dilation;
+    const int64_t begin = from <= 0 ? 0 : (from + w.stride - 1) / w.stride;
+    const int64_t room = size - 1 + from;
+    return std::pair(HWY_MAX(first, begin),
+                     HWY_MIN(out, room < 0 ? int64_t{0} : room / w.stride + 1));
+  };
+  const size_t step = static_cast<size_t>(a.columns.stride) * a.in_pixel;
+  for (int64_t ky = 0; ky < a.rows.size; ++ky) {
+    const auto [top, bottom] = outputs(a.rows, ky, a.in_height, a.row_begin, a.row_end);
+    for (int64_t kx = 0; kx < a.columns.size; ++kx) {
+      const auto [left, right] = outputs(a.columns, kx, a.in_width, 0, a.out_width);
+      V total = hn::Zero(d);
+      for (int64_t i = top; i < bottom; ++i) {
+        const int64_t y = i * a.rows.stride + ky * a.rows.dilation - a.rows.pad;
+        const int64_t x0 = left * a.columns.stride + kx * a.columns.dilation - a.columns.pad;
+        const float* x = a.x + static_cast<size_t>(y * a.in_width + x0) * a.in_pixel;
+        const float* dy = a.dy + static_cast<size_t>(i * a.out_width + left) * a.out_pixel;
+        V sum[kSums];
+        std::fill(sum, sum + kSums, hn::Zero(d));
+        int64_t j = left;
+        for (; j + kSums <= right; j += kSums) {
+#pragma GCC unroll 8
+          for (V& s : sum) {
+            s = hn::MulAdd(load<kPartial>(x, a.channels), load<kPartial>(dy, a.channels), s);
+            x += step;
+            dy += a.out_pixel;
+          }
+        }
+        for (; j < right; ++j, x += step, dy += a.out_pixel) {
+          sum[0] =
+              hn::MulAdd(load<kPartial>(x, a.channels), load<kPartial>(dy, a.channels), sum[0]);
+        }
+        for (int s = 1; s < kSums; ++s) sum[0] = hn::Add(sum[0], sum[s]);
+        total = hn::Add(total, sum[0]);
+      }
+      float* p = a.dw + static_cast<size_t>(ky * a.columns.size + kx) * lanes;
+      hn::Store(hn::Add(hn::Load(d, p), total), d, p);
+    }
+  }
+}
+
+template <int K, int S, bool kPartial>
+void known_window(const DepthwiseWeightGradient& a) {
+  // Sums, gradients and one element of x.
+  constexpr int kRows = HWY_MAX(1, HWY_MIN(K, (kRegisters - 5) / K));
+  constexpr int kPixels = HWY_MIN(8, kRegisters - 2 - kRows * K);
+  square_window<K, kRows, S, kPixels, kPartial>(a);
+}
+
+template <bool kPartial>
+void depthwise_window(const DepthwiseWeightGradient& a) {
+  const Window &r = a.rows, &c = a.columns;
+  if (r.size == c.size && c.dilation == 1 && c.stride <= 2) {
+    const bool two = c.stride == 2;
+    switch (c.size) {
+      case 3:
+        return two ? known_window<3, 2, kPartial>(a) : known_window<3, 1, kPartial>(a);
+      case 5:
+        return two ? known_window<5, 2, kPartial>(a) : known_window<5, 1, kPartial>(a);
+      case 7:
+        return two ? known_window<7, 2, kPartial>(a) : known_window<7, 1, kPartial>(a);
+      default:
+        break;
+    }
+  }
+  any_window<kPartial>(a);
+}
+
+void depthwise_weight(const DepthwiseWeightGradient& a) {
+  if (a.channels < hn::Lanes(D())) {
+    depthwise_window<true>(a);
+  } else {
+    depthwise_window<false>(a);
+  }
+}
+
+// One tile of C; kPartial: its last vector is not whole.
+template <size_t kRows, size_t kVectors, bool kPartial>
+HWY_NOINLINE void tile(const OuterProducts& args) {
+  const OuterProducts o = args;
+  const D d;
+  const size_t lanes = hn::Lanes(d), rest = o.columns - (kVectors - 1) * lanes;
+  const auto load_vector = [&](const float* p, size_t v) HWY_ATTR {
+    return kPartial && v + 1 == kVectors ? load_first(d, rest, p + v * lanes)
+                                         : hn::LoadU(d, p + v * lanes);
+  };
+  const float* a = o.a;
+  const float* b = o.b;
+  for (size_t done = 0; done < o.count;) {
+    const size_t part = HWY_MIN(o.count - done, static_cast<size_t>(kFlush));
+    V sum[kRows][kVectors];
+    for (auto& row : sum) std::fill(row, row + kVectors, hn::Zero(d));
+    for (size_t p = 0; p < part; ++p, a += o.a_step, b += o.b_step) {
+      V x[kVectors];
+#pragma GCC unroll 2
+      for (size_t v = 0; v < kVectors; ++v) x[v] = load_vector(b, v);
+#pragma GCC unroll 12
+      for (size_t i = 0; i < kRows; ++i) {
+        const V s = hn::Set(d, a[i]);
+#pragma GCC unroll 2
+        for (size_t v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(s, x[v], sum[i][v]);
+      }
+    }
+    done += part;
+#pragma GCC unroll 12
+    for (size_t i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+      for (size_t v = 0; v < kVectors; ++v) {
+        float* c = o.c + i * o.c_step;
+        const V total = hn::Add(load_vector(c, v), sum[i][v]);
+        if (kPartial && v + 1 == kVectors) {
+          store_first(d, total, rest, c + v * lanes);
+        } else {
+          hn::StoreU(total, d, c + v * lanes);
+        }
+      }
+    }
+  }
+}
+
+using TileFunction = void (*)(const OuterProducts&);
+
+// [rows - 1][vectors - 1][last one partial]
+template <size_t... I>
+constexpr std::array<std::array<std::array<TileFunction, 2>, 2>, kTileRows> tile_functions(
+    std::index_sequence<I...>) {
+  return {{{{{tile<I + 1, 1, false>, tile<I + 1, 1, true>},
+             {tile<I + 1, 2, false>, tile<I + 1, 2, true>}}}...}};
+}
+
+void outer_products(const OuterProducts& o) {
+  static constexpr auto kTiles = tile_functions(std::make_index_sequence<kTileRows>());
+  const size_t lanes = hn::Lanes(D());
+  const size_t vectors = (o.columns + lanes - 1) / lanes;
+  kTiles[o.rows - 1][vectors - 1][o.columns % lanes != 0](o);
+}
+
+void fetch(const float* p, size_t n) {
+  constexpr size_t kLine = 16;
+  float sum = 0;
+  for (size_t i = 0; i < n; i += kLine) sum += p[i];
+  volatile float keep = sum;
+  (void)keep;
+}
+
+const GradientKernels& kernels() {
+  static const GradientKernels table = {hn::Lanes(D()), kTileRows,        2 * hn::Lanes(D()),
+                                        fetch,          depthwise_weight, outer_products};
+  return table;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepconv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/dispatch.h"
+
+namespace sepconv {
+HWY_EXPORT(kernels);
+const GradientKernels& gradient_kernels() { return dispatched(HWY_DISPATCH_TABLE(kernels))(); }
+}  // namespace sepconv
+#endif
