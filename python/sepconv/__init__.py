@@ -4,8 +4,11 @@ Arrays are float32, [N, C, H, W] in shape, in either memory format: NumPy arrays
 ``__dlpack__``. Results have the kind and the memory format of the input.
 """
 
+import os
+
+from sepconv import _core
 from sepconv._compile import compile  # noqa: A004
-from sepconv._core import cpu_info, get_num_threads, models, set_num_threads
+from sepconv._core import class_label, cpu_info, get_num_threads, models, set_num_threads
 from sepconv._networks import Network, load
 from sepconv._ops import (
     Conv2d,
@@ -18,6 +21,8 @@ from sepconv._ops import (
     separable_conv2d,
 )
 
+os.register_at_fork(after_in_child=_core.after_fork)
+
 __version__ = "0.1.0"
 __all__ = [
     "Conv2d",
@@ -25,6 +30,7 @@ __all__ = [
     "Network",
     "PointwiseConv2d",
     "SeparableConv2d",
+    "class_label",
     "compile",
     "conv2d",
     "cpu_info",

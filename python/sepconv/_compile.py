@@ -9,6 +9,7 @@ import os
 import pathlib
 import tempfile
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sepconv._networks import Network, load
@@ -44,14 +45,24 @@ def compile(  # noqa: A001
     if x.dtype != torch.float32 or x.ndim != 4:
         raise ValueError(f"example: got {x.dtype} {list(x.shape)}, expected float32 [N, C, H, W]")
     training = model.training
+    try:
+        net = export(model.eval(), x)
+    finally:
+        model.train(training)
+    net._network(tuple(x.shape))  # what is not supported is told now
+    return net
+
+
+def export(model: torch.nn.Module, x: torch.Tensor, open_sizes: Sequence[int] = ()) -> Network:
+    """Takes a module through PyTorch's ONNX exporter; open dimensions of x may be of any size."""
+    import torch
+
+    shapes = {"dynamic_shapes": [dict.fromkeys(open_sizes, torch.export.Dim.DYNAMIC)]}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = pathlib.Path(folder) / f"{type(model).__name__}.onnx"
-        try:
-            with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-                torch.onnx.export(model.eval(), (x,), path, dynamo=True, verbose=False)
-        finally:
-            model.train(training)
-        net = load(path)
-        net._network(tuple(x.shape))  # what is not supported is told now
-    return net
+        with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            torch.onnx.export(
+                model, (x,), path, dynamo=True, verbose=False, **(shapes if open_sizes else {})
+            )
+        return load(path)

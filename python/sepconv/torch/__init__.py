@@ -1,5 +1,27 @@
-"""The article's two modules as drop-ins for PyTorch. Only this module needs torch."""
+"""sepconv for PyTorch: modules, operators, and one-line switches. Only this module needs torch.
 
-from sepconv.torch._modules import DepthwiseConv2d, PointwiseConv2d
+Importing it registers torch.ops.sepconv.*; torch.compile knows the backend "sepconv" without.
+"""
 
-__all__ = ["DepthwiseConv2d", "PointwiseConv2d"]
+from sepconv.torch._library import depthwise_conv2d, pointwise_conv2d, separable_conv2d
+from sepconv.torch._modules import (
+    DepthwiseConv2d,
+    InvertedResidual,
+    PointwiseConv2d,
+    SeparableConv2d,
+)
+from sepconv.torch._optimize import Change, optimize, report, restore
+
+__all__ = [
+    "Change",
+    "DepthwiseConv2d",
+    "InvertedResidual",
+    "PointwiseConv2d",
+    "SeparableConv2d",
+    "depthwise_conv2d",
+    "optimize",
+    "pointwise_conv2d",
+    "report",
+    "restore",
+    "separable_conv2d",
+]

@@ -1,0 +1,186 @@
+"""torch.compile(model, backend="sepconv"): graphs without gradients as networks of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from sepconv._compile import export
+from sepconv._networks import Network
+from sepconv.torch import _library
+from sepconv.torch._convolution import Geometry
+
+_log = logging.getLogger("sepconv")
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether an input of a graph is a parameter or a buffer."""
+    static = getattr(value, "_dynamo_static_input_type", None) is not None
+    return isinstance(value, nn.Parameter) or static
+
+
+def _held(graph: fx.GraphModule) -> list[fx.Node]:
+    """Where a graph reads what it holds itself (Inductor's option `freezing` makes such graphs)."""
+    return [n for n in graph.graph.nodes if n.op == "get_attr"]
+
+
+def _lifted(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[torch.Tensor]]:
+    """The graph with further inputs in place of what it holds, and that."""
+    held = _held(graph)
+    lifted, new = fx.Graph(), {}
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            new[node] = lifted.node_copy(node)
+    for i, node in enumerate(held):
+        new[node] = lifted.placeholder(f"held{i}")
+    for node in graph.graph.nodes:
+        if node not in new:
+            new[node] = lifted.node_copy(node, lambda n: new[n])
+    return fx.GraphModule(graph, lifted), [getattr(graph, n.target) for n in held]
+
+
+class _Frozen(nn.Module):
+    """A graph with its parameters in place: a module of one image batch."""
+
+    def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
+        super().__init__()
+        # What the inputs were when the graph was made: sizes that are open are symbols.
+        made = [n.meta["example_value"] for n in graph.graph.nodes if n.op == "placeholder"]
+        self.graph, held = _lifted(graph)
+        self.image, self.count = image, len(inputs) + len(held)
+        inputs = [*inputs, *held]
+        self.image_sizes = made[image].shape
+        # Where the graph wants a size or a stride of the image batch, which.
+        self.numbers: dict[int, tuple[str, int]] = {}
+        for i, value in enumerate(inputs):
+            if i == image:
+                continue
+            if isinstance(value, torch.Tensor):
+                self.register_buffer(f"constant{i}", value.detach())
+            else:
+                self.numbers[i] = _where(made[i], made[image])
+
+    def forward(self, x: torch.Tensor) -> Any:
+        def value(i: int) -> Any:
+            if i == self.image:
+                return x
+            if i not in self.numbers:
+                return getattr(self, f"constant{i}")
+            what, dimension = self.numbers[i]
+            return x.shape[dimension] if what == "size" else x.stride(dimension)
+
+        return self.graph(*map(value, range(self.count)))
+
+
+def _where(value: Any, image: torch.Tensor) -> tuple[str, int]:
+    """Which size or stride of the image batch a symbol is."""
+    for what, numbers in (("size", image.shape), ("stride", image.stride())):
+        for d, number in enumerate(numbers):
+            if isinstance(value, torch.SymInt) and str(number) == str(value):
+                return what, d
+    raise ValueError(f"an input is {value}, expected a size or stride of the image batch")
+
+
+class _Runner:
+    """Runs a graph as a network; made anew where a parameter was changed in place."""
+
+    def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
+        self.graph, self.image = graph, image
+        self.constants = [i for i, v in enumerate(inputs) if _is_constant(v)]
+        self.held = [getattr(graph, n.target) for n in _held(graph)]
+        self.versions = self._versions(inputs)
+        self.module = _Frozen(graph, inputs, image)
+        sizes = self.module.image_sizes
+        # One network for all sizes if there can be one, else one for each shape that comes.
+        self.network: Network | None = None
+        self.networks: dict[torch.Size, Network] = {}
+        shape = torch.Size(map(int, inputs[image].shape))
+        open_sizes = [d for d, size in enumerate(sizes) if isinstance(size, torch.SymInt)]
+        if open_sizes:
+            with contextlib.suppress(Exception):
+                self.network = _planned(self.module, shape, open_sizes)
+        if self.network is None:
+            self.networks[shape] = _planned(self.module, shape)
+        self.single = not isinstance(self.module(torch.zeros(shape)), (tuple, list))
+
+    def _versions(self, inputs: Sequence[Any]) -> list[tuple[int, int]]:
+        tensors = [*(inputs[i] for i in self.constants), *self.held]
+        return [(t.data_ptr(), t._version) for t in tensors]
+
+    def __call__(self, *inputs: Any) -> Any:
+        if self._versions(inputs) != self.versions:
+            self.__init__(self.graph, inputs, self.image)  # type: ignore[misc]
+        x = inputs[self.image]
+        network = self.network or self.networks.get(x.shape)
+        if network is None:
+            network = self.networks[x.shape] = _planned(self.module, x.shape)
+        result = network(x)
+        return result if self.single or isinstance(result, tuple) else (result,)
+
+
+def _planned(module: nn.Module, shape: torch.Size, open_sizes: Sequence[int] = ()) -> Network:
+    """The module as a network; an exception tells what is not supported."""
+    network = export(module, torch.zeros(shape), open_sizes)
+    network._network(tuple(shape))
+    return network
+
+
+def _swap_convolutions(graph: fx.GraphModule) -> fx.GraphModule:
+    """The graph in PyTorch, but for its depthwise and pointwise convolutions."""
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target in (torch.conv2d, nn.functional.conv2d):
+            node.target = _conv2d
+    graph.recompile()
+    return graph
+
+
+def _conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    def pair(value: Any) -> tuple[int, int]:
+        return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+    depthwise = groups > 1 and groups == x.shape[1]
+    pointwise = groups == 1 and tuple(weight.shape[2:]) == (1, 1)
+    if x.dim() != 4 or isinstance(padding, str) or not (depthwise or pointwise):
+        return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    g = Geometry(pair(stride), pair(padding), pair(dilation), groups)
+    if depthwise:
+        return _library.depthwise_conv2d(x, weight, bias, *g[:3])
+    if g.padding != (0, 0):
+        return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return _library.pointwise_conv2d(x, weight, bias, g.stride)
+
+
+def backend(graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+    """Compiles a graph of TorchDynamo's.
+
+    Without gradients (torch.no_grad() or inference_mode()) a graph from one float32 image batch
+    [N, C, H, W], whose size N may be open, becomes one network with packed weights, fused and run
+    in chains. Weights may be changed in place afterwards, but not behind PyTorch's version counter
+    (`weight.data`). Any other graph runs in PyTorch with its depthwise and pointwise convolutions,
+    and their gradients, in sepconv.
+    """
+    images = [
+        i for i, v in enumerate(inputs)
+        if isinstance(v, torch.Tensor) and not _is_constant(v)
+    ]  # fmt: skip
+    if not torch.is_grad_enabled() and len(images) == 1:
+        x = inputs[images[0]]
+        if x.dim() == 4 and x.dtype == torch.float32 and x.device.type == "cpu":
+            try:
+                return _Runner(graph, inputs, images[0])
+            except Exception as error:
+                _log.info("this graph is not one network: %s", error)
+    return _swap_convolutions(graph)

@@ -1,0 +1,169 @@
+"""Convolutions and their gradients on torch tensors.
+
+In our kernels where these can take the call, else in PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from sepconv import _core
+
+aten = torch.ops.aten
+
+# By the names that sepconv gives them: the function, and its gradient given what went into it.
+ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "relu": (functional.relu, lambda g, x: aten.threshold_backward(g, x, 0)),
+    "relu6": (functional.relu6, lambda g, x: aten.hardtanh_backward(g, x, 0, 6)),
+    "hardswish": (functional.hardswish, aten.hardswish_backward),
+    "hardsigmoid": (functional.hardsigmoid, aten.hardsigmoid_backward),
+    "silu": (functional.silu, aten.silu_backward),
+    "gelu": (functional.gelu, aten.gelu_backward),
+    "gelu_tanh": (
+        lambda x: functional.gelu(x, approximate="tanh"),
+        lambda g, x: aten.gelu_backward(g, x, approximate="tanh"),
+    ),
+    "sigmoid": (torch.sigmoid, lambda g, x: aten.sigmoid_backward(g, torch.sigmoid(x))),
+}
+
+
+def check_activation(name: str | None) -> None:
+    """Raises ValueError for a name that sepconv does not know."""
+    if name is not None and name not in ACTIVATIONS:
+        raise ValueError(f"activation: got {name!r}, expected one of {', '.join(ACTIVATIONS)}")
+
+
+def activate(x: torch.Tensor, name: str | None) -> torch.Tensor:
+    """Applies an activation by name."""
+    return x if name is None else ACTIVATIONS[name][0](x)
+
+
+class Geometry(NamedTuple):
+    """What a convolution is besides its tensors; padding is the same on both sides."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def pads(self) -> tuple[int, int, int, int]:
+        """Top, bottom, left, right."""
+        return self.padding[0], self.padding[0], self.padding[1], self.padding[1]
+
+
+def memory_format(x: torch.Tensor) -> torch.memory_format:
+    """The format of a result: channels last where x is that alone, else contiguous."""
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def takes(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
+    """Whether sepconv's kernels can take these: float32 of four dimensions on the CPU."""
+    if x.dim() != 4:
+        return False
+    for t in (x, *others):
+        if t is not None and (t.dtype != torch.float32 or t.device.type != "cpu"):
+            return False
+    return True
+
+
+def plain(*tensors: torch.Tensor | None) -> bool:
+    """Whether nothing watches or transforms the tensors: no autocast, compiler, functorch."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return False
+    return all(type(t) in (torch.Tensor, torch.nn.Parameter) for t in tensors if t is not None)
+
+
+def make_forward(
+    shape: torch.Size,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: Geometry,
+    activation: str | None,
+    residual: bool,
+    nhwc: bool,
+) -> _core.Op:
+    """Packs weights for one input shape."""
+    return _core.conv2d(
+        list(shape), weight.detach(), None if bias is None else bias.detach(), geometry.stride,
+        geometry.pads(), geometry.dilation, geometry.groups, activation or "none", residual, nhwc,
+    )  # fmt: skip
+
+
+def run(op: _core.Op, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    """Runs an op on x in its own memory format; x in neither format is copied once."""
+    format_ = memory_format(x)
+    x = x.detach().contiguous(memory_format=format_)
+    y = torch.empty(op.output_shape, dtype=torch.float32, memory_format=format_)
+    if residual is None:
+        op.run_at(x.data_ptr(), y.data_ptr())
+    else:
+        op.run(x, y, residual.detach().contiguous(memory_format=format_))
+    return y
+
+
+def convolve(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    geometry: Geometry,
+    activation: str | None = None,
+    residual: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The convolution, activation and sum with a residual; x's memory format is the result's."""
+    format_ = memory_format(x)
+    if takes(x, weight, bias, residual):
+        op = make_forward(
+            x.shape, weight, bias, geometry, activation, residual is not None,
+            format_ is torch.channels_last,
+        )  # fmt: skip
+        return run(op, x, residual)
+    y = activate(functional.conv2d(x, weight, bias, *geometry), activation)
+    y = y if residual is None else y + residual
+    return y.contiguous(memory_format=format_)
+
+
+def has_gradient(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> bool:
+    """Whether our gradients exist: depthwise without multiplier, or pointwise at every pixel."""
+    depthwise = geometry.groups == x.shape[1] == weight.shape[0]
+    at_every_pixel = geometry.stride == (1, 1) and geometry.padding == (0, 0)
+    pointwise = geometry.groups == 1 and weight.shape[2:] == (1, 1) and at_every_pixel
+    return depthwise or pointwise
+
+
+def gradients(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    geometry: Geometry,
+    mask: list[bool],
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """The gradients of x, weight and bias, where the mask asks for them."""
+    if not (takes(grad, x, weight) and has_gradient(x, weight, geometry)):
+        return aten.convolution_backward(
+            grad, x, weight, [weight.shape[0]], *geometry[:3], False, [0, 0], geometry.groups, mask
+        )
+    format_ = memory_format(x)
+    nhwc = format_ is torch.channels_last
+    x, weight = x.detach().contiguous(memory_format=format_), weight.detach()
+    grad = grad.detach().contiguous(memory_format=format_)
+    arguments = geometry.stride, geometry.pads(), geometry.dilation, geometry.groups, nhwc
+    dx = dw = db = None
+    if mask[0]:
+        op = _core.conv2d_input_gradient(list(x.shape), weight, *arguments)
+        dx = torch.empty(x.shape, dtype=torch.float32, memory_format=format_)
+        op.run(grad, dx)
+    if mask[1]:
+        op = _core.Conv2dWeightGradient(list(x.shape), list(weight.shape), *arguments)
+        dw = torch.empty(weight.shape, dtype=torch.float32)
+        op.run(x, grad, dw)
+    if mask[2]:
+        db = grad.sum((0, 2, 3))
+    return dx, dw, db

@@ -1,0 +1,198 @@
+"""torch.ops.sepconv against PyTorch in float64, and by PyTorch's own checks of operators."""
+
+import itertools
+
+import pytest
+import torch
+from torch.library import opcheck
+from torch.nn import functional
+from torch.testing._internal.common_methods_invocations import op_db
+
+import sepconv
+import sepconv.torch as ours
+from sepconv.torch._convolution import ACTIVATIONS
+
+FORMATS = [torch.contiguous_format, torch.channels_last]
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def randn(*shape, dtype=torch.float32):
+    return torch.randn(*shape, dtype=dtype, requires_grad=True)
+
+
+def within_the_bound(got, exact, magnitude, products):
+    """2·n·ε·Σ|products|, as docs/numerics.md states it."""
+    bound = 2 * products * EPSILON * magnitude + 1e-30
+    worst = ((got.double() - exact).abs() / bound).max().item()
+    assert worst <= 1, f"{worst} times the bound"
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("activation", [None, "silu", "relu6"])
+def test_opcheck(memory_format, activation):
+    x = randn(2, 6, 9, 8).detach().contiguous(memory_format=memory_format).requires_grad_()
+    depthwise, pointwise = randn(6, 1, 3, 3), randn(5, 6, 1, 1)
+    opcheck(ours.depthwise_conv2d, (x, depthwise, randn(6), [2, 1], [1, 1], [1, 1], activation))
+    opcheck(ours.depthwise_conv2d, (x, depthwise))
+    residual = randn(2, 5, 9, 8)
+    opcheck(ours.pointwise_conv2d, (x, pointwise, None, [1, 1], activation, residual))
+    biases = randn(6), randn(5)
+    windows = [1, 1], [1, 1], [1, 1]
+    opcheck(
+        ours.separable_conv2d, (x, depthwise, pointwise, *biases, *windows, activation, "hardswish")
+    )
+    grad = torch.randn(2, 5, 9, 8).contiguous(memory_format=memory_format)
+    arguments = (grad, x.detach(), pointwise.detach(), [1, 1], [0, 0], [1, 1], 1)
+    opcheck(torch.ops.sepconv.conv2d_backward.default, (*arguments, [True, False, True]))
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+def test_gradients_and_their_gradients_in_float64(activation):
+    x, depthwise = randn(1, 2, 5, 4, dtype=torch.float64), randn(2, 1, 3, 3, dtype=torch.float64)
+    pointwise, bias = randn(3, 2, 1, 1, dtype=torch.float64), randn(2, dtype=torch.float64)
+
+    def one(x, w, b):
+        return ours.depthwise_conv2d(x, w, b, [2, 1], [1, 1], [1, 1], activation)
+
+    def two(x, w, p, b):
+        return ours.separable_conv2d(x, w, p, b, None, [1, 1], [1, 1], [1, 1], activation, "silu")
+
+    assert torch.autograd.gradcheck(one, (x, depthwise, bias))
+    assert torch.autograd.gradcheck(two, (x, depthwise, pointwise, bias))
+    if activation not in ("relu", "relu6", "hardswish", "hardsigmoid"):  # their second one jumps
+        assert torch.autograd.gradgradcheck(one, (x, depthwise, bias))
+        assert torch.autograd.gradgradcheck(two, (x, depthwise, pointwise, bias))
+
+
+def draw(generator):
+    """A random depthwise or pointwise convolution: x, weight, stride, padding, dilation, groups."""
+
+    def one_of(*values):
+        return values[torch.randint(len(values), (1,), generator=generator).item()]
+
+    channels, size = one_of(3, 8, 19, 33), (one_of(5, 7, 14), one_of(4, 8, 15))
+    x = torch.randn(one_of(1, 2, 5), channels, *size, generator=generator)
+    x = x.contiguous(memory_format=one_of(*FORMATS))
+    if one_of(True, False):
+        weight = torch.randn(one_of(1, 12, 40), channels, 1, 1, generator=generator)
+        return x, weight, (1, 1), (0, 0), (1, 1), 1
+    k = one_of(1, 3, 5, 7)
+    kernel = (k, k) if one_of(True, False) else (k, one_of(1, 2, 4))
+    weight = torch.randn(channels, 1, *kernel, generator=generator)
+    stride = one_of((1, 1), (2, 2), (1, 2), (3, 3))
+    dilation = one_of((1, 1), (1, 1), (2, 1))
+    padding = tuple(max(0, d * (n - 1) // 2) for d, n in zip(dilation, kernel))
+    if any(s + 2 * p < d * (n - 1) + 1 for s, p, d, n in zip(size, padding, dilation, kernel)):
+        return draw(generator)
+    return x, weight, stride, padding, dilation, channels
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_float32_gradients_are_within_the_rounding_bound(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, weight, *window, groups = draw(generator)
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    bias = torch.randn(weight.shape[0], generator=generator).requires_grad_()
+    if groups == 1:
+        y = ours.pointwise_conv2d(x, weight, bias)
+    else:
+        y = ours.depthwise_conv2d(x, weight, bias, *window)
+    grad = torch.randn(y.shape, generator=generator)
+    y.backward(grad)
+
+    def exact(grad, x, weight):
+        return torch.ops.aten.convolution_backward(
+            grad.double(), x.double(), weight.double(), [weight.shape[0]], *window, False, [0, 0],
+            groups, [True] * 3,
+        )  # fmt: skip
+
+    values = exact(grad, x.detach(), weight.detach())
+    magnitudes = exact(grad.abs(), x.detach().abs(), weight.detach().abs())
+    pixels = grad[:, 0].numel()
+    counts = weight[:, 0].numel(), pixels, pixels
+    for got, value, magnitude, n in zip(
+        (x.grad, weight.grad, bias.grad), values, magnitudes, counts
+    ):
+        within_the_bound(got, value, magnitude, n + 1)
+
+
+def test_gradients_have_the_same_bits_for_any_number_of_threads():
+    x = torch.randn(3, 40, 19, 17).contiguous(memory_format=torch.channels_last)
+    depthwise, pointwise = torch.randn(40, 1, 5, 5), torch.randn(24, 40, 1, 1)
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            sepconv.set_num_threads(threads)
+            inputs = [t.clone().requires_grad_() for t in (x, depthwise, pointwise)]
+            y = ours.separable_conv2d(*inputs, padding=[2, 2], activation="silu")
+            results.append(torch.autograd.grad(y.square().sum(), inputs))
+    finally:
+        sepconv.set_num_threads(1)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def samples():
+    (op,) = [o for o in op_db if o.name == "nn.functional.conv2d"]
+    for sample in op.sample_inputs("cpu", torch.float32, requires_grad=False):
+        x, (weight, bias), options = sample.input, sample.args, dict(sample.kwargs)
+        groups = options.pop("groups", 1)
+        depthwise = x.dim() == 4 and groups == x.shape[1] and weight.shape[1] == 1
+        if depthwise and not isinstance(options.get("padding"), str):
+            yield x, weight, bias, options, groups
+
+
+def test_samples_of_pytorch():
+    count = 0
+    for x, weight, bias, options, groups in samples():
+        expected = functional.conv2d(x, weight, bias, groups=groups, **options)
+        torch.testing.assert_close(ours.depthwise_conv2d(x, weight, bias, **options), expected)
+        count += 1
+    assert count > 0
+
+
+def test_vmap_over_inputs_weights_and_both():
+    x, weight, bias = torch.randn(4, 2, 6, 9, 9), torch.randn(4, 6, 1, 3, 3), torch.randn(6)
+    for x_dim, w_dim in itertools.product((0, None), (0, None)):
+        if x_dim is None and w_dim is None:
+            continue
+        a, w = x if x_dim == 0 else x[0], weight if w_dim == 0 else weight[0]
+        got = torch.func.vmap(
+            lambda a, w: ours.depthwise_conv2d(a, w, bias, [1, 1], [1, 1]), in_dims=(x_dim, w_dim)
+        )(a, w)
+        for i in range(4):
+            expected = functional.conv2d(
+                a[i] if x_dim == 0 else a, w[i] if w_dim == 0 else w, bias, padding=1, groups=6
+            )
+            torch.testing.assert_close(got[i], expected)
+
+
+def test_autocast_export_and_inductor():
+    x, weight = torch.randn(1, 6, 9, 9), torch.randn(6, 1, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ours.depthwise_conv2d(x, weight).dtype == torch.bfloat16
+
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return ours.depthwise_conv2d(x, weight, activation="relu").sum(1)
+
+    model = Model()
+    program = torch.export.export(model, (x,))
+    assert "sepconv.depthwise_conv2d" in str(program.graph)
+    torch.testing.assert_close(program.module()(x), model(x))
+    torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x))
+    leaf = x.clone().requires_grad_()
+    torch.compile(model, fullgraph=True)(leaf).sum().backward()
+    again = x.clone().requires_grad_()
+    model(again).sum().backward()
+    torch.testing.assert_close(leaf.grad, again.grad)
+
+
+def test_bad_arguments_are_named():
+    x, weight = torch.randn(1, 6, 9, 9), torch.randn(6, 1, 3, 3)
+    with pytest.raises(ValueError, match="activation: got 'swish'"):
+        ours.depthwise_conv2d(x, weight, activation="swish")
+    with pytest.raises(ValueError, match="expected 4 dimensions"):
+        ours.depthwise_conv2d(x[0], weight)
+    with pytest.raises((ValueError, RuntimeError)):
+        ours.pointwise_conv2d(x, torch.randn(4, 5, 1, 1))
