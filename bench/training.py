@@ -1,0 +1,213 @@
+"""sepconv.torch against PyTorch: layers forward and backward, whole models by optimize(), and
+torch.compile(backend="sepconv") against Inductor with frozen weights.
+
+One thread on one pinned core, float32, the runtimes taking turns and the fastest of many runs
+counting. Prints Markdown.
+
+Example: .venv/bin/python bench/training.py --only layers
+"""
+
+import argparse
+import copy
+import datetime
+import math
+import os
+import time
+import warnings
+
+import timm
+import torch
+from torch.nn import functional
+
+import sepconv
+import sepconv.torch as ours
+from sepconv import _core
+
+warnings.filterwarnings("ignore")
+
+# kernel, channels, size, stride
+DEPTHWISE = [
+    (3, 144, 56, 1), (3, 256, 28, 1), (3, 512, 14, 1), (5, 672, 14, 1), (7, 96, 56, 1),
+    (3, 96, 112, 2),
+]  # fmt: skip
+# channels in, channels out, size
+POINTWISE = [(24, 144, 56), (96, 576, 14), (576, 96, 14), (160, 960, 7), (320, 1280, 7)]
+FORMATS = (torch.contiguous_format, torch.channels_last)
+BATCH = 8
+
+
+def interleaved(runs, seconds):
+    """The fastest run of each, in turns, until the time is over."""
+    for run in runs.values():  # what the first calls set up is no part of it
+        run()
+        run()
+    best = dict.fromkeys(runs, math.inf)
+    stop = time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def table(title, columns):
+    print(f"\n### {title}\n\n| | {' | '.join(columns)} | ratio |")
+    print("|---" * (len(columns) + 2) + "|", flush=True)
+
+
+def row(name, best, ratios):
+    *theirs, own = best.values()
+    ratios.append(min(theirs) / own)
+    cells = " | ".join(f"{t * 1e3:.2f}" for t in best.values())
+    print(f"| {name} | {cells} | {ratios[-1]:.2f} |", flush=True)
+
+
+def mean(ratios):
+    print(f"\nGeometric mean: **{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}**.")
+
+
+def backward(function, x, weight, grad):
+    def run():
+        x.grad = weight.grad = None
+        function(x, weight).backward(grad)
+
+    return run
+
+
+def layers(title, cases, seconds):
+    """cases: name, x's shape, weight, PyTorch's function, ours."""
+    table(title, ["torch NCHW", "torch channels_last", "sepconv"])
+    ratios = []
+    for name, shape, weight, theirs, own in cases:
+        runs = {}
+        for memory_format, key in zip(FORMATS, ("NCHW", "channels_last")):
+            x = torch.randn(shape).contiguous(memory_format=memory_format).requires_grad_()
+            grad = torch.randn_like(theirs(x, weight))
+            runs[key] = backward(theirs, x, weight, grad)
+        runs["sepconv"] = backward(own, x, weight, grad)
+        row(name, interleaved(runs, seconds), ratios)
+    mean(ratios)
+
+
+def depthwise_cases():
+    for k, c, size, stride in DEPTHWISE:
+        weight = torch.randn(c, 1, k, k, requires_grad=True)
+        window = [stride, stride], [k // 2, k // 2]
+        yield (
+            f"dw {k}×{k} {c}@{size}{' s2' if stride > 1 else ''}", (BATCH, c, size, size), weight,
+            lambda x, w, s=stride, k=k, c=c: functional.conv2d(x, w, None, s, k // 2, 1, c),
+            lambda x, w, window=window: ours.depthwise_conv2d(x, w, None, *window),
+        )  # fmt: skip
+
+
+def pointwise_cases():
+    for c, out, size in POINTWISE:
+        weight = torch.randn(out, c, 1, 1, requires_grad=True)
+        yield (
+            f"pw {c}→{out}@{size}", (BATCH, c, size, size), weight, functional.conv2d,
+            ours.pointwise_conv2d,
+        )  # fmt: skip
+
+
+def step(model, x):
+    def run():
+        model.zero_grad()
+        model(x).square().mean().backward()
+
+    return run
+
+
+def models(names, seconds):
+    evaluation, training = [], []
+    for name in names:
+        torch.manual_seed(0)
+        theirs = timm.create_model(name)
+        last = copy.deepcopy(theirs).to(memory_format=torch.channels_last)
+        own = ours.optimize(copy.deepcopy(last))
+        x = torch.randn(1, 3, 224, 224)
+        y = x.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            pairs = (theirs.eval(), x), (last.eval(), y), (own.eval(), y)
+            keys = "NCHW", "channels_last", "sepconv"
+            runs = {k: (lambda m=m, x=x: m(x)) for k, (m, x) in zip(keys, pairs)}
+            evaluation.append((name, interleaved(runs, seconds)))
+        x = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+        runs = {"channels_last": step(last.train(), x), "sepconv": step(own.train(), x)}
+        training.append((name, interleaved(runs, 3 * seconds)))
+    for title, columns, rows in (
+        ("optimize(), eval, batch 1, ms", ["torch NCHW", "torch channels_last"], evaluation),
+        (f"optimize(), a training step, batch {BATCH}, ms", ["torch channels_last"], training),
+    ):
+        table(title, [*columns, "sepconv"])
+        ratios = []
+        for name, best in rows:
+            row(name, best, ratios)
+        mean(ratios)
+
+
+def compiled(names, seconds):
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    table('torch.compile(backend="sepconv"), batch 1, ms', ["Inductor, frozen", "sepconv"])
+    ratios = []
+    for name in names:
+        torch._dynamo.reset()
+        model = timm.create_model(name).eval()
+        x = torch.randn(1, 3, 224, 224)
+        y = x.contiguous(memory_format=torch.channels_last)
+        inductor = torch.compile(copy.deepcopy(model).to(memory_format=torch.channels_last))
+        own = torch.compile(model, backend="sepconv")
+        with torch.no_grad():
+            runs = {"Inductor": lambda f=inductor, y=y: f(y), "sepconv": lambda f=own, x=x: f(x)}
+            row(name, interleaved(runs, seconds), ratios)
+    mean(ratios)
+
+
+def calls(seconds):
+    table("One call on a tensor of [1, 8, 4, 4], without gradients, µs", ["F.conv2d", "sepconv op"])
+    x, weight = torch.randn(1, 8, 4, 4), torch.randn(8, 1, 3, 3)
+    module = ours.DepthwiseConv2d(8, 3)
+    with torch.no_grad():
+        theirs = {"F.conv2d": lambda: functional.conv2d(x, weight, groups=8)}
+        for name, own in (
+            ("sepconv.torch.depthwise_conv2d", lambda: ours.depthwise_conv2d(x, weight)),
+            ("sepconv.torch.DepthwiseConv2d", lambda: module(x)),
+        ):
+            best = interleaved({**theirs, "sepconv": own}, seconds)
+            row(name, {k: t * 1e3 for k, t in best.items()}, [])
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = ["layers", "models", "compile", "calls"]
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each row of a table")
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    torch.set_num_threads(1)
+    sepconv.set_num_threads(1)
+    info = sepconv.cpu_info()
+    print(
+        f"{info['name']}, target {info['target']}, FMA peak {_core.measure_peak_gflops():.0f} "
+        f"GFLOP/s, PyTorch {torch.__version__}, {datetime.date.today().isoformat()}. Ratio: the "
+        "better of PyTorch's times ÷ ours."
+    )
+    if "layers" in arguments.only:
+        title = f"forward and backward, batch {BATCH}, ms"
+        layers(f"Depthwise, {title}", depthwise_cases(), arguments.seconds)
+        layers(f"Pointwise, {title}", pointwise_cases(), arguments.seconds)
+    if "models" in arguments.only:
+        models(["mobilenetv2_100", "efficientnet_b0"], arguments.seconds)
+    if "compile" in arguments.only:
+        names = ["mobilenetv2_100", "efficientnet_b0", "mixnet_s", "convnext_tiny"]
+        compiled(names, arguments.seconds)
+    if "calls" in arguments.only:
+        calls(arguments.seconds / 4)
+
+
+if __name__ == "__main__":
+    main()
