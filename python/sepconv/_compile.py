@@ -9,7 +9,7 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sepconv._networks import Network, load
@@ -44,13 +44,22 @@ def compile(  # noqa: A001
     x = torch.as_tensor(example)
     if x.dtype != torch.float32 or x.ndim != 4:
         raise ValueError(f"example: got {x.dtype} {list(x.shape)}, expected float32 [N, C, H, W]")
-    training = model.training
-    try:
-        net = export(model.eval(), x)
-    finally:
-        model.train(training)
+    with eval_mode(model):
+        net = export(model, x)
     net._network(tuple(x.shape))  # what is not supported is told now
     return net
+
+
+@contextlib.contextmanager
+def eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Every part of the model in eval mode, and then back in the mode that it was in itself."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def export(model: torch.nn.Module, x: torch.Tensor, open_sizes: Sequence[int] = ()) -> Network:

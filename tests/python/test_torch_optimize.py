@@ -133,7 +133,11 @@ def test_copies_pickles_and_checkpoints():
 def test_optimize_tells_what_is_wrong():
     with pytest.raises(TypeError, match="expected a torch.nn.Module"):
         ours.optimize("mobilenetv2_100")
-    assert ours.optimize(Small(), torch.randn(1, 6, 9, 9)) is not None
+    model = Small()
+    model.norm.eval()  # frozen, and to stay so
+    assert ours.optimize(model, torch.randn(1, 6, 9, 9)) is model
+    assert model.training
+    assert not model.norm.training
 
 
 def test_many_threads_call_one_module_at_once():

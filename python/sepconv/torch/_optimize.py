@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import fx, nn
 
+from sepconv._compile import eval_mode
 from sepconv.torch._convolution import Geometry, activate, make_forward, memory_format, plain, takes
 from sepconv.torch._convolution import run as run_op
 from sepconv.torch._modules import Packed, forward
@@ -144,13 +145,11 @@ def _followers(model: nn.Module) -> dict[str, tuple[str, str | None]]:
 
     Empty for a model whose forward torch.fx cannot trace.
     """
-    training = model.training
     try:
-        graph = _Tracer().trace(model.eval())
+        with eval_mode(model):
+            graph = _Tracer().trace(model)
     except Exception:
         return {}
-    finally:
-        model.train(training)
     modules = dict(model.named_modules())
     calls: dict[str, int] = {}
     for node in graph.nodes:
@@ -234,12 +233,8 @@ def optimize(model: Model, example: Any = None) -> Model:
 
 
 def _run(model: nn.Module, example: Any) -> Any:
-    training = model.training
-    try:
-        with torch.no_grad():
-            return model.eval()(example)
-    finally:
-        model.train(training)
+    with eval_mode(model), torch.no_grad():
+        return model(example)
 
 
 def _compare(before: Any, after: Any) -> None:
