@@ -10,6 +10,7 @@
 #include "base/sizes.h"
 #include "graph/plan.h"
 #include "kernels/vector_math.h"
+#include "ops/layout_change.h"
 
 namespace sepconv {
 
@@ -36,10 +37,11 @@ struct Network::Plan {
   std::vector<std::pair<ValueId, std::size_t>> slice_of;  ///< the value that it is part of, floats
   std::size_t most_sides = 0;
   const VectorMathKernels* kernels = &vector_math_kernels();
+  LayoutChange layouts;
 
   Plan(Graph g, const Shape& in, const Plan* like);
   std::size_t workspace_bytes(int threads) const;
-  const float* to_nhwc(const TensorView& x, float* to) const;
+  const float* to_nhwc(const TensorView& x, float* to, const ThreadPool& pool) const;
   template <class Visit>
   void run(const TensorView& x, std::span<const TensorView> ys, std::byte* workspace,
            const ThreadPool& pool, const Visit& after_step) const;
@@ -93,11 +95,11 @@ std::size_t Network::Plan::workspace_bytes(int threads) const {
   return align_up(arena.bytes) + align_up(most_sides * sizeof(float*)) + align_up(most);
 }
 
-const float* Network::Plan::to_nhwc(const TensorView& x, float* to) const {
+const float* Network::Plan::to_nhwc(const TensorView& x, float* to, const ThreadPool& pool) const {
   if (x.is_dense(Layout::kNHWC)) return x.floats();
   const std::size_t pixels = static_cast<std::size_t>(input[2] * input[3]);
   if (input[1] != 3) {
-    copy(x, TensorView(to, input, Layout::kNHWC));
+    layouts.to_nhwc(input, x.floats(), to, pool);
     return to;
   }
   for (std::size_t n = 0; n < static_cast<std::size_t>(input[0]); ++n) {
@@ -121,7 +123,7 @@ void Network::Plan::run(const TensorView& x, std::span<const TensorView> ys, std
                       : static_cast<float*>(ys[output_of[whole]].data());
     return base + first;
   };
-  const float* in = to_nhwc(x, place(0));
+  const float* in = to_nhwc(x, place(0), pool);
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const Step& step = steps[s];
     const float* source = step.input == 0 ? in : place(step.input);

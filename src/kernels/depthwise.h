@@ -61,24 +61,4 @@ struct DepthwiseNhwcKernels {
 
 const DepthwiseNhwcKernels& depthwise_nhwc_kernels();
 
-/// One output row of one channel in NCHW, over rows that were padded before.
-struct DepthwisePlaneRow {
-  const float* const* in;  ///< `taps_y` padded input rows; null where a row lies in the padding
-  std::size_t taps_y, taps_x;
-  const std::size_t* tap_offset;  ///< per horizontal tap: where output 0 finds its input in a row
-  const float* weights;           ///< [taps_y][taps_x]
-  float bias;
-  float* out;
-  std::size_t out_width;
-  Epilogue epilogue;
-};
-
-struct DepthwiseNchwKernels {
-  std::size_t lanes;
-  std::size_t slack;  ///< floats past a padded row's end that a kernel may read
-  void (*row)(const DepthwisePlaneRow&);
-};
-
-const DepthwiseNchwKernels& depthwise_nchw_kernels();
-
 }  // namespace sepconv

@@ -27,25 +27,17 @@ void ChainOp::run(const float* x, std::span<const float* const> sides, float* y,
     run_keeping(x, sides, y, nullptr, workspace, pool);
     return;
   }
-  const auto nchw = [](const float* p, const Shape& shape) {
-    return TensorView(const_cast<float*>(p), shape, Layout::kNCHW);
-  };
   Carver carver(workspace);
   const auto carve = [&](const Shape& shape) {
-    return TensorView(carver.take<float>(static_cast<std::size_t>(shape.elements())), shape,
-                      Layout::kNHWC);
+    return carver.take<float>(static_cast<std::size_t>(shape.elements()));
   };
-  const TensorView in = carve(input), out = carve(output);
-  copy(nchw(x, input), in);
-  const float* second = nullptr;
-  if (residual) {
-    const TensorView from = carve(output);
-    copy(nchw(sides[0], output), from);
-    second = from.floats();
-  }
-  chain_.run(input[0], in.floats(), std::span(&second, residual ? 1 : 0), out.floats(),
-             carver.rest(), pool);
-  copy(out, nchw(y, output));
+  float *in = carve(input), *out = carve(output);
+  layouts_.to_nhwc(input, x, in, pool);
+  float* second = residual ? carve(output) : nullptr;
+  if (residual) layouts_.to_nhwc(output, sides[0], second, pool);
+  const float* seconds[] = {second};
+  chain_.run(input[0], in, std::span(seconds, residual ? 1 : 0), out, carver.rest(), pool);
+  layouts_.to_nchw(output, out, y, pool);
 }
 
 void ChainOp::run_keeping(const float* x, std::span<const float* const> sides, float* y,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ops/chain.h"
+#include "ops/layout_change.h"
 #include "ops/op_impl.h"
 
 namespace sepconv {
@@ -19,6 +20,7 @@ struct ChainOp final : Op::Impl {
 
  private:
   Chain chain_;
+  LayoutChange layouts_;
 };
 
 }  // namespace sepconv

@@ -3,108 +3,146 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
+#include <array>
 
 #include "base/aligned.h"
+#include "base/cpu.h"
 #include "base/sizes.h"
 
 namespace sepconv {
 
-DepthwisePlanes::DepthwisePlanes(ConvArguments a, const Activation& activation)
-    : Impl(a.input, a.output, Layout::kNCHW, false),
-      a_(std::move(a)),
-      epilogue_(activation),
-      kernels_(&depthwise_nchw_kernels()) {
-  const Window& w = a_.window.columns;
-  const std::int64_t furthest = (w.size - 1) * w.dilation / w.stride;
-  const std::size_t lanes = kernels_->lanes;
-  phase_floats_ = (to_size(output[3] + furthest) + lanes - 1) / lanes * lanes + kernels_->slack;
-  row_floats_ = phase_floats_ * to_size(std::min(w.stride, extent(w)));
-  for (std::int64_t kx = 0; kx < w.size; ++kx) {
-    const std::int64_t shift = kx * w.dilation;
-    tap_offset_.push_back(to_size(shift % w.stride) * phase_floats_ + to_size(shift / w.stride));
+namespace {
+
+// Channels [first, first + lanes) of a layer, those that it lacks being zero.
+std::unique_ptr<const DepthwiseRows2d> block_op(const ConvArguments& a, std::int64_t first,
+                                                std::int64_t lanes, const Activation& activation) {
+  const std::int64_t taps = a.window.taps();
+  const std::int64_t count = std::min(lanes, a.output[1] - first);
+  std::vector<float> weight(to_size(lanes * taps)), bias(to_size(lanes));
+  std::copy_n(a.weight.data() + first * taps, count * taps, weight.data());
+  if (a.bias_data()) std::copy_n(a.bias_data() + first, count, bias.data());
+  return std::make_unique<DepthwiseRows2d>(
+      ImageShape{a.input[2], a.input[3], lanes}, ImageShape{a.output[2], a.output[3], lanes},
+      a.window, LayerWeights(weight.data(), bias.data()), Epilogue(activation));
+}
+
+}  // namespace
+
+// Input rows as pixels: image row r is at row r % ring_rows_.
+struct DepthwisePlanes::Ring {
+  float* rows;
+  std::int64_t end;  // of the rows that were made
+};
+
+DepthwisePlanes::DepthwisePlanes(const ConvArguments& a, const Activation& activation)
+    : Impl(a.input, a.output, Layout::kNCHW, false) {
+  const std::int64_t lanes = static_cast<std::int64_t>(kernels_->lanes);
+  for (std::int64_t c = 0; c < output[1]; c += lanes) {
+    blocks_.push_back(block_op(a, c, lanes, activation));
   }
+  // As many rows as stay in L1 together, but never fewer than the kernel computes at once.
+  const std::int64_t step = blocks_.front()->row_multiple();
+  const std::int64_t room = static_cast<std::int64_t>(l1_cache_bytes()) * 3 / 4;
+  const auto bytes = [&](std::int64_t band) {
+    return 4 * lanes * (rows_for(band) * input[3] + band * output[3]);
+  };
+  for (band_ = step; band_ < output[2] && bytes(band_ + step) <= room;) band_ += step;
+  band_ = std::min(band_, output[2]);
+  ring_rows_ = rows_for(band_);
+}
+
+// The most input rows that so many output rows need.
+std::int64_t DepthwisePlanes::rows_for(std::int64_t band) const {
+  std::int64_t most = 1;
+  for (std::int64_t o = 0; o < output[2]; o += band) {
+    most = std::max(most, blocks_[0]->input_rows({o, std::min(o + band, output[2])}).size());
+  }
+  return most;
 }
 
 std::size_t DepthwisePlanes::thread_bytes() const {
-  return align_up(to_size(a_.window.rows.size) * sizeof(float*)) +
-         align_up(to_size(input[2]) * row_floats_ * sizeof(float));
+  const std::size_t lanes = kernels_->lanes;
+  return align_up(to_size(ring_rows_ * input[3]) * lanes * sizeof(float)) +
+         align_up(to_size(band_ * output[3]) * lanes * sizeof(float)) +
+         align_up(to_size(ring_rows_) * sizeof(float*)) +
+         align_up(to_size(band_) * sizeof(float*)) +
+         align_up(blocks_.front()->workspace_bytes(band_));
 }
 
 std::size_t DepthwisePlanes::workspace_bytes(int threads) const {
   return thread_bytes() * to_size(threads);
 }
 
-void DepthwisePlanes::pad_plane(const float* plane, float* padded) const {
-  const Window& w = a_.window.columns;
+// Turns those of the rows that are not there yet into pixels.
+void DepthwisePlanes::fill(Ring& ring, const float* const* planes, RowRange rows) const {
   const std::int64_t width = input[3];
-  const std::int64_t phases = std::min(w.stride, extent(w));
-  for (std::int64_t r = 0; r < input[2]; ++r, plane += width, padded += row_floats_) {
-    std::fill_n(padded, row_floats_, 0.0F);
-    for (std::int64_t p = 0; p < phases; ++p) {
-      // Position i of this phase is padded column i·stride + p, image column that − pad.
-      const std::int64_t skip = std::max<std::int64_t>(0, (w.pad - p + w.stride - 1) / w.stride);
-      float* to = padded + to_size(p) * phase_floats_;
-      const std::int64_t capacity = static_cast<std::int64_t>(phase_floats_);
-      const std::int64_t first = skip * w.stride + p - w.pad;
-      if (first >= width || skip >= capacity) continue;
-      const std::int64_t count = std::min((width - 1 - first) / w.stride + 1, capacity - skip);
-      if (w.stride == 1) {
-        std::memcpy(to + skip, plane + first, to_size(count) * sizeof(float));
-      } else {
-        for (std::int64_t i = 0; i < count; ++i) to[skip + i] = plane[first + i * w.stride];
-      }
-    }
+  std::array<const float*, TransposeKernels::kMostLanes> from;
+  for (std::int64_t r = std::max(rows.begin, ring.end); r < rows.end;) {
+    const std::int64_t place = r % ring_rows_;
+    const std::int64_t count = std::min(rows.end - r, ring_rows_ - place);
+    for (std::size_t c = 0; c < kernels_->lanes; ++c) from[c] = planes[c] + r * width;
+    kernels_->to_pixels(from.data(), kernels_->lanes, to_size(count * width),
+                        ring.rows + to_size(place * width) * kernels_->lanes, kernels_->lanes);
+    r += count;
   }
+  ring.end = rows.end;
 }
 
-void DepthwisePlanes::run_plane(const float* plane, std::int64_t channel, float* y,
+// Block `block` of all images' channels; x and y are the image's first planes.
+void DepthwisePlanes::run_block(std::size_t block, const float* x, float* y,
                                 std::byte* workspace) const {
-  const Window& rows = a_.window.rows;
+  const std::size_t lanes = kernels_->lanes, channels = to_size(output[1]);
+  const std::size_t first = block * lanes, count = std::min(lanes, channels - first);
+  const std::int64_t width = input[3], out_width = output[3];
+  const std::size_t multiplier = channels / to_size(input[1]);
+  // Channels that do not exist read the last one's plane.
+  std::array<const float*, TransposeKernels::kMostLanes> in_planes;
+  std::array<float*, TransposeKernels::kMostLanes> out_planes;
+  for (std::size_t c = 0; c < lanes; ++c) {
+    const std::size_t channel = first + std::min(c, count - 1);
+    in_planes[c] = x + channel / multiplier * to_size(input[2] * width);
+    out_planes[c] = y + channel * to_size(output[2] * out_width);
+  }
   Carver carver(workspace);
-  const float** in = carver.take<const float*>(to_size(rows.size));
-  float* padded = carver.take<float>(to_size(input[2]) * row_floats_);
-  pad_plane(plane, padded);
-  DepthwisePlaneRow args{};
-  args.in = in;
-  args.taps_y = to_size(rows.size);
-  args.taps_x = tap_offset_.size();
-  args.tap_offset = tap_offset_.data();
-  args.weights = a_.weight.data() + channel * a_.window.taps();
-  args.bias = a_.bias_data() ? a_.bias_data()[channel] : 0.0F;
-  args.out_width = to_size(output[3]);
-  args.epilogue = epilogue_;
-  for (std::int64_t o = 0; o < output[2]; ++o) {
-    for (std::int64_t ky = 0; ky < rows.size; ++ky) {
-      const std::int64_t r = o * rows.stride - rows.pad + ky * rows.dilation;
-      in[ky] = r >= 0 && r < input[2] ? padded + to_size(r) * row_floats_ : nullptr;
+  Ring ring{carver.take<float>(to_size(ring_rows_ * width) * lanes), 0};
+  float* out = carver.take<float>(to_size(band_ * out_width) * lanes);
+  const float** in_rows = carver.take<const float*>(to_size(ring_rows_));
+  float** out_rows = carver.take<float*>(to_size(band_));
+  for (std::int64_t i = 0; i < band_; ++i) out_rows[i] = out + to_size(i * out_width) * lanes;
+  for (std::int64_t o = 0; o < output[2]; o += band_) {
+    const RowRange made{o, std::min(o + band_, output[2])};
+    const RowRange rows = blocks_[block]->input_rows(made);
+    fill(ring, in_planes.data(), rows);
+    for (std::int64_t r = rows.begin; r < rows.end; ++r) {
+      in_rows[r - rows.begin] = ring.rows + to_size(r % ring_rows_ * width) * lanes;
     }
-    args.out = y + o * output[3];
-    kernels_->row(args);
+    blocks_[block]->run_rows(made, {in_rows, rows.begin}, nullptr, out_rows, carver.rest());
+    const std::int64_t pixels = made.size() * out_width;
+    kernels_->to_planes(out, lanes, count, to_size(pixels), out_planes.data());
+    for (std::size_t c = 0; c < count; ++c) out_planes[c] += pixels;
   }
 }
 
 void DepthwisePlanes::run(const float* x, std::span<const float* const>, float* y,
                           std::byte* workspace, const ThreadPool& pool) const {
-  const std::int64_t planes = output[0] * output[1], multiplier = output[1] / input[1];
-  const std::int64_t parts = std::min<std::int64_t>(pool.threads(), planes);
-  const std::size_t bytes = thread_bytes();
-  pool.parallel_for(to_size(parts), [&](std::size_t part) {
-    const std::int64_t p = static_cast<std::int64_t>(part);
-    for (std::int64_t i = planes * p / parts; i < planes * (p + 1) / parts; ++i) {
-      run_plane(x + i / multiplier * input[2] * input[3], i % output[1],
-                y + i * output[2] * output[3], workspace + part * bytes);
+  const std::size_t all = to_size(output[0]) * blocks_.size();
+  const std::size_t parts = std::min(to_size(pool.threads()), all), bytes = thread_bytes();
+  pool.parallel_for(parts, [&](std::size_t part) {
+    for (std::size_t i = all * part / parts; i < all * (part + 1) / parts; ++i) {
+      const std::int64_t image = static_cast<std::int64_t>(i / blocks_.size());
+      run_block(i % blocks_.size(), x + image * input[1] * input[2] * input[3],
+                y + image * output[1] * output[2] * output[3], workspace + part * bytes);
     }
   });
 }
 
 std::string DepthwisePlanes::describe() const {
-  return fmt::format("depthwise {}x{} planes 4x{}", a_.window.rows.size, a_.window.columns.size,
-                     kernels_->lanes);
+  return fmt::format("planes, {}", blocks_.front()->describe());
 }
 
 double DepthwisePlanes::flops() const {
-  return 2.0 * static_cast<double>(output.elements() * a_.window.taps());
+  const double blocks = static_cast<double>(output[1]) / static_cast<double>(kernels_->lanes);
+  return blocks_.front()->flops() * blocks * static_cast<double>(output[0]);
 }
 
 }  // namespace sepconv

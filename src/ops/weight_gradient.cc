@@ -8,6 +8,7 @@
 #include "base/sizes.h"
 #include "kernels/gradients.h"
 #include "ops/arguments.h"
+#include "ops/layout_change.h"
 #include "sepconv/gradients.h"
 
 namespace sepconv {
@@ -17,6 +18,7 @@ struct Conv2dWeightGradient::Impl {
   Shape weight;
   Layout layout;
   const GradientKernels* kernels = &gradient_kernels();
+  LayoutChange layouts;
 
   Impl(const ConvGeometry& g, const Shape& w, Layout l) : geometry(g), weight(w), layout(l) {}
   virtual ~Impl() = default;
@@ -251,7 +253,7 @@ void Conv2dWeightGradient::run(const TensorView& x, const TensorView& dy, const 
   Carver carver(workspace.data());
   const auto nhwc = [&](const TensorView& view) {
     float* data = carver.take<float>(to_size(view.shape().elements()));
-    copy(view, TensorView(data, view.shape(), Layout::kNHWC));
+    impl_->layouts.to_nhwc(view.shape(), view.floats(), data, pool);
     return data;
   };
   const float* in = nhwc(x);

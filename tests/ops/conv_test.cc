@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <thread>
 
 #include "base/aligned.h"
@@ -101,7 +102,7 @@ Case draw_depthwise_window(std::mt19937& random) {
 TEST_P(ConvTest, AnyDepthwiseWindow) {
   std::mt19937 random(4);
   for (int i = 0; i < 200 && !HasFatalFailure(); ++i) {
-    check(draw_depthwise_window(random), Layout::kNHWC, i % 2, random);
+    check(draw_depthwise_window(random), i / 2 % 2 ? Layout::kNCHW : Layout::kNHWC, i % 2, random);
   }
 }
 
@@ -116,6 +117,43 @@ TEST_P(ConvTest, LargeWindowsGiveTheSameBitsForAnyBand) {
     const TensorView top(const_cast<float*>(x.data()), {1, channels, rows, width}, Layout::kNHWC);
     const Tensor y = DepthwiseConv2d(top.shape(), weight.view())(top);
     EXPECT_TRUE(std::equal(y.data(), y.data() + y.shape().elements(), whole.data())) << rows;
+  }
+}
+
+Tensor in_layout(const Tensor& t, Layout layout) {
+  Tensor result(t.shape(), layout);
+  copy(t.view(), result.view());
+  return result;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  const std::size_t bytes = static_cast<std::size_t>(a.shape().elements()) * sizeof(float);
+  return a.shape() == b.shape() && std::memcmp(a.data(), b.data(), bytes) == 0;
+}
+
+TEST_P(ConvTest, DepthwiseAndSeparableHaveTheSameBitsInBothLayoutsOnAnyThreads) {
+  std::mt19937 random(6);
+  const ThreadPool pool(3);
+  for (int i = 0; i < 60; ++i) {
+    Case c = draw_case(random, 0);
+    const std::int64_t channels = draw(random, 16, 60);  // a whole vector at least
+    c.weight = {channels * (c.weight[0] / c.groups), 1, c.weight[2], c.weight[3]};
+    c.x = {c.x[0], channels, c.x[2], c.x[3]};
+    const Tensor x = testing::random_tensor(c.x, random),
+                 weight = testing::random_tensor(c.weight, random);
+    const Tensor second = testing::random_tensor({draw(random, 1, 40), c.weight[0]}, random);
+    const Tensor last = in_layout(x, Layout::kNHWC);
+    const DepthwiseConv2d planes(c.x, weight.view(), {}, c.options, Layout::kNCHW);
+    const DepthwiseConv2d pixels(c.x, weight.view(), {}, c.options, Layout::kNHWC);
+    const Tensor expected = in_layout(pixels(last.view()), Layout::kNCHW);
+    EXPECT_TRUE(same_bits(planes(x.view()), expected)) << planes.describe();
+    EXPECT_TRUE(same_bits(planes(x.view(), pool), expected)) << planes.describe();
+    const auto separable = [&](Layout layout) {
+      return SeparableConv2d(c.x, weight.view(), second.view(), {}, {}, c.options, {}, layout);
+    };
+    const Tensor through = separable(Layout::kNCHW)(x.view(), pool);
+    EXPECT_TRUE(
+        same_bits(through, in_layout(separable(Layout::kNHWC)(last.view()), Layout::kNCHW)));
   }
 }
 

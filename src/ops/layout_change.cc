@@ -1,0 +1,59 @@
+#include "ops/layout_change.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/sizes.h"
+
+namespace sepconv {
+
+namespace {
+
+// Pixels whose channels are all moved before the next pixels': their lines stay in L2 meanwhile.
+constexpr std::size_t kPixels = 256;
+
+// Where `channels` planes start; what a kernel has lanes for besides is the last one.
+template <class T>
+std::array<T*, TransposeKernels::kMostLanes> planes(T* first, std::size_t channels,
+                                                    std::size_t plane) {
+  std::array<T*, TransposeKernels::kMostLanes> pointers;
+  for (std::size_t c = 0; c < pointers.size(); ++c) {
+    pointers[c] = first + std::min(c, channels - 1) * plane;
+  }
+  return pointers;
+}
+
+}  // namespace
+
+// Calls move(first float of the channels' planes, first float of their pixels, pixels, channels)
+// for parts of all, with the floats of a plane.
+template <class Move>
+void LayoutChange::for_parts(const Shape& shape, const ThreadPool& pool, const Move& move) const {
+  const std::size_t channels = to_size(shape[1]), plane = to_size(shape[2] * shape[3]);
+  const std::size_t parts = divide_up(plane, kPixels), lanes = kernels_->lanes;
+  pool.parallel_for(to_size(shape[0]) * parts, [&](std::size_t i) {
+    const std::size_t image = i / parts * channels * plane, p = i % parts * kPixels;
+    for (std::size_t c = 0; c < channels; c += lanes) {
+      move(image + c * plane + p, image + p * channels + c, std::min(kPixels, plane - p),
+           std::min(lanes, channels - c));
+    }
+  });
+}
+
+void LayoutChange::to_nhwc(const Shape& shape, const float* x, float* y,
+                           const ThreadPool& pool) const {
+  const std::size_t channels = to_size(shape[1]), plane = to_size(shape[2] * shape[3]);
+  for_parts(shape, pool, [&](std::size_t from, std::size_t to, std::size_t pixels, std::size_t n) {
+    kernels_->to_pixels(planes(x + from, n, plane).data(), n, pixels, y + to, channels);
+  });
+}
+
+void LayoutChange::to_nchw(const Shape& shape, const float* x, float* y,
+                           const ThreadPool& pool) const {
+  const std::size_t channels = to_size(shape[1]), plane = to_size(shape[2] * shape[3]);
+  for_parts(shape, pool, [&](std::size_t to, std::size_t from, std::size_t pixels, std::size_t n) {
+    kernels_->to_planes(x + from, channels, n, pixels, planes(y + to, n, plane).data());
+  });
+}
+
+}  // namespace sepconv
