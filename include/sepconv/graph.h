@@ -23,6 +23,8 @@ struct Conv2dNode {
   std::int64_t groups = 1;
   /// Padding depends on the input size: Padding::same().
   bool same_padding = false;
+  /// The last input is a factor for each channel of each image, as of ScaleNode. 1×1 only.
+  bool scaled = false;
 };
 
 /// The transpose of a convolution from its output to its input ("deconvolution"): every input pixel

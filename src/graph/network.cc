@@ -54,6 +54,7 @@ Network::Plan::Plan(Graph g, const Shape& in, const Plan* like)
   infer_shapes(graph, input);
   optimize(graph);
   if (like) share_constants(graph, like->graph);
+  fuse_scales(graph, infer_shapes(graph, input));
   split_global_pools(graph, infer_shapes(graph, input));
   shapes = infer_shapes(graph, input);
   steps = plan_steps(graph, shapes, *packed);

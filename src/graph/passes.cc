@@ -199,6 +199,27 @@ void fuse_residuals(Graph& graph) {
   remove_unused(graph);
 }
 
+void fuse_scales(Graph& graph, const std::vector<Shape>& shapes) {
+  const std::vector<int> uses = count_uses(graph);
+  for (ValueId j = 0; j < graph.nodes.size(); ++j) {
+    Node& reader = graph.nodes[j];
+    auto* conv = std::get_if<Conv2dNode>(&reader.op);
+    if (!conv || conv->scaled) continue;
+    const ValueId i = reader.inputs[0];
+    const Shape& w = conv->weight->shape();
+    const bool pointwise = w[2] == 1 && w[3] == 1 && (w[1] > 1 || conv->groups == 1);
+    const bool fewer = w[0] / conv->groups <= shapes[j][2] * shapes[j][3];
+    if (!std::holds_alternative<ScaleNode>(graph.nodes[i].op) || uses[i] != 1 || !pointwise ||
+        !fewer || conv->options.padding != Padding(0)) {
+      continue;
+    }
+    conv->scaled = true;
+    reader.inputs[0] = graph.nodes[i].inputs[0];
+    reader.inputs.push_back(graph.nodes[i].inputs[1]);
+  }
+  remove_unused(graph);
+}
+
 void remove_unused(Graph& graph) {
   graph.stages.clear();
   std::vector<bool> used(graph.nodes.size(), false);
@@ -256,6 +277,7 @@ std::string fused_into(const Node& node) {
   const auto* transposed = std::get_if<ConvTranspose2dNode>(&node.op);
   const auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op);
   const auto* linear = std::get_if<LinearNode>(&node.op);
+  if (conv && conv->scaled) append("scale");
   const bool residual = conv && conv->options.residual;
   const bool before = residual && conv->options.residual_before_activation;
   if ((conv && conv->bias) || (transposed && transposed->bias) || (mixed && mixed->bias) ||

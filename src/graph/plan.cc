@@ -120,8 +120,17 @@ class Planner {
            rows_[i]->input_rows({0, 1}).size() == height;
   }
 
-  // Whether nobody outside reads what lies inside, but for what a chain can keep.
+  bool is_scaled(ValueId i) const {
+    const auto* conv = std::get_if<Conv2dNode>(&graph_.nodes[i].op);
+    return conv && conv->scaled;
+  }
+
+  // Whether nobody outside reads what lies inside, but for what a chain can keep, and scales come
+  // from outside.
   bool joinable(ValueId b, ValueId e) const {
+    for (ValueId i = b; i < e; ++i) {
+      if (is_scaled(i) && graph_.nodes[i].inputs.back() >= b) return false;
+    }
     for (ValueId i = b + 1; i < e; ++i) {
       if (gathers(i)) return false;
     }
@@ -140,12 +149,14 @@ class Planner {
   // Whether others read value i of a chain of nodes [b, e), which is not its result.
   bool is_kept(ValueId i, ValueId e) const { return i + 1 < e && last_use_[i] >= e; }
 
-  // The values that nodes [b, e) read from outside as second operands.
+  // The values that nodes [b, e) read from outside besides their first.
   std::vector<ValueId> sides(ValueId b, ValueId e) const {
     std::vector<ValueId> values;
     for (ValueId i = b; i < e; ++i) {
       const auto& inputs = graph_.nodes[i].inputs;
-      if (inputs.size() > 1 && inputs[1] < b) values.push_back(inputs[1]);
+      for (std::size_t k = 1; k < inputs.size(); ++k) {
+        if (inputs[k] < b) values.push_back(inputs[k]);
+      }
     }
     return values;
   }
@@ -156,9 +167,11 @@ class Planner {
     for (ValueId i = b; i < e; ++i) {
       const Node& node = graph_.nodes[i];
       Chain::Stage stage{rows_[i], i == b ? Chain::kInput : static_cast<int>(i - b) - 1};
-      if (node.inputs.size() > 1) {
-        const ValueId add = node.inputs[1];
-        stage.operand = add >= b ? static_cast<int>(add - b) : Chain::side(side++);
+      for (std::size_t k = 1; k < node.inputs.size(); ++k) {
+        const ValueId other = node.inputs[k];
+        const int source = other >= b ? static_cast<int>(other - b) : Chain::side(side++);
+        const bool is_scale = is_scaled(i) && k + 1 == node.inputs.size();
+        (is_scale ? stage.scale : stage.operand) = source;
       }
       stage.kept = is_kept(i, e);
       stages.push_back(std::move(stage));

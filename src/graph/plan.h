@@ -35,6 +35,10 @@ std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shape
 /// a pool of these.
 void split_global_pools(Graph& graph, const std::vector<Shape>& shapes);
 
+/// Moves scales into the 1×1 convolution that alone reads their result, where that has fewer
+/// weights to multiply than pixels.
+void fuse_scales(Graph& graph, const std::vector<Shape>& shapes);
+
 /// Replaces constants of `graph` by those of `other` that hold the same numbers in the place of the
 /// same name, so that their packed forms are shared.
 void share_constants(Graph& graph, const Graph& other);

@@ -43,8 +43,10 @@ struct RowOpOf {
           Padding::same({in[2], in[3]}, {w[2], w[3]}, options.stride, options.dilation);
     }
     const TensorView bias = n.bias ? n.bias->view() : TensorView();
-    return conv_row_op(conv_geometry(in, n.weight->view(), bias, options, n.groups),
-                       LayerWeights(n.weight, n.bias, store), options, true);
+    const ConvGeometry geometry = conv_geometry(in, n.weight->view(), bias, options, n.groups);
+    const LayerWeights weights(n.weight, n.bias, store);
+    return n.scaled ? scaled_conv_row_op(geometry, weights, options)
+                    : conv_row_op(geometry, weights, options, true);
   }
   std::shared_ptr<RowOp> operator()(const ConvTranspose2dNode& n) const {
     const Shape& w = n.weight->shape();

@@ -386,6 +386,19 @@ void tile(GemmTile& t, size_t tiles) {
   if (late) t.residual = late;
 }
 
+void scale_panel(const float* HWY_RESTRICT panel, const float* scale, size_t count, size_t width,
+                 float* HWY_RESTRICT to) {
+  const D d;
+  for (size_t k = 0; k < count; ++k) {
+    const V factor = hn::Set(d, scale[k]);
+    for (size_t end = width; end > 0; end -= hn::Lanes(d)) {
+      hn::Store(hn::Mul(hn::Load(d, panel), factor), d, to);
+      panel += hn::Lanes(d);
+      to += hn::Lanes(d);
+    }
+  }
+}
+
 template <int... I>
 const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
   static const GemmFunction table[sizeof...(I)][2] = {{tile<I + 1, 1>, tile<I + 1, 2>}...};
@@ -394,9 +407,10 @@ const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
 
 const GemmKernels& kernels() {
   const size_t lanes = hn::Lanes(D());
-  static const GemmKernels table = {lanes,     kRows,
-                                    2 * lanes, HWY_TARGET == HWY_AVX3,
-                                    256,       tiles(std::make_integer_sequence<int, kRows>())};
+  static const GemmKernels table = {lanes,      kRows,
+                                    2 * lanes,  HWY_TARGET == HWY_AVX3,
+                                    256,        tiles(std::make_integer_sequence<int, kRows>()),
+                                    scale_panel};
   return table;
 }
 

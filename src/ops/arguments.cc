@@ -115,10 +115,25 @@ ConvArguments conv_arguments(const Shape& input, const TensorView& weight, const
   return a;
 }
 
-std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
-                                   const Conv2dOptions& options, bool winograd) {
+namespace {
+
+Epilogue epilogue_of(const Conv2dOptions& options) {
   Epilogue epilogue(options.activation);
   epilogue.residual_first = options.residual_before_activation;
+  return epilogue;
+}
+
+}  // namespace
+
+std::shared_ptr<RowOp> scaled_conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
+                                          const Conv2dOptions& options) {
+  return std::make_shared<ConvRows>(g.input_image(), g.output_image(), g.window, g.groups, weights,
+                                    epilogue_of(options), true);
+}
+
+std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
+                                   const Conv2dOptions& options, bool winograd) {
+  const Epilogue epilogue = epilogue_of(options);
   if (g.groups == g.input[1] && g.groups > 1 && !options.residual) {
     return std::make_shared<DepthwiseRows2d>(g.input_image(), g.output_image(), g.window, weights,
                                              epilogue);

@@ -48,6 +48,9 @@ Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Si
 /// otherwise, or, where it pays and `winograd` allows it, that.
 std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
                                    const Conv2dOptions& options, bool winograd = false);
+/// A 1×1 convolution whose input rows have a scale.
+std::shared_ptr<RowOp> scaled_conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
+                                          const Conv2dOptions& options);
 std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);
 
 }  // namespace sepconv

@@ -228,7 +228,13 @@ void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const 
         last ? images.y + r * row_floats : s.rings[i] + (r % rows_held(i)) * row_floats;
     if (stage.operand != kNone) s.add[r - rows.begin] = source_row(stage.operand, r);
   }
-  stage.op->run_rows(rows, {s.in, in.begin}, stage.operand == kNone ? nullptr : s.add, s.out, s.op);
+  const float* scale = nullptr;
+  if (stage.scale != kNone) {
+    scale =
+        images.sides[to_size(side(0) - stage.scale)] + images.index * stage.op->input().channels;
+  }
+  stage.op->run_rows(rows, {s.in, in.begin, scale}, stage.operand == kNone ? nullptr : s.add, s.out,
+                     s.op);
 }
 
 void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) const {

@@ -24,6 +24,7 @@ class Chain {
     std::shared_ptr<const RowOp> op;
     int input = kInput;   ///< kInput or an earlier stage
     int operand = kNone;  ///< kNone, kInput, an earlier stage or a side
+    int scale = kNone;    ///< InputRows::scale: kNone or a side
     /// Its image is wanted whole besides the chain's own result. For the last stage but one, where
     /// the last reads just the rows that it makes.
     bool kept = false;

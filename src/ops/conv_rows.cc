@@ -45,8 +45,10 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
 }
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                   std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue)
+                   std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue,
+                   bool scaled)
     : ConvRows(input, output, window, groups, epilogue) {
+  scaled_ = scaled;
   packed_ = pack(weights, to_size(groups), to_size(output.channels / groups),
                  to_size(input.channels / groups), to_size(window.taps()));
   weights_ = packed_->weights.get();
@@ -123,7 +125,8 @@ RowRange ConvRows::input_rows(RowRange out) const {
 std::size_t ConvRows::workspace_bytes(std::int64_t rows) const {
   std::size_t bytes = align_up(to_size(rows) * sizeof(Run)) +
                       align_up(to_size(rows) * taps_ * sizeof(const float*)) +
-                      align_up(sum_floats(rows) * sizeof(float));
+                      align_up(sum_floats(rows) * sizeof(float)) +
+                      align_up((scaled_ ? panel_floats_ : 0) * sizeof(float));
   const std::size_t source_rows = to_size((rows - 1) * window_.rows.stride + extent(window_.rows));
   bytes += align_up(source_rows * sizeof(float*));
   if (copies_rows_) {
@@ -193,7 +196,8 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
       runs[count++] = run;
     }
   }
-  multiply(runs, count, carver.take<float>(sum_floats(out.size())));
+  float* scaled = carver.take<float>(scaled_ ? panel_floats_ : 0);
+  multiply(runs, count, x.scale, scaled, carver.take<float>(sum_floats(out.size())));
 }
 
 // Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
@@ -206,8 +210,10 @@ bool ConvRows::continues(const Run& a, const Run& b) const {
 }
 
 // Panel by panel, and of a panel part by part, so that the part stays in L1 while the band's pixels
-// pass; the band is sized for L2.
-void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
+// pass; the band is sized for L2. A scale of the input is taken into the part's weights: as many
+// products as there are weights instead of one for every pixel's channel.
+void ConvRows::multiply(const Run* runs, std::size_t count, const float* scale, float* scaled,
+                        float* sums) const {
   std::size_t all_tiles = 0;
   for (std::size_t i = 0; i < count; ++i) all_tiles += divide_up(runs[i].pixels, kernels_->rows);
   const std::size_t n = to_size(output().channels / groups_), products = taps_ * k_;
@@ -217,17 +223,23 @@ void ConvRows::multiply(const Run* runs, std::size_t count, float* sums) const {
       tile.a_step = a_step_;
       tile.taps = taps_;
       tile.k = k_;
-      tile.b = weights_ + (g * panels_ + p) * panel_floats_;
+      const float* const panel = weights_ + (g * panels_ + p) * panel_floats_;
+      tile.b = scaled_ ? scaled : panel;
       tile.bias = bias_ + (g * panels_ + p) * kernels_->columns;
       tile.c_step = to_size(output_pixel());
       tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
       tile.epilogue = epilogue_;
       const bool last = g + 1 == to_size(groups_) && p + 1 == panels_ && !followed_;
-      tile.ahead = reinterpret_cast<const char*>(last ? tile.b : tile.b + panel_floats_);
+      tile.ahead = reinterpret_cast<const char*>(last ? panel : panel + panel_floats_);
       tile.ahead_step = last ? 0 : panel_floats_ * sizeof(float) / (all_tiles * products);
       for (tile.start = 0; tile.start < products; tile.start += tile.count) {
         tile.count = std::min(kernels_->part, products - tile.start);
         tile.sums = products > kernels_->part ? sums : nullptr;
+        if (scaled_) {
+          const std::size_t width = divide_up(tile.columns, kernels_->lanes) * kernels_->lanes;
+          kernels_->scale_panel(panel + tile.start * width, scale + g * k_ + tile.start, tile.count,
+                                width, scaled + tile.start * width);
+        }
         for (std::size_t i = 0; i < count; ++i) {
           multiply_run(runs[i], g * to_size(input().channels / groups_),
                        g * n + p * kernels_->columns, tile);
@@ -258,7 +270,8 @@ std::string ConvRows::describe() const {
   const std::string group = groups_ > 1 ? fmt::format(" g{}", groups_) : "";
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
-  return fmt::format("{}{}{} gemm {}x{}", kind, group, stride, kernels_->rows, kernels_->columns);
+  return fmt::format("{}{}{}{} gemm {}x{}", scaled_ ? "scaled " : "", kind, group, stride,
+                     kernels_->rows, kernels_->columns);
 }
 
 }  // namespace sepconv

@@ -16,8 +16,10 @@ class ConvRows final : public RowOp {
  public:
   /// Weights are [output.channels][input.channels / groups][rows.size][columns.size], the bias
   /// [output.channels] or null.
+  /// `scaled`: input rows come with a scale, for which the weights are multiplied; 1×1 only.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-           std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue);
+           std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue,
+           bool scaled = false);
   /// Where an op's weights and bias start among some that were packed before.
   struct Packed {
     SharedWeights all;
@@ -56,11 +58,13 @@ class ConvRows final : public RowOp {
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool continues(const Run& a, const Run& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
-  void multiply(const Run* runs, std::size_t count, float* sums) const;
+  void multiply(const Run* runs, std::size_t count, const float* scale, float* scaled,
+                float* sums) const;
   void multiply_run(const Run& run, std::size_t channel, std::size_t column, GemmTile& tile) const;
 
   Window2d window_;
   std::int64_t groups_;
+  bool scaled_ = false;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
   bool copies_rows_;               ///< rows are padded in the workspace before use

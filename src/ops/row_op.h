@@ -24,6 +24,9 @@ struct RowRange {
 struct InputRows {
   const float* const* row;
   std::int64_t first;
+  /// What every pixel is to be multiplied with first, by channel, for ops that can do that; or
+  /// null.
+  const float* scale = nullptr;
 };
 
 /// An operator whose output rows need only a few input rows each: what chains are made of.
