@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "base/aligned.h"
+#include "base/pages.h"
 #include "base/check.h"
 #include "sepconv/sepconv.h"
 
@@ -326,6 +327,12 @@ NB_MODULE(_core, m) {
           },
           "path"_a, "x"_a);
 
+  m.def(
+      "prefer_huge_pages",
+      [](std::uintptr_t address, std::size_t bytes) {
+        prefer_huge_pages(reinterpret_cast<void*>(address), bytes);
+      },
+      "address"_a, "bytes"_a);
   m.def("models", [] {
     std::vector<std::string> names;
     for (const models::ModelInfo& info : models::list()) names.push_back(info.name);

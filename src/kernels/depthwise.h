@@ -31,6 +31,8 @@ struct DepthwiseRows {
   const float* weights;
   const float* bias;
   Epilogue epilogue;
+  /// Stores go past the caches: every vector of the output is a whole, aligned cache line.
+  bool streams;
 };
 
 /// Where block b of the channels starts: the last block overlaps its neighbour rather than ending

@@ -23,6 +23,8 @@
 #include <hwy/highway.h>
 // clang-format on
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -54,6 +56,15 @@ HWY_INLINE V in_register(V v) {
   asm("" : "+v"(v.raw));
 #endif
   return v;
+}
+
+// A line of the output that is written past the caches need not be read from memory first.
+HWY_INLINE void store(const DepthwiseRows& a, V v, float* p) {
+  if (a.streams) {
+    hn::Stream(v, D(), p);
+  } else {
+    hn::StoreU(v, D(), p);
+  }
 }
 
 // R output rows of a K×K window with stride S. kBorder: some input rows are missing (null).
@@ -155,12 +166,11 @@ struct Slide {
     }
   }
 
-  HWY_INLINE void store(const DepthwiseRows& a, float* const (&out)[R], int64_t j, V bias, V lo,
-                        V hi) {
-    const D d;
+  HWY_INLINE void finish(const DepthwiseRows& a, float* const (&out)[R], int64_t j, V bias, V lo,
+                         V hi) {
     for (int o = 0; o < R; ++o) {
-      hn::StoreU(clamp(hn::Add(sum[o][0], bias), lo, hi), d,
-                 out[o] + static_cast<size_t>(j) * a.out_pixel);
+      store(a, clamp(hn::Add(sum[o][0], bias), lo, hi),
+            out[o] + static_cast<size_t>(j) * a.out_pixel);
     }
   }
 
@@ -179,7 +189,7 @@ struct Slide {
     const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
     for (int64_t j = begin; j < end; ++j) {
       slide.template columns<K - S, S, kInside>(in, j * S - a.columns.pad, a, w);
-      slide.store(a, out, j, bias, lo, hi);
+      slide.finish(a, out, j, bias, lo, hi);
       slide.advance();
     }
   }
@@ -219,6 +229,7 @@ HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
                     static_cast<size_t>(a.out_width), lanes);
     }
   }
+  if (a.streams) hwy::FlushStream();
 }
 
 template <int K, int S, int R>
@@ -343,7 +354,7 @@ struct Tile {
         if (kPartial) {
           store_first(d, v, a.channels, p);
         } else {
-          hn::StoreU(v, d, p);
+          store(a, v, p);
         }
       }
     }
@@ -388,6 +399,7 @@ HWY_NOINLINE void general_blocks(const DepthwiseRows& args) {
                     static_cast<size_t>(a.out_width), kPartial ? a.channels : lanes);
     }
   }
+  if (a.streams) hwy::FlushStream();
 }
 
 template <int R>

@@ -1,16 +1,16 @@
 // The gradients of weights, sums over all pixels.
 //
-// Depthwise: a tile of J output pixels of one vector of channels; the sums of KY rows of K taps
-// stay in registers while the tile moves over the image.
+// Depthwise: one output after the other; KY rows of K sums stay in registers while the window moves
+// over the image.
 //
-//        dy: J pixels            x: (J−1)·S + K columns of KY rows      sums
-//       ┌──┬──┬──┬──┐           ┌──┬──┬──┬──┬──┬──┐                   ┌───┬───┬───┐
-//       │  │  │  │  │  ×        │  │  │  │  │  │  │        ->         │w00│w01│w02│
-//       └──┴──┴──┴──┘           │  │  │  │  │  │  │                   │w10│w11│w12│
-//                               └──┴──┴──┴──┴──┴──┘                   └───┴───┴───┘
+//        dy                     x: K columns of KY rows               sums
+//       ┌──┐                   ┌──┬──┬──┐                           ┌───┬───┬───┐
+//       │dy│→            ×     │x0│x1│x2│→                    ->    │w00│w01│w02│
+//       └──┘                   │  │  │  │                           │w10│w11│w12│
+//                              └──┴──┴──┘                           └───┴───┴───┘
 //
-// Each element of x is loaded once and multiplied by the dy of every output that it is under: for
-// 3×3, stride 1 and J = 8, 72 FMAs for 38 loads, 3.8 flops per byte of L1.
+// The window moves in registers where these suffice (3×3 with 32 of them): then KY·S + 1 loads for
+// KY·K FMAs, for 3×3 and stride 1 4.5 flops per byte of L1; or else KY·K + 1, 1.8.
 //
 // Pointwise: C = Aᵀ·B, a tile of rows × 2 vectors whose products' both operands lie in rows of
 // pixels as they are: nothing is packed. As many flops per byte as the GEMM tile.
@@ -53,50 +53,74 @@ HWY_INLINE V load(const float* p, size_t channels) {
   return kPartial ? load_first(d, channels, p) : hn::LoadU(d, p);
 }
 
-// The next pixel. GCC would rather compute every pixel's address before the loop over rows and keep
-// dozens of them in memory.
-HWY_INLINE void advance(const float*& p, size_t step) {
-  p += step;
-#if !HWY_COMPILER_CLANG
-  asm("" : "+r"(p));
-#endif
-}
-
 // K taps of KY rows of the window, columns not dilated.
-template <int K, int KY, int S, int J, bool kPartial>
+template <int K, int KY, int S, bool kPartial>
 struct TapRows {
-  // Few sums would wait for each other: even and odd pixels have their own, where registers allow.
-  static constexpr int kSets = 2 * KY * K + J + 2 <= kRegisters ? 2 : 1;
+  // The window moves along the row in registers where these suffice, or else comes from L1.
+  static constexpr bool kHolds = S < K && 2 * KY * K + 2 <= kRegisters;
+  static constexpr int kKept = K - S;
+  // Few sums would wait for each other: even and odd outputs have their own, where registers allow.
+  static constexpr int kSets = kHolds && 3 * KY * K + 2 <= kRegisters ? 2 : 1;
 
   const DepthwiseWeightGradient& a;
   V sum[kSets][KY][K];
 
-  // J outputs from pixel j; kInside: all outputs exist and no element lies outside the row. What
-  // does not exist is zero.
-  template <bool kInside>
-  HWY_INLINE void tile(const float* const (&rows)[KY], const float* dy, int64_t j) {
-    const int64_t x0 = j * S - a.columns.pad, count = a.out_width - j;
-    dy += static_cast<size_t>(j) * a.out_pixel;
-    V grad[J];
+  // An output some of whose columns lie outside the row.
+  HWY_INLINE void border_output(const float* const (&rows)[KY], const float* dy, int64_t j) {
+    const V grad = load<kPartial>(dy + static_cast<size_t>(j) * a.out_pixel, a.channels);
 #pragma GCC unroll 8
-    for (int i = 0; i < J; ++i, advance(dy, a.out_pixel)) {
-      grad[i] = load<kPartial>(kInside || i < count ? dy : a.zeros, a.channels);
-    }
+    for (int kx = 0; kx < K; ++kx) {
+      const int64_t x = j * S + kx - a.columns.pad;
+      if (x < 0 || x >= a.in_width) continue;
 #pragma GCC unroll 8
-    for (int r = 0; r < KY; ++r) {
-      const float* p = rows[r] + x0 * static_cast<int64_t>(a.in_pixel);
-#pragma GCC unroll 32
-      for (int c = 0; c < (J - 1) * S + K; ++c, advance(p, a.in_pixel)) {
-        const bool exists = kInside || (x0 + c >= 0 && x0 + c < a.in_width);
-        const V x = load<kPartial>(exists ? p : a.zeros, a.channels);
-#pragma GCC unroll 8
-        for (int i = 0; i < J; ++i) {
-          const int kx = c - i * S;
-          if (kx < 0 || kx >= K) continue;
-          sum[i % kSets][r][kx] = hn::MulAdd(x, grad[i], sum[i % kSets][r][kx]);
-        }
+      for (int r = 0; r < KY; ++r) {
+        const float* p = rows[r] + static_cast<size_t>(x) * a.in_pixel;
+        sum[0][r][kx] = hn::MulAdd(load<kPartial>(p, a.channels), grad, sum[0][r][kx]);
       }
     }
+  }
+
+  // An output whose columns from pixel p[r] on all exist, then moves on.
+  template <int kSet>
+  HWY_INLINE void output(const float* (&p)[KY], const float*& dy, V (&window)[KY][K]) {
+    const V grad = load<kPartial>(dy, a.channels);
+    dy += a.out_pixel;
+#pragma GCC unroll 8
+    for (int r = 0; r < KY; ++r) {
+#pragma GCC unroll 8
+      for (int c = 0; c < K; ++c) {
+        if (!kHolds || c >= kKept) {
+          window[r][c] = load<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
+        }
+        sum[kSet][r][c] = hn::MulAdd(window[r][c], grad, sum[kSet][r][c]);
+      }
+#pragma GCC unroll 8
+      for (int c = 0; kHolds && c < kKept; ++c) window[r][c] = window[r][c + S];
+      p[r] += S * a.in_pixel;
+    }
+  }
+
+  // Outputs [begin, end), whose columns all exist.
+  HWY_INLINE void outputs(const float* const (&rows)[KY], const float* dy, int64_t begin,
+                          int64_t end) {
+    if (begin >= end) return;
+    const int64_t first = (begin * S - a.columns.pad) * static_cast<int64_t>(a.in_pixel);
+    const float* p[KY];
+    V window[KY][K];
+#pragma GCC unroll 8
+    for (int r = 0; r < KY; ++r) {
+      p[r] = rows[r] + first;
+#pragma GCC unroll 8
+      for (int c = 0; kHolds && c < kKept; ++c) {
+        window[r][c] = load<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
+      }
+    }
+    dy += static_cast<size_t>(begin) * a.out_pixel;
+    for (int64_t pairs = (end - begin) / 2; pairs > 0; --pairs) {
+      output<0>(p, dy, window);
+      output<kSets - 1>(p, dy, window);
+    }
+    if ((end - begin) % 2) output<0>(p, dy, window);
   }
 
   HWY_INLINE void clear() {
@@ -122,9 +146,10 @@ struct TapRows {
   HWY_INLINE void run(int64_t ky) {
     clear();
     const int64_t flush_rows = HWY_MAX(int64_t{1}, kFlush / a.out_width);
+    // Outputs [left, right) find all their columns inside the row.
     const int64_t left = HWY_MIN(a.out_width, (a.columns.pad + S - 1) / S);
-    const int64_t reach = a.in_width + a.columns.pad - ((J - 1) * S + K);
-    const int64_t last = HWY_MIN(a.out_width - J, reach < 0 ? int64_t{-1} : reach / S);
+    const int64_t room = a.in_width + a.columns.pad - K;
+    const int64_t right = HWY_MAX(left, HWY_MIN(a.out_width, room < 0 ? 0 : room / S + 1));
     for (int64_t i = a.row_begin; i < a.row_end; ++i) {
       const float* rows[KY];
       for (int r = 0; r < KY; ++r) {
@@ -133,10 +158,9 @@ struct TapRows {
         rows[r] = exists ? a.x + static_cast<size_t>(y * a.in_width) * a.in_pixel : a.zeros;
       }
       const float* dy = a.dy + static_cast<size_t>(i * a.out_width) * a.out_pixel;
-      int64_t j = 0;
-      for (; j < left; j += J) tile<false>(rows, dy, j);
-      for (; j <= last; j += J) tile<true>(rows, dy, j);
-      for (; j < a.out_width; j += J) tile<false>(rows, dy, j);
+      for (int64_t j = 0; j < left; ++j) border_output(rows, dy, j);
+      outputs(rows, dy, left, right);
+      for (int64_t j = right; j < a.out_width; ++j) border_output(rows, dy, j);
       if ((i + 1 - a.row_begin) % flush_rows == 0) flush(ky);
     }
     flush(ky);
@@ -144,12 +168,12 @@ struct TapRows {
 };
 
 // The window's rows in groups of KY, the rest one by one.
-template <int K, int KY, int S, int J, bool kPartial>
+template <int K, int KY, int S, bool kPartial>
 void square_window(const DepthwiseWeightGradient& args) {
   const DepthwiseWeightGradient a = args;
   int64_t ky = 0;
-  for (; ky + KY <= K; ky += KY) TapRows<K, KY, S, J, kPartial>{a, {}}.run(ky);
-  for (; ky < K; ++ky) TapRows<K, 1, S, J, kPartial>{a, {}}.run(ky);
+  for (; ky + KY <= K; ky += KY) TapRows<K, KY, S, kPartial>{a, {}}.run(ky);
+  for (; ky < K; ++ky) TapRows<K, 1, S, kPartial>{a, {}}.run(ky);
 }
 
 // Any window, a tap at a time; eight sums hide FMA's latency.
@@ -203,10 +227,9 @@ void any_window(const DepthwiseWeightGradient& a) {
 
 template <int K, int S, bool kPartial>
 void known_window(const DepthwiseWeightGradient& a) {
-  // Sums, gradients and one element of x.
-  constexpr int kRows = HWY_MAX(1, HWY_MIN(K, (kRegisters - 5) / K));
-  constexpr int kPixels = HWY_MIN(8, kRegisters - 2 - kRows * K);
-  square_window<K, kRows, S, kPixels, kPartial>(a);
+  // Sums and the window, the gradient and one element of x.
+  constexpr int kRows = HWY_MAX(1, HWY_MIN(K, (kRegisters - 2) / (2 * K)));
+  square_window<K, kRows, S, kPartial>(a);
 }
 
 template <bool kPartial>

@@ -11,8 +11,9 @@ namespace {
 std::shared_ptr<const Op::Impl> conv_op(ConvArguments a, const Conv2dOptions& options,
                                         Layout layout) {
   if (layout == Layout::kNHWC) {
-    Chain chain({{conv_row_op(a, options), Chain::kInput,
-                  options.residual ? Chain::side(0) : Chain::kNone}});
+    const std::shared_ptr<RowOp> op = conv_row_op(a, options);
+    if (outgrows_caches(a.input, a.output)) op->write_past_caches();
+    Chain chain({{op, Chain::kInput, options.residual ? Chain::side(0) : Chain::kNone}});
     return std::make_shared<ChainOp>(a.input, a.output, layout, options.residual, std::move(chain));
   }
   if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {

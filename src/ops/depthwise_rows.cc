@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
 
@@ -100,6 +101,18 @@ InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
   return {rows, in.begin};
 }
 
+// Whether every vector of these rows is one cache line; what is activated is read again.
+bool DepthwiseRows2d::streams(RowRange out, const float* const* y) const {
+  const std::size_t line = kAlignment / sizeof(float);
+  if (!past_caches_ || epilogue_.kind != ActivationKind::kNone || kernels_->lanes != line) {
+    return false;
+  }
+  if (to_size(output().channels) % line != 0 || to_size(output_pixel()) % line != 0) return false;
+  return std::all_of(y, y + out.size(), [](const float* row) {
+    return reinterpret_cast<std::uintptr_t>(row) % kAlignment == 0;
+  });
+}
+
 void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const*,
                                float* const* y, std::byte* workspace) const {
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
@@ -122,6 +135,7 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   args.weights = packed_->weights.get();
   args.bias = packed_->bias.get();
   args.epilogue = epilogue_;
+  args.streams = streams(out, y);
   for (std::int64_t o = out.begin; o < out.end;) {
     const std::int64_t top = o * rows.stride - rows.pad;
     const std::int64_t band = std::min(band_, out.end - o);

@@ -23,12 +23,14 @@ class DepthwiseRows2d final : public RowOp {
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
   bool can_slice() const override { return true; }
+  void write_past_caches() override { past_caches_ = true; }
   std::size_t weight_bytes() const override { return packed_->floats * sizeof(float); }
   double flops() const override;
   std::string describe() const override;
 
  private:
   bool fits_l1(std::int64_t band) const;
+  bool streams(RowRange out, const float* const* y) const;
   SharedWeights pack(const float* weight, const float* bias) const;
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 
@@ -37,6 +39,7 @@ class DepthwiseRows2d final : public RowOp {
   const DepthwiseNhwcKernels* kernels_;
   const DepthwiseScheme* scheme_;
   bool slides_ = false;  ///< a kernel of its own for this size
+  bool past_caches_ = false;
   std::int64_t multiplier_;
   std::int64_t pixel_;
   std::int64_t band_ = 1;  ///< output rows at once

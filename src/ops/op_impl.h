@@ -4,9 +4,16 @@
 #include <span>
 #include <string>
 
+#include "base/cpu.h"
 #include "sepconv/ops.h"
 
 namespace sepconv {
+
+/// Whether what an op reads and writes is more than stays in the caches until the next one runs.
+inline bool outgrows_caches(const Shape& input, const Shape& output) {
+  return sizeof(float) * static_cast<std::size_t>(input.elements() + output.elements()) >
+         kBeyondCaches;
+}
 
 /// What stands behind an Op: pointers in, no checks.
 struct Op::Impl {

@@ -65,6 +65,9 @@ class RowOp {
   virtual bool can_slice() const { return false; }
   /// Makes them one: of an image with so many channels. Not once others use the op.
   void slice_of(std::int64_t channels) { output_pixel_ = channels; }
+  /// Lets it write past the caches, where it can: its output is far larger than these. Not once
+  /// others use the op.
+  virtual void write_past_caches() {}
   /// Floats from one output pixel to the next.
   std::int64_t output_pixel() const { return output_pixel_; }
   /// Floating-point operations for one image.

@@ -98,6 +98,10 @@ TransposedConvRows::TransposedConvRows(const ImageShape& input, const ImageShape
   }
 }
 
+void TransposedConvRows::write_past_caches() {
+  for (const Phase& phase : phases_) phase.op->write_past_caches();
+}
+
 RowRange TransposedConvRows::rows_of(const Phase& phase, RowRange out) const {
   const std::int64_t stride = window_.rows.stride;
   return {count_of(out.begin, phase.row, stride), count_of(out.end, phase.row, stride)};

@@ -24,6 +24,7 @@ class TransposedConvRows final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* second, float* const* y,
                 std::byte* workspace) const override;
   std::size_t weight_bytes() const override;
+  void write_past_caches() override;
   double flops() const override;
   std::string describe() const override;
 
@@ -31,7 +32,7 @@ class TransposedConvRows final : public RowOp {
   /// Output rows `row`, `row` + stride, … and columns likewise.
   struct Phase {
     std::int64_t row, column;
-    std::shared_ptr<const RowOp> op;
+    std::shared_ptr<RowOp> op;
   };
 
   /// Of a phase's own rows, those that lie in `out`.

@@ -83,7 +83,7 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
   void fetch_rows(std::size_t image, std::int64_t begin, std::int64_t end, const float* x,
                   const float* dy) const {
     const std::int64_t floats = geometry.input.elements() + geometry.output.elements();
-    if (to_size(floats) * sizeof(float) < 8 * l2_cache_bytes()) return;
+    if (to_size(floats) * sizeof(float) < 16 * l2_cache_bytes()) return;
     const auto fetch = [&](const float* images, const ImageShape& s, std::int64_t stride) {
       const float* base = images + image * to_size(s.height * s.row_floats());
       const std::int64_t from = std::min(s.height, begin * stride);

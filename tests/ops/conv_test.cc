@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/aligned.h"
+#include "sepconv/gradients.h"
 #include "sepconv/ops.h"
 #include "support/guarded.h"
 #include "support/reference.h"
@@ -120,9 +121,9 @@ TEST_P(ConvTest, LargeWindowsGiveTheSameBitsForAnyBand) {
   }
 }
 
-Tensor in_layout(const Tensor& t, Layout layout) {
+Tensor in_layout(const TensorView& t, Layout layout) {
   Tensor result(t.shape(), layout);
-  copy(t.view(), result.view());
+  copy(t, result.view());
   return result;
 }
 
@@ -142,10 +143,10 @@ TEST_P(ConvTest, DepthwiseAndSeparableHaveTheSameBitsInBothLayoutsOnAnyThreads) 
     const Tensor x = testing::random_tensor(c.x, random),
                  weight = testing::random_tensor(c.weight, random);
     const Tensor second = testing::random_tensor({draw(random, 1, 40), c.weight[0]}, random);
-    const Tensor last = in_layout(x, Layout::kNHWC);
+    const Tensor last = in_layout(x.view(), Layout::kNHWC);
     const DepthwiseConv2d planes(c.x, weight.view(), {}, c.options, Layout::kNCHW);
     const DepthwiseConv2d pixels(c.x, weight.view(), {}, c.options, Layout::kNHWC);
-    const Tensor expected = in_layout(pixels(last.view()), Layout::kNCHW);
+    const Tensor expected = in_layout(pixels(last.view()).view(), Layout::kNCHW);
     EXPECT_TRUE(same_bits(planes(x.view()), expected)) << planes.describe();
     EXPECT_TRUE(same_bits(planes(x.view(), pool), expected)) << planes.describe();
     const auto separable = [&](Layout layout) {
@@ -153,7 +154,36 @@ TEST_P(ConvTest, DepthwiseAndSeparableHaveTheSameBitsInBothLayoutsOnAnyThreads) 
     };
     const Tensor through = separable(Layout::kNCHW)(x.view(), pool);
     EXPECT_TRUE(
-        same_bits(through, in_layout(separable(Layout::kNHWC)(last.view()), Layout::kNCHW)));
+        same_bits(through, in_layout(separable(Layout::kNHWC)(last.view()).view(), Layout::kNCHW)));
+  }
+}
+
+// Image `i` of a batch.
+TensorView image(const Tensor& t, std::int64_t i) {
+  const Shape& s = t.shape();
+  const Shape one{1, s[1], s[2], s[3]};
+  return TensorView(const_cast<float*>(t.data()) + i * one.elements(), one, t.layout());
+}
+
+TEST_P(ConvTest, BatchesBeyondTheCachesGiveTheBitsOfEachImage) {
+  std::mt19937 random(8);
+  const Shape batch{7, 64, 112, 112}, one{1, 64, 112, 112};  // 22 MB in, 6 or as much out
+  const Tensor x = testing::random_tensor(batch, random, Layout::kNHWC);
+  const Tensor weight = testing::random_tensor({64, 1, 3, 3}, random);
+  for (const std::int64_t stride : {1, 2}) {
+    Conv2dOptions options;
+    options.padding = 1;
+    options.stride = stride;
+    const DepthwiseConv2d all(batch, weight.view(), {}, options);
+    const DepthwiseConv2d each(one, weight.view(), {}, options);
+    const Tensor y = all(x.view());
+    const Conv2dInputGradient all_dx(batch, weight.view(), options, 64);
+    const Conv2dInputGradient each_dx(one, weight.view(), options, 64);
+    const Tensor dx = all_dx(y.view());
+    for (const std::int64_t i : {0, 6}) {
+      EXPECT_TRUE(same_bits(each(image(x, i)), in_layout(image(y, i), Layout::kNHWC)));
+      EXPECT_TRUE(same_bits(each_dx(image(y, i)), in_layout(image(dx, i), Layout::kNHWC)));
+    }
   }
 }
 

@@ -97,11 +97,18 @@ def make_forward(
     )  # fmt: skip
 
 
+def _empty(shape: Any, format_: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
+    """Memory for a result: large ones are fresh pages at every call, so that these are huge."""
+    y = torch.empty(shape, dtype=torch.float32, memory_format=format_)
+    _core.prefer_huge_pages(y.data_ptr(), 4 * y.numel())
+    return y
+
+
 def run(op: _core.Op, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
     """Runs an op on x in its own memory format; x in neither format is copied once."""
     format_ = memory_format(x)
     x = x.detach().contiguous(memory_format=format_)
-    y = torch.empty(op.output_shape, dtype=torch.float32, memory_format=format_)
+    y = _empty(op.output_shape, format_)
     if residual is None:
         op.run_at(x.data_ptr(), y.data_ptr())
     else:
@@ -158,11 +165,11 @@ def gradients(
     dx = dw = db = None
     if mask[0]:
         op = _core.conv2d_input_gradient(list(x.shape), weight, *arguments)
-        dx = torch.empty(x.shape, dtype=torch.float32, memory_format=format_)
+        dx = _empty(x.shape, format_)
         op.run(grad, dx)
     if mask[1]:
         op = _core.Conv2dWeightGradient(list(x.shape), list(weight.shape), *arguments)
-        dw = torch.empty(weight.shape, dtype=torch.float32)
+        dw = _empty(weight.shape)
         op.run(x, grad, dw)
     if mask[2]:
         db = grad.sum((0, 2, 3))
