@@ -17,7 +17,7 @@ std::shared_ptr<const Op::Impl> conv_op(ConvArguments a, const Conv2dOptions& op
     return std::make_shared<ChainOp>(a.input, a.output, layout, options.residual, std::move(chain));
   }
   if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {
-    return std::make_shared<DepthwisePlanes>(a, options.activation);
+    return depthwise_planes(a, options.activation);
   }
   return std::make_shared<ConvPlanes>(std::move(a), options);
 }

@@ -8,25 +8,10 @@
 #include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
+#include "ops/depthwise_rows.h"
+#include "ops/transposed_conv_rows.h"
 
 namespace sepconv {
-
-namespace {
-
-// Channels [first, first + lanes) of a layer, those that it lacks being zero.
-std::unique_ptr<const DepthwiseRows2d> block_op(const ConvArguments& a, std::int64_t first,
-                                                std::int64_t lanes, const Activation& activation) {
-  const std::int64_t taps = a.window.taps();
-  const std::int64_t count = std::min(lanes, a.output[1] - first);
-  std::vector<float> weight(to_size(lanes * taps)), bias(to_size(lanes));
-  std::copy_n(a.weight.data() + first * taps, count * taps, weight.data());
-  if (a.bias_data()) std::copy_n(a.bias_data() + first, count, bias.data());
-  return std::make_unique<DepthwiseRows2d>(
-      ImageShape{a.input[2], a.input[3], lanes}, ImageShape{a.output[2], a.output[3], lanes},
-      a.window, LayerWeights(weight.data(), bias.data()), Epilogue(activation));
-}
-
-}  // namespace
 
 // Input rows as pixels: image row r is at row r % ring_rows_.
 struct DepthwisePlanes::Ring {
@@ -34,12 +19,9 @@ struct DepthwisePlanes::Ring {
   std::int64_t end;  // of the rows that were made
 };
 
-DepthwisePlanes::DepthwisePlanes(const ConvArguments& a, const Activation& activation)
-    : Impl(a.input, a.output, Layout::kNCHW, false) {
-  const std::int64_t lanes = static_cast<std::int64_t>(kernels_->lanes);
-  for (std::int64_t c = 0; c < output[1]; c += lanes) {
-    blocks_.push_back(block_op(a, c, lanes, activation));
-  }
+DepthwisePlanes::DepthwisePlanes(const Shape& in, const Shape& out, Blocks blocks)
+    : Impl(in, out, Layout::kNCHW, false), blocks_(std::move(blocks)) {
+  const auto lanes = static_cast<std::int64_t>(kernels_->lanes);
   // As many rows as stay in L1 together, but never fewer than the kernel computes at once.
   const std::int64_t step = blocks_.front()->row_multiple();
   const std::int64_t room = static_cast<std::int64_t>(l1_cache_bytes()) * 3 / 4;
@@ -143,6 +125,54 @@ std::string DepthwisePlanes::describe() const {
 double DepthwisePlanes::flops() const {
   const double blocks = static_cast<double>(output[1]) / static_cast<double>(kernels_->lanes);
   return blocks_.front()->flops() * blocks * static_cast<double>(output[0]);
+}
+
+namespace {
+
+// Channels [first, first + lanes) of values with `each` floats a channel, zeros where there are
+// none.
+std::vector<float> block_of(const float* values, std::int64_t channels, std::int64_t each,
+                            std::int64_t first, std::int64_t lanes) {
+  std::vector<float> block(to_size(lanes * each));
+  const std::int64_t count = std::min(lanes, channels - first);
+  if (values) std::copy_n(values + first * each, count * each, block.data());
+  return block;
+}
+
+ImageShape image_of(const Shape& s, std::int64_t channels) { return {s[2], s[3], channels}; }
+
+// make(weight, bias, lanes) for every block of weight's channels.
+template <class Make>
+DepthwisePlanes::Blocks make_blocks(const ConvArguments& a, const Make& make) {
+  const auto lanes = static_cast<std::int64_t>(transpose_kernels().lanes);
+  const std::int64_t channels = a.weight.shape()[0];
+  DepthwisePlanes::Blocks blocks;
+  for (std::int64_t c = 0; c < channels; c += lanes) {
+    const auto weight = block_of(a.weight.data(), channels, a.window.taps(), c, lanes);
+    blocks.push_back(
+        make(weight.data(), block_of(a.bias_data(), channels, 1, c, lanes).data(), lanes));
+  }
+  return blocks;
+}
+
+}  // namespace
+
+std::shared_ptr<const Op::Impl> depthwise_planes(const ConvArguments& a,
+                                                 const Activation& activation) {
+  const auto make = [&](const float* weight, const float* bias, std::int64_t lanes) {
+    return std::make_unique<DepthwiseRows2d>(image_of(a.input, lanes), image_of(a.output, lanes),
+                                             a.window, LayerWeights(weight, bias),
+                                             Epilogue(activation));
+  };
+  return std::make_shared<DepthwisePlanes>(a.input, a.output, make_blocks(a, make));
+}
+
+std::shared_ptr<const Op::Impl> depthwise_planes_gradient(const ConvArguments& a) {
+  const auto make = [&](const float* weight, const float*, std::int64_t lanes) {
+    return std::make_unique<TransposedConvRows>(image_of(a.output, lanes), image_of(a.input, lanes),
+                                                a.window, lanes, weight, nullptr, Activation());
+  };
+  return std::make_shared<DepthwisePlanes>(a.output, a.input, make_blocks(a, make));
 }
 
 }  // namespace sepconv

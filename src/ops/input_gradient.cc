@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "base/sizes.h"
 #include "ops/arguments.h"
 #include "ops/chain_op.h"
@@ -27,28 +25,9 @@ Tensor transposed(const Tensor& weight, std::int64_t channels, std::int64_t grou
   return result;
 }
 
-// Of a depthwise convolution of stride 1 that pads no more than its window needs: another one, with
-// its taps turned around.
-std::shared_ptr<const Op::Impl> turned_around(const ConvArguments& a) {
-  ConvArguments turned{a, Tensor(a.weight.shape()), {}};
-  std::swap(turned.input, turned.output);
-  for (Window* w : {&turned.window.rows, &turned.window.columns}) w->pad = extent(*w) - 1 - w->pad;
-  const std::int64_t taps = a.window.taps();
-  for (std::int64_t c = 0; c < a.groups; ++c) {
-    const float* from = a.weight.data() + c * taps;
-    std::reverse_copy(from, from + taps, turned.weight.data() + c * taps);
-  }
-  return std::make_shared<DepthwisePlanes>(turned, Activation());
-}
-
-bool turns_around(const ConvArguments& a) {
-  const auto fits = [](const Window& w) { return w.stride == 1 && w.pad < extent(w); };
-  return a.groups > 1 && a.weight.shape()[0] == a.groups && a.weight.shape()[1] == 1 &&
-         fits(a.window.rows) && fits(a.window.columns);
-}
-
 std::shared_ptr<const Op::Impl> gradient_op(const ConvArguments& a, Layout layout) {
-  if (layout == Layout::kNCHW && turns_around(a)) return turned_around(a);
+  const bool depthwise = a.groups > 1 && a.weight.shape()[0] == a.groups && a.groups == a.input[1];
+  if (layout == Layout::kNCHW && depthwise) return depthwise_planes_gradient(a);
   const Tensor weight = transposed(a.weight, a.input[1], a.groups);
   auto rows = std::make_shared<TransposedConvRows>(a.output_image(), a.input_image(), a.window,
                                                    a.groups, weight.data(), nullptr, Activation());
