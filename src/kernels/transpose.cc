@@ -17,6 +17,8 @@
 // clang-format on
 
 #include "kernels/transpose.h"
+#include <hwy/cache_control.h>
+
 #include "kernels/activation-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -115,7 +117,7 @@ HWY_INLINE void tile_to_pixels(const float* const* planes, size_t channels, size
 
 template <bool kAllChannels, bool kAllPixels>
 HWY_INLINE void tile_to_planes(const float* x, size_t pixel, size_t channels, size_t p,
-                               size_t pixels, float* const* planes) {
+                               size_t pixels, float* const* planes, bool streams) {
   V t[kLanes];
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i) {
@@ -127,7 +129,11 @@ HWY_INLINE void tile_to_planes(const float* x, size_t pixel, size_t channels, si
 #pragma GCC unroll 16
   for (int c = 0; c < kLanes; ++c) {
     if (!kAllChannels && static_cast<size_t>(c) >= channels) break;
-    store<kAllPixels>(t[c], pixels, planes[c] + p);
+    if (kAllPixels && streams) {
+      hn::Stream(t[c], D(), planes[c] + p);
+    } else {
+      store<kAllPixels>(t[c], pixels, planes[c] + p);
+    }
   }
 }
 
@@ -145,14 +151,15 @@ HWY_NOINLINE void tiles_to_pixels(const float* const* planes, size_t channels, s
 
 template <bool kAllChannels>
 HWY_NOINLINE void tiles_to_planes(const float* x, size_t pixel, size_t channels, size_t pixels,
-                                  float* const* planes) {
+                                  float* const* planes, bool streams) {
   size_t p = 0;
   for (; p + kLanes <= pixels; p += kLanes) {
-    tile_to_planes<kAllChannels, true>(x, pixel, channels, p, kLanes, planes);
+    tile_to_planes<kAllChannels, true>(x, pixel, channels, p, kLanes, planes, streams);
   }
   if (p < pixels) {
-    tile_to_planes<kAllChannels, false>(x, pixel, channels, p, pixels - p, planes);
+    tile_to_planes<kAllChannels, false>(x, pixel, channels, p, pixels - p, planes, streams);
   }
+  if (streams) hwy::FlushStream();
 }
 
 void to_pixels(const float* const* planes, size_t channels, size_t pixels, float* y, size_t pixel) {
@@ -160,9 +167,10 @@ void to_pixels(const float* const* planes, size_t channels, size_t pixels, float
                                                                         pixel);
 }
 
-void to_planes(const float* x, size_t pixel, size_t channels, size_t pixels, float* const* planes) {
+void to_planes(const float* x, size_t pixel, size_t channels, size_t pixels, float* const* planes,
+               bool streams) {
   (channels == kLanes ? tiles_to_planes<true> : tiles_to_planes<false>)(x, pixel, channels, pixels,
-                                                                        planes);
+                                                                        planes, streams);
 }
 
 const TransposeKernels& kernels() {

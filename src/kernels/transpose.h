@@ -13,9 +13,10 @@ struct TransposeKernels {
   /// to as many pixels, those from `channels` on to any.
   void (*to_pixels)(const float* const* planes, std::size_t channels, std::size_t pixels, float* y,
                     std::size_t pixel);
-  /// planes[c][p] = x[p · pixel + c].
+  /// planes[c][p] = x[p · pixel + c]. `streams`: stores go past the caches; every plane begins with
+  /// a cache line, which must be one vector.
   void (*to_planes)(const float* x, std::size_t pixel, std::size_t channels, std::size_t pixels,
-                    float* const* planes);
+                    float* const* planes, bool streams);
 };
 
 const TransposeKernels& transpose_kernels();

@@ -31,6 +31,9 @@ DepthwisePlanes::DepthwisePlanes(const Shape& in, const Shape& out, Blocks block
   for (band_ = step; band_ < output[2] && bytes(band_ + step) <= room;) band_ += step;
   band_ = std::min(band_, output[2]);
   ring_rows_ = rows_for(band_);
+  const std::int64_t line = kAlignment / sizeof(float);
+  streams_ = outgrows_caches(input, output) && lanes == line && output[2] * output[3] % line == 0 &&
+             band_ * output[3] % line == 0;
 }
 
 // The most input rows that so many output rows need.
@@ -85,6 +88,7 @@ void DepthwisePlanes::run_block(std::size_t block, const float* x, float* y,
     in_planes[c] = x + channel / multiplier * to_size(input[2] * width);
     out_planes[c] = y + channel * to_size(output[2] * out_width);
   }
+  const bool streams = streams_ && reinterpret_cast<std::uintptr_t>(y) % kAlignment == 0;
   Carver carver(workspace);
   Ring ring{carver.take<float>(to_size(ring_rows_ * width) * lanes), 0};
   float* out = carver.take<float>(to_size(band_ * out_width) * lanes);
@@ -100,7 +104,7 @@ void DepthwisePlanes::run_block(std::size_t block, const float* x, float* y,
     }
     blocks_[block]->run_rows(made, {in_rows, rows.begin}, nullptr, out_rows, carver.rest());
     const std::int64_t pixels = made.size() * out_width;
-    kernels_->to_planes(out, lanes, count, to_size(pixels), out_planes.data());
+    kernels_->to_planes(out, lanes, count, to_size(pixels), out_planes.data(), streams);
     for (std::size_t c = 0; c < count; ++c) out_planes[c] += pixels;
   }
 }

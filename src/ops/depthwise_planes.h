@@ -38,6 +38,7 @@ struct DepthwisePlanes final : Op::Impl {
   Blocks blocks_;
   std::int64_t band_ = 1;       ///< output rows at a time
   std::int64_t ring_rows_ = 1;  ///< input rows that these need
+  bool streams_ = false;        ///< past the caches, given memory that starts with a cache line
 };
 
 /// A depthwise convolution of any channel multiplier.

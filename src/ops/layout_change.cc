@@ -52,7 +52,7 @@ void LayoutChange::to_nchw(const Shape& shape, const float* x, float* y,
                            const ThreadPool& pool) const {
   const std::size_t channels = to_size(shape[1]), plane = to_size(shape[2] * shape[3]);
   for_parts(shape, pool, [&](std::size_t to, std::size_t from, std::size_t pixels, std::size_t n) {
-    kernels_->to_planes(x + from, channels, n, pixels, planes(y + to, n, plane).data());
+    kernels_->to_planes(x + from, channels, n, pixels, planes(y + to, n, plane).data(), false);
   });
 }
 

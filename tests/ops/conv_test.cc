@@ -168,21 +168,23 @@ TensorView image(const Tensor& t, std::int64_t i) {
 TEST_P(ConvTest, BatchesBeyondTheCachesGiveTheBitsOfEachImage) {
   std::mt19937 random(8);
   const Shape batch{7, 64, 112, 112}, one{1, 64, 112, 112};  // 22 MB in, 6 or as much out
-  const Tensor x = testing::random_tensor(batch, random, Layout::kNHWC);
   const Tensor weight = testing::random_tensor({64, 1, 3, 3}, random);
-  for (const std::int64_t stride : {1, 2}) {
-    Conv2dOptions options;
-    options.padding = 1;
-    options.stride = stride;
-    const DepthwiseConv2d all(batch, weight.view(), {}, options);
-    const DepthwiseConv2d each(one, weight.view(), {}, options);
-    const Tensor y = all(x.view());
-    const Conv2dInputGradient all_dx(batch, weight.view(), options, 64);
-    const Conv2dInputGradient each_dx(one, weight.view(), options, 64);
-    const Tensor dx = all_dx(y.view());
-    for (const std::int64_t i : {0, 6}) {
-      EXPECT_TRUE(same_bits(each(image(x, i)), in_layout(image(y, i), Layout::kNHWC)));
-      EXPECT_TRUE(same_bits(each_dx(image(y, i)), in_layout(image(dx, i), Layout::kNHWC)));
+  for (const Layout layout : {Layout::kNHWC, Layout::kNCHW}) {
+    const Tensor x = testing::random_tensor(batch, random, layout);
+    for (const std::int64_t stride : {1, 2}) {
+      Conv2dOptions options;
+      options.padding = 1;
+      options.stride = stride;
+      const DepthwiseConv2d all(batch, weight.view(), {}, options, layout);
+      const DepthwiseConv2d each(one, weight.view(), {}, options, layout);
+      const Tensor y = all(x.view());
+      const Conv2dInputGradient all_dx(batch, weight.view(), options, 64, layout);
+      const Conv2dInputGradient each_dx(one, weight.view(), options, 64, layout);
+      const Tensor dx = all_dx(y.view());
+      for (const std::int64_t i : {0, 6}) {
+        EXPECT_TRUE(same_bits(each(image(x, i)), in_layout(image(y, i), layout)));
+        EXPECT_TRUE(same_bits(each_dx(image(y, i)), in_layout(image(dx, i), layout)));
+      }
     }
   }
 }
