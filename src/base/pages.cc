@@ -7,18 +7,19 @@
 namespace sepconv {
 
 namespace {
-// Below this an allocator tends to hand out memory that was used before (NumPy's limit, too).
-constexpr std::size_t kLeastBytes = std::size_t{4} << 20;
-constexpr std::uintptr_t kPage = 4096;
+// Below this an allocator tends to hand out memory that was used before.
+constexpr std::size_t kLeastBytes = std::size_t{1} << 20;
+constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
 }  // namespace
 
 void prefer_huge_pages(void* begin, std::size_t bytes) {
   if (bytes < kLeastBytes) return;
+  // Outwards: a huge page needs all of its addresses to be of this kind.
   const auto first = reinterpret_cast<std::uintptr_t>(begin);
-  const std::uintptr_t aligned = (first + kPage - 1) / kPage * kPage;
+  const std::uintptr_t from = first / kHugePage * kHugePage;
+  const std::uintptr_t to = (first + bytes + kHugePage - 1) / kHugePage * kHugePage;
   // Whatever it answers: without huge pages everything works as well.
-  static_cast<void>(
-      madvise(reinterpret_cast<void*>(aligned), bytes - (aligned - first), MADV_HUGEPAGE));
+  static_cast<void>(madvise(reinterpret_cast<void*>(from), to - from, MADV_HUGEPAGE));
 }
 
 }  // namespace sepconv
