@@ -14,8 +14,8 @@
 #include <mutex>
 
 #include "base/aligned.h"
-#include "base/pages.h"
 #include "base/check.h"
+#include "base/pages.h"
 #include "sepconv/sepconv.h"
 
 namespace nb = nanobind;
@@ -151,6 +151,9 @@ nb::list explain(const Network& network, int runs) {
     d["fused"] = s.fused;
     d["kernel"] = s.kernel;
     d["output"] = dims(s.output);
+    d["band"] = s.band;
+    d["ring_bytes"] = s.ring_bytes;
+    d["cut"] = s.cut;
     d["flops"] = s.flops;
     d["bytes"] = s.bytes;
     d["seconds"] = s.seconds;

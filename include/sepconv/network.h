@@ -14,6 +14,9 @@ struct StepInfo {
   std::string fused;   ///< what was folded into them
   std::string kernel;  ///< kernels and tiles
   Shape output;
+  std::int64_t band = 0;  ///< of a chain: output rows at a time; 0 for other ops
+  double ring_bytes = 0;  ///< of a chain: what its intermediates take
+  std::string cut;        ///< why the chain does not go on; empty for other ops and the last
   double flops = 0;
   double bytes = 0;    ///< input, output and weights, each once
   double seconds = 0;  ///< fastest of the measured runs; 0 if none was measured

@@ -103,7 +103,9 @@ class Network:
         """Describes each step for images of a height and width (two numbers, or one for both).
 
         Keys: name, fused, kernel, output (shape), flops, bytes, seconds (fastest of `runs`), and
-        share, its part of the core's FMA peak times the number of threads.
+        share, its part of the core's FMA peak times the number of threads; of a chain also band,
+        how many output rows it makes at a time, ring_bytes, what lies between its ops meanwhile,
+        and cut, why it does not go on.
         """
         _, channels, *own = self._model.input_shape
         height, width = own if size is None else pair("size", size)

@@ -54,6 +54,10 @@ void explain(const Options& o) {
     flops += s.flops;
     seconds += s.seconds;
     fmt::print("\n{}\n  fused   {}\n  kernel  {}\n", s.name, s.fused, s.kernel);
+    if (s.band > 0) {
+      fmt::print("  chain   {} row(s) at a time, {:.2f} MB between{}\n", s.band, s.ring_bytes / 1e6,
+                 s.cut.empty() ? "" : "; ends as " + s.cut);
+    }
     fmt::print(
         "  output  {}   {:.1f} MFLOP, {:.2f} MB, {:.0f} us, {:.1f} GFLOP/s, {:.0f} % of peak\n",
         to_string(s.output), s.flops / 1e6, s.bytes / 1e6, s.seconds * 1e6,
@@ -74,8 +78,9 @@ void explain(const Options& o) {
 
 void add_explain(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "explain", "Show a network's steps: what was fused, kernels, time, share of peak");
+  CLI::App* command = app.add_subcommand("explain",
+                                         "Show a network's steps: what was fused, chains and why "
+                                         "they end, kernels, time, share of peak");
   command->add_option("--model", o->model, "a name from `sepconv models`, or an ONNX file")
       ->required();
   command->add_option("--weights", o->weights,

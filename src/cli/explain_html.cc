@@ -57,9 +57,10 @@ std::string colour(double share) {
 double gflops(const StepInfo& s) { return s.seconds > 0 ? s.flops / s.seconds / 1e9 : 0; }
 
 std::string tip(const ExplainReport& r, const StepInfo& s) {
-  return escaped(fmt::format("{}\n{}\n{:.0f} us, {:.1f} GFLOP/s, {:.0f} % of peak", s.name,
-                             s.kernel, s.seconds * 1e6, gflops(s),
-                             100 * gflops(s) / r.peak_gflops));
+  const std::string cut = s.cut.empty() ? "" : "\nends as " + s.cut;
+  return escaped(fmt::format("{}\n{}\n{:.0f} us, {:.1f} GFLOP/s, {:.0f} % of peak{}", s.name,
+                             s.kernel, s.seconds * 1e6, gflops(s), 100 * gflops(s) / r.peak_gflops,
+                             cut));
 }
 
 std::string timeline(const ExplainReport& r, double total) {

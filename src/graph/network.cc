@@ -211,6 +211,9 @@ std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
     if (step.whole != 0) info.fused += " into " + plan_->graph.nodes[step.whole].name;
     info.kernel = step.op->describe();
     info.output = plan_->shapes[step.nodes.back()];
+    info.band = step.band;
+    info.ring_bytes = static_cast<double>(step.ring_bytes);
+    info.cut = step.cut;
     info.flops = step.op->flops();
     info.bytes = step.weight_bytes + static_cast<double>(value_bytes(plan_->shapes[step.input])) +
                  static_cast<double>(value_bytes(info.output));

@@ -1,8 +1,8 @@
 #include "graph/plan.h"
 
 #include <algorithm>
-#include <limits>
 
+#include "graph/chains.h"
 #include "ops/arrange.h"
 #include "ops/attention.h"
 #include "ops/chain_op.h"
@@ -14,8 +14,6 @@
 namespace sepconv {
 
 namespace {
-
-constexpr std::size_t kLongestChain = 12;
 
 class Planner {
  public:
@@ -54,7 +52,10 @@ class Planner {
       while (end < graph_.nodes.size() && rows_[end] && graph_.nodes[end].inputs[0] == end - 1) {
         ++end;
       }
-      for (auto [b, e] : cut(i, end)) steps.push_back(chained(b, e));
+      for (const auto& [b, e, reason] : chains().cut(i, end)) {
+        steps.push_back(chained(b, e));
+        steps.back().cut = reason;
+      }
       i = end;
     }
     return steps;
@@ -89,100 +90,7 @@ class Planner {
                        [&](ValueId part) { return slices_[part].whole == i; });
   }
 
-  // The nodes [begin, end) each read the one before. Splits them into chains so that the sum of
-  // their costs is least (dynamic programming over the last cut).
-  std::vector<std::pair<ValueId, ValueId>> cut(ValueId begin, ValueId end) const {
-    const std::size_t n = end - begin;
-    std::vector<double> best(n + 1, std::numeric_limits<double>::infinity());
-    std::vector<std::size_t> from(n + 1, 0);
-    best[0] = 0;
-    for (std::size_t e = 1; e <= n; ++e) {
-      for (std::size_t b = e > kLongestChain ? e - kLongestChain : 0; b < e; ++b) {
-        if (!joinable(begin + b, begin + e)) continue;
-        const double price = best[b] + cost(begin + b, begin + e);
-        if (price < best[e]) {
-          best[e] = price;
-          from[e] = b;
-        }
-      }
-    }
-    std::vector<std::pair<ValueId, ValueId>> parts;
-    for (std::size_t e = n; e > 0; e = from[e]) parts.emplace_back(begin + from[e], begin + e);
-    std::reverse(parts.begin(), parts.end());
-    return parts;
-  }
-
-  // An op that makes one row of all: a chain that ends so runs on one thread, so that it starts
-  // one.
-  bool gathers(ValueId i) const {
-    const std::int64_t height = rows_[i]->input().height;
-    return rows_[i]->output().height == 1 && height > 1 &&
-           rows_[i]->input_rows({0, 1}).size() == height;
-  }
-
-  bool is_scaled(ValueId i) const {
-    const auto* conv = std::get_if<Conv2dNode>(&graph_.nodes[i].op);
-    return conv && conv->scaled;
-  }
-
-  // Whether nobody outside reads what lies inside, but for what a chain can keep, and scales come
-  // from outside.
-  bool joinable(ValueId b, ValueId e) const {
-    for (ValueId i = b; i < e; ++i) {
-      if (is_scaled(i) && graph_.nodes[i].inputs.back() >= b) return false;
-    }
-    for (ValueId i = b + 1; i < e; ++i) {
-      if (gathers(i)) return false;
-    }
-    for (ValueId i = b; i + 1 < e; ++i) {
-      if (last_use_[i] >= e && !(i + 2 == e && is_row_mean(e - 1))) return false;
-    }
-    return true;
-  }
-
-  bool is_row_mean(ValueId i) const {
-    const auto* pool = std::get_if<Pool2dNode>(&graph_.nodes[i].op);
-    return pool && pool->options.kernel.height == 1 && pool->options.stride.height == 1 &&
-           pool->options.padding == Padding(0);
-  }
-
-  // Whether others read value i of a chain of nodes [b, e), which is not its result.
-  bool is_kept(ValueId i, ValueId e) const { return i + 1 < e && last_use_[i] >= e; }
-
-  // The values that nodes [b, e) read from outside besides their first.
-  std::vector<ValueId> sides(ValueId b, ValueId e) const {
-    std::vector<ValueId> values;
-    for (ValueId i = b; i < e; ++i) {
-      const auto& inputs = graph_.nodes[i].inputs;
-      for (std::size_t k = 1; k < inputs.size(); ++k) {
-        if (inputs[k] < b) values.push_back(inputs[k]);
-      }
-    }
-    return values;
-  }
-
-  Chain chain(ValueId b, ValueId e) const {
-    std::vector<Chain::Stage> stages;
-    int side = 0;
-    for (ValueId i = b; i < e; ++i) {
-      const Node& node = graph_.nodes[i];
-      Chain::Stage stage{rows_[i], i == b ? Chain::kInput : static_cast<int>(i - b) - 1};
-      for (std::size_t k = 1; k < node.inputs.size(); ++k) {
-        const ValueId other = node.inputs[k];
-        const int source = other >= b ? static_cast<int>(other - b) : Chain::side(side++);
-        const bool is_scale = is_scaled(i) && k + 1 == node.inputs.size();
-        (is_scale ? stage.scale : stage.operand) = source;
-      }
-      stage.kept = is_kept(i, e);
-      stages.push_back(std::move(stage));
-    }
-    return Chain(std::move(stages));
-  }
-
-  double cost(ValueId b, ValueId e) const {
-    const Chain joined = chain(b, e);
-    return joined.cost();
-  }
+  Chains chains() const { return {graph_, rows_, last_use_}; }
 
   Step chained(ValueId b, ValueId e) const {
     Step step;
@@ -191,12 +99,15 @@ class Planner {
       step.nodes.push_back(i);
       step.weight_bytes += static_cast<double>(rows_[i]->weight_bytes());
     }
-    step.sides = sides(b, e);
-    if (e - b > 1 && is_kept(e - 2, e)) step.kept = e - 2;
+    step.sides = chains().sides(b, e);
+    if (e - b > 1 && chains().is_kept(e - 2, e)) step.kept = e - 2;
     step.whole = slices_[e - 1].whole;
     step.first_channel = slices_[e - 1].channel;
+    Chain chain = chains().chain(b, e);
+    step.band = chain.band();
+    step.ring_bytes = chain.ring_bytes();
     step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC, false,
-                                        chain(b, e));
+                                        std::move(chain));
     return step;
   }
 

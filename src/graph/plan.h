@@ -19,6 +19,9 @@ struct Step {
   ValueId whole = 0;           ///< the concatenation that its output is a slice of; 0 if of none
   std::int64_t first_channel = 0;  ///< where in it
   double weight_bytes = 0;
+  std::int64_t band = 0;       ///< of a chain: output rows at a time; 0 for other ops
+  std::size_t ring_bytes = 0;  ///< of a chain: what its intermediates need instead of whole images
+  std::string cut;             ///< why it does not go on
 };
 
 /// The row op of a node with a first input and an output of these shapes; null where output rows do

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <optional>
 
 #include "graph/plan.h"
@@ -210,6 +212,37 @@ TEST(Network, ComputesOnlyTheRowsThatAreRead) {
     if (step.name.find("class_token") != std::string::npos) last = step.name;
   }
   EXPECT_EQ(last.rfind("blocks.11.attn.proj", 0), 0u) << last;
+}
+
+TEST(Network, TellsWhyChainsEnd) {
+  models::RandomWeights weights;
+  const Network network(models::build("mobilenetv3_large_100", weights), {1, 3, 224, 224});
+  const std::vector<StepInfo> steps = network.explain();
+  std::vector<std::string> reasons;
+  for (const StepInfo& step : steps) {
+    EXPECT_EQ(step.band > 0, step.kernel.find("linear") == std::string::npos) << step.kernel;
+    EXPECT_EQ(step.band > 0, !step.cut.empty()) << step.name;
+    reasons.push_back(step.cut);
+  }
+  const auto any = [&](const char* text) {
+    return std::any_of(reasons.begin(), reasons.end(), [&](const std::string& reason) {
+      return reason.find(text) != std::string::npos;
+    });
+  };
+  EXPECT_TRUE(any("se.conv_reduce.pool needs all rows"));
+  EXPECT_TRUE(any("se.conv_reduce is not row-local"));
+  EXPECT_TRUE(any("is read again later"));
+}
+
+// Squeeze-excite's scale goes into the projection on maps of many pixels, and not on the last ones.
+TEST(Network, TakesScalesIntoTheWeightsWhereTheseAreFewer) {
+  models::RandomWeights weights;
+  const Network network(models::build("efficientnet_b0", weights), {1, 3, 224, 224});
+  for (const StepInfo& step : network.explain()) {
+    if (step.name.find("conv_pwl") == std::string::npos) continue;
+    const bool fused = step.fused.find("scale + bias") != std::string::npos;
+    EXPECT_EQ(fused, step.output[2] > 7) << step.name;
+  }
 }
 
 TEST(Network, RefusesInputsThatDoNotFit) {

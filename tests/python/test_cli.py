@@ -124,6 +124,7 @@ def test_info_models_explain_and_bench(target):
     assert listed == sepconv.models()
     explained = run("explain", "--model", "mobilenetv2_035", "--size", 96, target=target)
     assert "bias + relu6 > bias + relu6 > bias + residual" in explained.stdout
+    assert "ends as classifier is not row-local" in explained.stdout
     timed = run("bench", "layers", "--seconds", 0.001, target=target)
     assert timed.stdout.count("depthwise") == 14
     assert timed.stdout.count("pointwise") == 8

@@ -86,41 +86,60 @@ def _where(value: Any, image: torch.Tensor) -> tuple[str, int]:
     raise ValueError(f"an input is {value}, expected a size or stride of the image batch")
 
 
-class _Runner:
-    """Runs a graph as a network; made anew where a parameter was changed in place."""
+class _Plan:
+    """Networks for a graph with the parameters that it had when this was made."""
 
     def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
-        self.graph, self.image = graph, image
-        self.constants = [i for i, v in enumerate(inputs) if _is_constant(v)]
-        self.held = [getattr(graph, n.target) for n in _held(graph)]
-        self.versions = self._versions(inputs)
         self.module = _Frozen(graph, inputs, image)
-        sizes = self.module.image_sizes
         # One network for all sizes if there can be one, else one for each shape that comes.
         self.network: Network | None = None
         self.networks: dict[torch.Size, Network] = {}
         shape = torch.Size(map(int, inputs[image].shape))
+        sizes = self.module.image_sizes
         open_sizes = [d for d, size in enumerate(sizes) if isinstance(size, torch.SymInt)]
         if open_sizes:
             with contextlib.suppress(Exception):
                 self.network = _planned(self.module, shape, open_sizes)
         if self.network is None:
             self.networks[shape] = _planned(self.module, shape)
-        self.single = not isinstance(self.module(torch.zeros(shape)), (tuple, list))
+
+    def run(self, x: torch.Tensor) -> Any:
+        network = self.network or self.networks.get(x.shape)
+        if network is None:
+            network = self.networks[x.shape] = _planned(self.module, x.shape)
+        return network(x)
+
+
+class _Runner:
+    """Runs a graph as a network; plans anew where a parameter was changed in place.
+
+    Threads may call it at once: a plan is replaced, never changed.
+    """
+
+    def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
+        self.graph, self.image = graph, image
+        self.constants = [i for i, v in enumerate(inputs) if _is_constant(v)]
+        self.held = [getattr(graph, n.target) for n in _held(graph)]
+        self.single = not isinstance(_output(graph), (tuple, list))
+        self.planned = self._versions(inputs), _Plan(graph, inputs, image)
 
     def _versions(self, inputs: Sequence[Any]) -> list[tuple[int, int]]:
         tensors = [*(inputs[i] for i in self.constants), *self.held]
         return [(t.data_ptr(), t._version) for t in tensors]
 
     def __call__(self, *inputs: Any) -> Any:
-        if self._versions(inputs) != self.versions:
-            self.__init__(self.graph, inputs, self.image)  # type: ignore[misc]
-        x = inputs[self.image]
-        network = self.network or self.networks.get(x.shape)
-        if network is None:
-            network = self.networks[x.shape] = _planned(self.module, x.shape)
-        result = network(x)
+        now = self._versions(inputs)
+        versions, plan = self.planned
+        if versions != now:
+            plan = _Plan(self.graph, inputs, self.image)
+            self.planned = now, plan
+        result = plan.run(inputs[self.image])
         return result if self.single or isinstance(result, tuple) else (result,)
+
+
+def _output(graph: fx.GraphModule) -> Any:
+    """What a graph returns."""
+    return next(n for n in graph.graph.nodes if n.op == "output").args[0]
 
 
 def _planned(module: nn.Module, shape: torch.Size, open_sizes: Sequence[int] = ()) -> Network:
