@@ -31,6 +31,7 @@ struct DepthwiseRows {
   const float* weights;
   const float* bias;
   Epilogue epilogue;
+  std::size_t first_block, end_block;  ///< of the channels' blocks, those to compute
   /// Stores go past the caches: every vector of the output is a whole, aligned cache line.
   bool streams;
 };

@@ -218,8 +218,7 @@ HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
   const DepthwiseRows a = args;  // the stores below might change what args refers to
   const D d;
   const size_t lanes = hn::Lanes(d);
-  const size_t blocks = (a.channels + lanes - 1) / lanes;
-  for (size_t b = 0; b < blocks; ++b) {
+  for (size_t b = a.first_block; b < a.end_block; ++b) {
     const size_t c = block_channel(b, a.channels, lanes);
     Slide<K, S, R, kBorder>::block(a, c, a.weights + b * K * K * lanes,
                                    hn::Load(d, a.bias + b * lanes));
@@ -385,9 +384,8 @@ HWY_NOINLINE void general_blocks(const DepthwiseRows& args) {
   const DepthwiseRows a = args;
   const D d;
   const size_t lanes = hn::Lanes(d);
-  const size_t blocks = (a.channels + lanes - 1) / lanes;
   const size_t taps = static_cast<size_t>(a.rows.size * a.columns.size);
-  for (size_t b = 0; b < blocks; ++b) {
+  for (size_t b = a.first_block; b < a.end_block; ++b) {
     const size_t c = block_channel(b, a.channels, lanes);
     const V bias = hn::Load(d, a.bias + b * lanes);
     for (int64_t j = 0; j < a.out_width; j += J) {

@@ -26,24 +26,6 @@ constexpr double kFlopsPerByte = 5;
 
 }  // namespace
 
-// The images of one run: the input, its sides and the output.
-struct Chain::Images {
-  const float* x;
-  std::span<const float* const> sides;
-  std::int64_t index;  // of the image, for the sides
-  float* y;
-  float* kept;  // the kept stage's, if there is one
-};
-
-// Where one thread keeps everything while it runs a chain.
-struct Chain::Scratch {
-  float** rings;      // one base pointer a stage
-  const float** in;   // row pointers for the op that runs
-  const float** add;  // of its second operand
-  float** out;
-  std::byte* op;
-};
-
 Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
   ring_rows_.resize(stages_.size());
   const std::int64_t height = std::max<std::int64_t>(output().height, 1);
@@ -66,7 +48,15 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
     }
   }
   band_ = best;
-  cost_ += flops_needed() / kFlopsPerByte;
+  needs({0, output().height}, whole_);
+  flops_ = flops_of(whole_);
+  cost_ += flops_ / kFlopsPerByte;
+  if (height > 1) {
+    std::vector<RowRange> upper, lower;
+    needs({0, height / 2}, upper);
+    needs({height / 2, height}, lower);
+    seam_flops_ = std::max(0.0, flops_of(upper) + flops_of(lower) - flops_);
+  }
   size_rings(band_);
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
@@ -107,8 +97,8 @@ void Chain::needs(RowRange out, std::vector<RowRange>& need) const {
 }
 
 // How many rows lie where a stage's rows are found: its ring's, or the whole image's.
-std::int64_t Chain::rows_held(std::size_t i) const {
-  return stages_[i].kept ? stages_[i].op->output().height : ring_rows_[i];
+std::int64_t Chain::rows_held(std::size_t i, bool whole) const {
+  return whole || stages_[i].kept ? stages_[i].op->output().height : ring_rows_[i];
 }
 
 // A band that starts afresh needs the most rows; one that continues needs some of these. Looks at
@@ -161,15 +151,13 @@ double Chain::price(std::int64_t band) {
          moved(edge * bands, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
 }
 
-// Where the last stage reads one row, the others compute no more.
-double Chain::flops_needed() const {
-  std::vector<RowRange> need;
-  needs({0, output().height}, need);
+// What it takes to compute these rows of every stage.
+double Chain::flops_of(const std::vector<RowRange>& rows) const {
   double sum = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     const double height = static_cast<double>(std::max<std::int64_t>(op.output().height, 1));
-    sum += op.flops() * static_cast<double>(need[i].size()) / height;
+    sum += op.flops() * static_cast<double>(rows[i].size()) / height;
   }
   return sum;
 }
@@ -202,9 +190,13 @@ std::size_t Chain::thread_bytes() const {
   return align_up(pointers + ring_bytes() + op_workspace_ + kAlignment);
 }
 
-std::size_t Chain::workspace_bytes(int threads) const { return thread_bytes() * to_size(threads); }
+std::size_t Chain::workspace_bytes(int threads) const {
+  const std::size_t bytes = thread_bytes() * to_size(threads);
+  return runs_stagewise(threads) ? std::max(bytes, stagewise_bytes(threads)) : bytes;
+}
 
-void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const Scratch& s) const {
+void Chain::run_stage(std::size_t i, RowRange rows, RowRange shares, const Images& images,
+                      const Scratch& s) const {
   const Stage& stage = stages_[i];
   // Row r of a source: the input image, an earlier stage's ring, or a side, of which an image of
   // one row is meant for all.
@@ -217,7 +209,7 @@ void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const 
       return image + row * shape.row_floats();
     }
     const std::size_t k = to_size(source);
-    return s.rings[k] + (r % rows_held(k)) * stages_[k].op->output().row_floats();
+    return s.rings[k] + (r % rows_held(k, s.whole)) * stages_[k].op->output().row_floats();
   };
   const RowRange in = stage.op->input_rows(rows);
   for (std::int64_t r = in.begin; r < in.end; ++r) s.in[r - in.begin] = source_row(stage.input, r);
@@ -225,7 +217,7 @@ void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const 
   const std::int64_t row_floats = stage.op->output().width * stage.op->output_pixel();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     s.out[r - rows.begin] =
-        last ? images.y + r * row_floats : s.rings[i] + (r % rows_held(i)) * row_floats;
+        last ? images.y + r * row_floats : s.rings[i] + (r % rows_held(i, s.whole)) * row_floats;
     if (stage.operand != kNone) s.add[r - rows.begin] = source_row(stage.operand, r);
   }
   const float* scale = nullptr;
@@ -233,8 +225,8 @@ void Chain::run_stage(std::size_t i, RowRange rows, const Images& images, const 
     scale =
         images.sides[to_size(side(0) - stage.scale)] + images.index * stage.op->input().channels;
   }
-  stage.op->run_rows(rows, {s.in, in.begin, scale}, stage.operand == kNone ? nullptr : s.add, s.out,
-                     s.op);
+  const float* const* second = stage.operand == kNone ? nullptr : s.add;
+  stage.op->run_shares(shares, rows, {s.in, in.begin, scale}, second, s.out, s.op);
 }
 
 void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) const {
@@ -277,7 +269,7 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
     }
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (need[i].size() == 0) continue;
-      run_stage(i, need[i], images, s);
+      run_stage(i, need[i], {0, stages_[i].op->shares()}, images, s);
       made[i].end = need[i].end;
     }
   }
@@ -291,6 +283,10 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
   const Stage& before_last = stages_[stages_.size() > 1 ? stages_.size() - 2 : 0];
   const std::int64_t kept_floats = kept ? height * before_last.op->output().row_floats() : 0;
   const std::int64_t parts = std::min<std::int64_t>(pool.threads(), all);
+  if (images == 1 && runs_stagewise(pool.threads())) {
+    run_stagewise({x, sides, 0, y, kept}, workspace, pool);
+    return;
+  }
   const std::size_t bytes = thread_bytes();
   pool.parallel_for(to_size(parts), [&](std::size_t part) {
     const std::int64_t p = static_cast<std::int64_t>(part);

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "ops/grid.h"
 #include "ops/row_op.h"
 #include "sepconv/threads.h"
 
@@ -44,6 +45,13 @@ class Chain {
   /// the result needs; for comparing ways to cut a network into chains.
   double cost() const { return cost_; }
 
+  /// Whether threads share every stage out by rows and channels, one stage after the other, when
+  /// there is but one image: where each running its own rows through all stages would compute too
+  /// many at the seams, or leave threads idle.
+  bool runs_stagewise(int threads) const;
+  /// How much longer one image takes on one thread than on so many, by counting operations.
+  double speedup(int threads) const;
+
   std::size_t workspace_bytes(int threads) const;
 
   /// `images` images in a row at x, y, every side, and where a kept stage's go; bits do not depend
@@ -54,22 +62,49 @@ class Chain {
  private:
   struct Images;
   struct Scratch;
+  struct Times;
 
   void needs(RowRange out, std::vector<RowRange>& need) const;
   std::int64_t band_step() const;
-  std::int64_t rows_held(std::size_t i) const;
+  std::int64_t rows_held(std::size_t i, bool whole) const;
+  Times times(int threads) const;
+  std::size_t stagewise_bytes(int threads) const;
+  void run_stagewise(const Images& images, std::byte* workspace, const ThreadPool& pool) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);
   double price(std::int64_t band);
-  double flops_needed() const;
+  double flops_of(const std::vector<RowRange>& rows) const;
   std::size_t thread_bytes() const;
   void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;
-  void run_stage(std::size_t i, RowRange rows, const Images& images, const Scratch& s) const;
+  void run_stage(std::size_t i, RowRange rows, RowRange shares, const Images& images,
+                 const Scratch& s) const;
 
   std::vector<Stage> stages_;
   std::int64_t band_ = 1;
   double cost_ = 0;
   std::vector<std::int64_t> ring_rows_;  ///< by stage; 0 for the last
   std::size_t op_workspace_ = 0;
+  std::vector<RowRange> whole_;  ///< by stage: the rows that the whole result needs
+  double flops_ = 0;             ///< of these
+  double seam_flops_ = 0;        ///< more for every cut between two threads' rows
+};
+
+// The images of one run: the input, its sides and the output.
+struct Chain::Images {
+  const float* x;
+  std::span<const float* const> sides;
+  std::int64_t index;  // of the image, for the sides
+  float* y;
+  float* kept;  // the kept stage's, if there is one
+};
+
+// Where one thread keeps everything while it runs a chain.
+struct Chain::Scratch {
+  float** rings;      // one base pointer a stage
+  bool whole;         // of whole images instead
+  const float** in;   // row pointers for the op that runs
+  const float** add;  // of its second operand
+  float** out;
+  std::byte* op;
 };
 
 }  // namespace sepconv

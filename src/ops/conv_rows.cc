@@ -174,6 +174,25 @@ ConvRows::Sources ConvRows::pad_rows(RowRange out, const InputRows& x,
 
 void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* residual,
                         float* const* y, std::byte* workspace) const {
+  run_shares({0, shares()}, out, x, residual, y, workspace);
+}
+
+// Panels of weights, of as many columns together as a cache line has.
+std::int64_t ConvRows::shares() const {
+  constexpr std::size_t kLine = kAlignment / sizeof(float);
+  const bool apart =
+      to_size(output_pixel()) % kLine == 0 && to_size(output().channels / groups_) % kLine == 0;
+  const std::size_t together = std::max<std::size_t>(1, kLine / kernels_->columns);
+  return apart ? static_cast<std::int64_t>(divide_up(to_size(groups_) * panels_, together)) : 1;
+}
+
+void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
+                          const float* const* residual, float* const* y,
+                          std::byte* workspace) const {
+  const std::int64_t all = ConvRows::shares();
+  const auto panels = static_cast<std::int64_t>(to_size(groups_) * panels_);
+  const std::int64_t each = (panels + all - 1) / all;
+  const RowRange own{shares.begin * each, std::min(panels, shares.end * each)};
   const Sources source = pad_rows(out, x, workspace);
   Carver carver(workspace);
   Run* runs = carver.take<Run>(to_size(out.size()));
@@ -197,7 +216,7 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
     }
   }
   float* scaled = carver.take<float>(scaled_ ? panel_floats_ : 0);
-  multiply(runs, count, x.scale, scaled, carver.take<float>(sum_floats(out.size())));
+  multiply(own, runs, count, x.scale, scaled, carver.take<float>(sum_floats(out.size())));
 }
 
 // Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
@@ -212,38 +231,38 @@ bool ConvRows::continues(const Run& a, const Run& b) const {
 // Panel by panel, and of a panel part by part, so that the part stays in L1 while the band's pixels
 // pass; the band is sized for L2. A scale of the input is taken into the part's weights: as many
 // products as there are weights instead of one for every pixel's channel.
-void ConvRows::multiply(const Run* runs, std::size_t count, const float* scale, float* scaled,
-                        float* sums) const {
+void ConvRows::multiply(RowRange panels, const Run* runs, std::size_t count, const float* scale,
+                        float* scaled, float* sums) const {
   std::size_t all_tiles = 0;
   for (std::size_t i = 0; i < count; ++i) all_tiles += divide_up(runs[i].pixels, kernels_->rows);
   const std::size_t n = to_size(output().channels / groups_), products = taps_ * k_;
-  for (std::size_t g = 0; g < to_size(groups_); ++g) {
-    for (std::size_t p = 0; p < panels_; ++p) {
-      GemmTile tile{};
-      tile.a_step = a_step_;
-      tile.taps = taps_;
-      tile.k = k_;
-      const float* const panel = weights_ + (g * panels_ + p) * panel_floats_;
-      tile.b = scaled_ ? scaled : panel;
-      tile.bias = bias_ + (g * panels_ + p) * kernels_->columns;
-      tile.c_step = to_size(output_pixel());
-      tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
-      tile.epilogue = epilogue_;
-      const bool last = g + 1 == to_size(groups_) && p + 1 == panels_ && !followed_;
-      tile.ahead = reinterpret_cast<const char*>(last ? panel : panel + panel_floats_);
-      tile.ahead_step = last ? 0 : panel_floats_ * sizeof(float) / (all_tiles * products);
-      for (tile.start = 0; tile.start < products; tile.start += tile.count) {
-        tile.count = std::min(kernels_->part, products - tile.start);
-        tile.sums = products > kernels_->part ? sums : nullptr;
-        if (scaled_) {
-          const std::size_t width = divide_up(tile.columns, kernels_->lanes) * kernels_->lanes;
-          kernels_->scale_panel(panel + tile.start * width, scale + g * k_ + tile.start, tile.count,
-                                width, scaled + tile.start * width);
-        }
-        for (std::size_t i = 0; i < count; ++i) {
-          multiply_run(runs[i], g * to_size(input().channels / groups_),
-                       g * n + p * kernels_->columns, tile);
-        }
+  for (std::size_t i = to_size(panels.begin); i < to_size(panels.end); ++i) {
+    const std::size_t g = i / panels_, p = i % panels_;
+    GemmTile tile{};
+    tile.a_step = a_step_;
+    tile.taps = taps_;
+    tile.k = k_;
+    const float* const panel = weights_ + i * panel_floats_;
+    tile.b = scaled_ ? scaled : panel;
+    tile.bias = bias_ + i * kernels_->columns;
+    tile.c_step = to_size(output_pixel());
+    tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
+    tile.epilogue = epilogue_;
+    const bool last =
+        i + 1 == to_size(panels.end) && !(followed_ && i + 1 == to_size(groups_) * panels_);
+    tile.ahead = reinterpret_cast<const char*>(last ? panel : panel + panel_floats_);
+    tile.ahead_step = last ? 0 : panel_floats_ * sizeof(float) / (all_tiles * products);
+    for (tile.start = 0; tile.start < products; tile.start += tile.count) {
+      tile.count = std::min(kernels_->part, products - tile.start);
+      tile.sums = products > kernels_->part ? sums : nullptr;
+      if (scaled_) {
+        const std::size_t width = divide_up(tile.columns, kernels_->lanes) * kernels_->lanes;
+        kernels_->scale_panel(panel + tile.start * width, scale + g * k_ + tile.start, tile.count,
+                              width, scaled + tile.start * width);
+      }
+      for (std::size_t r = 0; r < count; ++r) {
+        multiply_run(runs[r], g * to_size(input().channels / groups_),
+                     g * n + p * kernels_->columns, tile);
       }
     }
   }

@@ -44,6 +44,9 @@ class ConvRows final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
+  std::int64_t shares() const override;
+  void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
+                  float* const* y, std::byte* workspace) const override;
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
   bool can_slice() const override { return true; }
   double flops() const override;
@@ -58,8 +61,8 @@ class ConvRows final : public RowOp {
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool continues(const Run& a, const Run& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
-  void multiply(const Run* runs, std::size_t count, const float* scale, float* scaled,
-                float* sums) const;
+  void multiply(RowRange panels, const Run* runs, std::size_t count, const float* scale,
+                float* scaled, float* sums) const;
   void multiply_run(const Run& run, std::size_t channel, std::size_t column, GemmTile& tile) const;
 
   Window2d window_;

@@ -113,8 +113,27 @@ bool DepthwiseRows2d::streams(RowRange out, const float* const* y) const {
   });
 }
 
-void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const*,
+std::size_t DepthwiseRows2d::blocks() const {
+  return divide_up(to_size(output().channels), kernels_->lanes);
+}
+
+namespace {
+constexpr std::int64_t kLine = kAlignment / sizeof(float);
+}  // namespace
+
+// Cache lines of channels.
+std::int64_t DepthwiseRows2d::shares() const {
+  const bool apart = output_pixel() % kLine == 0 && output().channels % kLine == 0;
+  return apart && multiplier_ == 1 ? output().channels / kLine : 1;
+}
+
+void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const* second,
                                float* const* y, std::byte* workspace) const {
+  run_shares({0, shares()}, out, x, second, y, workspace);
+}
+
+void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows& x,
+                                 const float* const*, float* const* y, std::byte* workspace) const {
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
   const Window& rows = window_.rows;
   const auto row = [&](std::int64_t r) -> const float* {
@@ -136,6 +155,9 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
   args.bias = packed_->bias.get();
   args.epilogue = epilogue_;
   args.streams = streams(out, y);
+  const std::size_t all = to_size(DepthwiseRows2d::shares());
+  args.first_block = blocks() * to_size(shares.begin) / all;
+  args.end_block = blocks() * to_size(shares.end) / all;
   for (std::int64_t o = out.begin; o < out.end;) {
     const std::int64_t top = o * rows.stride - rows.pad;
     const std::int64_t band = std::min(band_, out.end - o);

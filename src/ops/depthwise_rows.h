@@ -21,6 +21,9 @@ class DepthwiseRows2d final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
+  std::int64_t shares() const override;
+  void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* second,
+                  float* const* y, std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
   bool can_slice() const override { return true; }
   void write_past_caches() override { past_caches_ = true; }
@@ -29,6 +32,7 @@ class DepthwiseRows2d final : public RowOp {
   std::string describe() const override;
 
  private:
+  std::size_t blocks() const;
   bool fits_l1(std::int64_t band) const;
   bool streams(RowRange out, const float* const* y) const;
   SharedWeights pack(const float* weight, const float* bias) const;

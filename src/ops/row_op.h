@@ -54,6 +54,15 @@ class RowOp {
   virtual void run_rows(RowRange out, const InputRows& x, const float* const* second,
                         float* const* y, std::byte* workspace) const = 0;
 
+  /// How many shares of its channels can be computed apart, of nearly equal work, none sharing a
+  /// cache line of the output with another.
+  virtual std::int64_t shares() const { return 1; }
+  /// run_rows for shares [shares.begin, shares.end) of the channels alone.
+  virtual void run_shares(RowRange /*shares*/, RowRange out, const InputRows& x,
+                          const float* const* second, float* const* y, std::byte* workspace) const {
+    run_rows(out, x, second, y, workspace);
+  }
+
   /// The shape of the second operand, where run_rows takes one; one of a single row serves all
   /// rows.
   virtual ImageShape operand() const { return output_; }

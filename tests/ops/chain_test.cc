@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/aligned.h"
 #include "ops/arguments.h"
 #include "support/reference.h"
@@ -51,25 +53,98 @@ TEST_P(ChainTest, EqualsItsOpsOneByOne) {
         {conv(mid, 48, 1, 1, false, random), 3, Chain::kNone},
         {conv(wide, 48, 3, 2, true, random), 4, Chain::kNone},
         {conv({1, 48, quarter, quarter}, 24, 1, 1, false, random), 5, Chain::kNone}};
-    const std::int64_t images = 2;
-    std::vector<float> x(static_cast<std::size_t>(images * 3 * size * size));
-    testing::fill(x.data(), static_cast<std::int64_t>(x.size()), random);
+    for (const std::int64_t images : {1, 2}) {
+      std::vector<float> x(static_cast<std::size_t>(images * 3 * size * size));
+      testing::fill(x.data(), static_cast<std::int64_t>(x.size()), random);
 
-    std::vector<std::vector<float>> values;
-    for (const Chain::Stage& s : stages) {
-      const auto& in = s.input == Chain::kInput ? x : values[static_cast<std::size_t>(s.input)];
-      const int add = s.operand == Chain::kNone ? Chain::kNone : Chain::side(0);
-      const Chain single({{s.op, Chain::kInput, add}});
-      const float* skip = values.empty() ? x.data() : values[0].data();
-      const ImageShape& o = single.output();
-      std::vector<float> y(static_cast<std::size_t>(images * o.height * o.row_floats()));
-      const auto workspace = make_aligned<std::byte>(single.workspace_bytes(1));
-      single.run(images, in.data(), {&skip, 1}, y.data(), workspace.get(), ThreadPool::single());
-      values.push_back(std::move(y));
+      std::vector<std::vector<float>> values;
+      for (const Chain::Stage& s : stages) {
+        const auto& in = s.input == Chain::kInput ? x : values[static_cast<std::size_t>(s.input)];
+        const int add = s.operand == Chain::kNone ? Chain::kNone : Chain::side(0);
+        const Chain single({{s.op, Chain::kInput, add}});
+        const float* skip = values.empty() ? x.data() : values[0].data();
+        const ImageShape& o = single.output();
+        std::vector<float> y(static_cast<std::size_t>(images * o.height * o.row_floats()));
+        const auto workspace = make_aligned<std::byte>(single.workspace_bytes(1));
+        single.run(images, in.data(), {&skip, 1}, y.data(), workspace.get(), ThreadPool::single());
+        values.push_back(std::move(y));
+      }
+      const Chain whole(stages);
+      for (int threads : {1, 2, 3, 7}) EXPECT_EQ(run(whole, x, threads, images), values.back());
     }
-    const Chain whole(stages);
-    for (int threads : {1, 2, 3}) EXPECT_EQ(run(whole, x, threads, images), values.back());
   }
+}
+
+// Runs one share of an op after the other; each changes cache lines of its own, together all.
+void expect_own_lines(const RowOp& op, std::mt19937& random) {
+  const ImageShape &in = op.input(), &out = op.output();
+  const auto x = make_aligned<float>(static_cast<std::size_t>(in.height * in.row_floats()));
+  const auto y = make_aligned<float>(static_cast<std::size_t>(out.height * out.row_floats()));
+  testing::fill(x.get(), in.height * in.row_floats(), random);
+  std::vector<const float*> rows;
+  for (std::int64_t r = 0; r < in.height; ++r) rows.push_back(x.get() + r * in.row_floats());
+  std::vector<float*> to;
+  for (std::int64_t r = 0; r < out.height; ++r) to.push_back(y.get() + r * out.row_floats());
+  const auto workspace = make_aligned<std::byte>(op.workspace_bytes(out.height));
+  constexpr std::int64_t kLine = 16;
+  const std::int64_t lines = out.height * out.row_floats() / kLine;
+  std::vector<int> writers(static_cast<std::size_t>(lines), 0);
+  ASSERT_GT(op.shares(), 1) << op.describe();
+  for (std::int64_t s = 0; s < op.shares(); ++s) {
+    std::fill_n(y.get(), out.height * out.row_floats(), 1e30F);
+    op.run_shares({s, s + 1}, {0, out.height}, {rows.data(), 0}, nullptr, to.data(),
+                  workspace.get());
+    for (std::int64_t l = 0; l < lines; ++l) {
+      const float* line = y.get() + l * kLine;
+      const auto written = std::count_if(line, line + kLine, [](float v) { return v != 1e30F; });
+      EXPECT_TRUE(written == 0 || written == kLine) << op.describe();
+      writers[static_cast<std::size_t>(l)] += written > 0;
+    }
+  }
+  EXPECT_EQ(writers, std::vector<int>(static_cast<std::size_t>(lines), 1)) << op.describe();
+}
+
+TEST_P(ChainTest, SharesHaveCacheLinesOfTheirOwn) {
+  std::mt19937 random(7);
+  expect_own_lines(*conv({1, 24, 5, 6}, 112, 1, 1, false, random), random);
+  expect_own_lines(*conv({1, 16, 5, 6}, 96, 3, 2, false, random), random);
+  expect_own_lines(*conv({1, 80, 5, 6}, 80, 3, 1, true, random), random);
+  expect_own_lines(*conv({1, 48, 9, 6}, 48, 9, 1, true, random), random);
+  // 24 floats are no whole cache lines.
+  EXPECT_EQ(conv({1, 40, 5, 6}, 72, 1, 1, false, random)->shares(), 1);
+  EXPECT_EQ(conv({1, 24, 5, 6}, 24, 3, 1, true, random)->shares(), 1);
+}
+
+// A simulation of up to 64 threads: who has how much of the work, by counting.
+TEST_P(ChainTest, SharesWorkOutAmongManyThreads) {
+  std::mt19937 random(8);
+  const auto wide = conv({1, 96, 14, 14}, 576, 1, 1, false, random);
+  const auto depthwise = conv({1, 576, 14, 14}, 576, 3, 1, true, random);
+  const auto narrow = conv({1, 576, 14, 14}, 96, 1, 1, false, random);
+  const auto last = conv({1, 160, 7, 7}, 960, 1, 1, false, random);
+  for (const auto& op : {wide, depthwise, narrow, last}) {
+    const std::int64_t rows = op->output().height;
+    for (const std::int64_t threads : {2, 4, 16, 64}) {
+      const Grid grid = make_grid(*op, rows, threads);
+      EXPECT_LE(grid.cells(), threads);
+      std::int64_t cells = 0;
+      for (std::int64_t r = 0; r < grid.rows; ++r) {
+        for (std::int64_t c = 0; c < grid.shares; ++c) {
+          cells += Grid::part(rows, r, grid.rows).size() *
+                   Grid::part(op->shares(), c, grid.shares).size();
+        }
+      }
+      EXPECT_EQ(cells, rows * op->shares());
+      const double speedup = 1 / busiest(grid, rows, op->shares());
+      EXPECT_GT(speedup, threads == 64 ? 36 : 0.74 * static_cast<double>(threads))
+          << op->describe() << " on " << threads;
+    }
+  }
+  // 14 rows are not enough for 64 threads, and their seams cost a seventh each.
+  const Chain block({{wide, Chain::kInput}, {depthwise, 0}, {narrow, 1}});
+  EXPECT_TRUE(block.runs_stagewise(64));
+  EXPECT_GT(block.speedup(64), 18);
+  EXPECT_GT(block.speedup(2), 1.85);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, ChainTest, ::testing::ValuesIn(testing::built_targets()),
