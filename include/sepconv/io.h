@@ -70,9 +70,17 @@ class SafeTensors {
   /// A copy as float32; float16, bfloat16 and float64 are converted. Throws FileError if the tensor
   /// is missing, has another shape or an integer dtype.
   Tensor load(const std::string& name, const Shape& shape) const;
+  /// The same without a copy where the file holds float32: the tensor keeps the file mapped. See
+  /// check_unchanged().
+  std::shared_ptr<const Tensor> share(const std::string& name, const Shape& shape) const;
+  /// Throws FileError if the file at this path is no longer what was opened, by size and time: what
+  /// is shared of it may have changed, too.
+  void check_unchanged() const;
 
  private:
   struct Mapping;
+  const Entry& entry(const std::string& name, const Shape& shape) const;
+
   std::string path_;
   std::shared_ptr<const Mapping> mapping_;
   std::map<std::string, Entry> entries_;

@@ -85,6 +85,9 @@ class Tensor {
   explicit Tensor(const Shape& shape, Layout layout = Layout::kNCHW);
   /// A shape without elements, whose data() is null: for asking what a network would be.
   static Tensor shape_only(const Shape& shape);
+  /// Dense memory of someone else's, which `owner` keeps as long as the tensor is used.
+  static std::shared_ptr<const Tensor> borrow(const float* data, const Shape& shape,
+                                              std::shared_ptr<const void> owner);
 
   const Shape& shape() const { return shape_; }
   Layout layout() const { return layout_; }
@@ -94,6 +97,7 @@ class Tensor {
 
  private:
   struct Free {
+    std::shared_ptr<const void> owner;  ///< of borrowed memory
     void operator()(float* p) const;
   };
   std::unique_ptr<float[], Free> data_;

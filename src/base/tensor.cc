@@ -125,7 +125,17 @@ Tensor Tensor::shape_only(const Shape& shape) {
   return tensor;
 }
 
-void Tensor::Free::operator()(float* p) const { AlignedFree{}(p); }
+std::shared_ptr<const Tensor> Tensor::borrow(const float* data, const Shape& shape,
+                                             std::shared_ptr<const void> owner) {
+  Tensor tensor;
+  tensor.data_ = {const_cast<float*>(data), Free{std::move(owner)}};
+  tensor.shape_ = shape;
+  return std::make_shared<const Tensor>(std::move(tensor));
+}
+
+void Tensor::Free::operator()(float* p) const {
+  if (!owner) AlignedFree{}(p);
+}
 
 void copy(const TensorView& from, const TensorView& to) {
   check(from.shape() == to.shape(), "copy: shapes {} and {} differ", to_string(from.shape()),

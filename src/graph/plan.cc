@@ -15,9 +15,23 @@ namespace sepconv {
 
 namespace {
 
+void release(Constant& weight) {
+  weight = std::make_shared<Tensor>(Tensor::shape_only(weight->shape()));
+}
+
+// Of a node whose op has packed them.
+void release_weights(Node& node) {
+  if (auto* conv = std::get_if<Conv2dNode>(&node.op)) release(conv->weight);
+  if (auto* conv = std::get_if<ConvTranspose2dNode>(&node.op)) release(conv->weight);
+  if (auto* linear = std::get_if<LinearNode>(&node.op)) release(linear->weight);
+  if (auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) {
+    std::for_each(mixed->weights.begin(), mixed->weights.end(), release);
+  }
+}
+
 class Planner {
  public:
-  Planner(const Graph& graph, const std::vector<Shape>& shapes, PackedStore& store)
+  Planner(Graph& graph, const std::vector<Shape>& shapes, PackedStore& store)
       : graph_(graph),
         shapes_(shapes),
         store_(store),
@@ -26,8 +40,9 @@ class Planner {
         uses_(graph.nodes.size(), 0),
         slices_(graph.nodes.size()) {
     for (ValueId i = 1; i < graph.nodes.size(); ++i) {
-      const Node& node = graph.nodes[i];
+      Node& node = graph.nodes[i];
       rows_[i] = row_op_of(node, shapes[node.inputs[0]], shapes[i], store);
+      if (rows_[i]) release_weights(node);
       for (ValueId input : node.inputs) {
         last_use_[input] = i;
         ++uses_[input];
@@ -111,8 +126,8 @@ class Planner {
     return step;
   }
 
-  Step single(ValueId i) const {
-    const Node& node = graph_.nodes[i];
+  Step single(ValueId i) {
+    Node& node = graph_.nodes[i];
     Step step;
     step.nodes = {i};
     step.input = node.inputs[0];
@@ -120,6 +135,7 @@ class Planner {
       step.op = linear_op(shapes_[step.input], linear->weight->shape(),
                           LayerWeights(linear->weight, linear->bias, store_), linear->activation);
       step.weight_bytes = 4.0 * static_cast<double>(linear->weight->shape().elements());
+      release_weights(node);
     } else if (const auto* tokens = std::get_if<ClassTokensNode>(&node.op)) {
       step.op = std::make_shared<ClassTokens>(shapes_[step.input], tokens->token->data(),
                                               tokens->positions->data(), tokens->grid);
@@ -157,7 +173,7 @@ class Planner {
     step.op = std::make_shared<Concat>(shapes_[step.input], shapes_[i], std::move(parts));
   }
 
-  const Graph& graph_;
+  Graph& graph_;
   const std::vector<Shape>& shapes_;
   PackedStore& store_;
   std::vector<std::shared_ptr<RowOp>> rows_;
@@ -168,8 +184,7 @@ class Planner {
 
 }  // namespace
 
-std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes,
-                             PackedStore& store) {
+std::vector<Step> plan_steps(Graph& graph, const std::vector<Shape>& shapes, PackedStore& store) {
   return Planner(graph, shapes, store).run();
 }
 

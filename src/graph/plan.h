@@ -30,9 +30,9 @@ std::shared_ptr<RowOp> row_op_of(const Node& node, const Shape& in, const Shape&
                                  PackedStore& store);
 
 /// Ops for every node of an optimised graph, row-local ones joined into chains where a cost model
-/// says that less memory moves.
-std::vector<Step> plan_steps(const Graph& graph, const std::vector<Shape>& shapes,
-                             PackedStore& store);
+/// says that less memory moves. Leaves the graph without the weights that ops have packed, but for
+/// their shapes.
+std::vector<Step> plan_steps(Graph& graph, const std::vector<Shape>& shapes, PackedStore& store);
 
 /// Makes every global pool a mean of each row, which can be taken while the rows are in cache, and
 /// a pool of these.
@@ -41,10 +41,6 @@ void split_global_pools(Graph& graph, const std::vector<Shape>& shapes);
 /// Moves scales into the 1×1 convolution that alone reads their result, where that has fewer
 /// weights to multiply than pixels.
 void fuse_scales(Graph& graph, const std::vector<Shape>& shapes);
-
-/// Replaces constants of `graph` by those of `other` that hold the same numbers in the place of the
-/// same name, so that their packed forms are shared.
-void share_constants(Graph& graph, const Graph& other);
 
 /// Shape of one value, given those before it and the network's input.
 Shape infer_shape(const Graph& graph, ValueId value, const std::vector<Shape>& shapes,

@@ -59,6 +59,7 @@ std::string bracketed(const std::vector<std::int64_t>& shape) {
 struct SafeTensors::Mapping {
   const std::byte* data = nullptr;
   std::size_t size = 0;
+  struct timespec changed {};
 
   explicit Mapping(const std::string& path) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -66,6 +67,7 @@ struct SafeTensors::Mapping {
     struct stat info {};
     const bool regular = ::fstat(file, &info) == 0 && S_ISREG(info.st_mode);
     size = regular ? static_cast<std::size_t>(info.st_size) : 0;
+    changed = info.st_mtim;
     void* memory = size ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
     ::close(file);
     check<FileError>(regular, "{}: not a regular file", path);
@@ -166,7 +168,7 @@ SafeTensors::SafeTensors(const std::string& path)
                    body.data() + body.size() - next);
 }
 
-Tensor SafeTensors::load(const std::string& name, const Shape& shape) const {
+const SafeTensors::Entry& SafeTensors::entry(const std::string& name, const Shape& shape) const {
   const auto found = entries_.find(name);
   check<FileError>(found != entries_.end(), "{}: has no tensor '{}'", path_, name);
   const Entry& entry = found->second;
@@ -175,6 +177,30 @@ Tensor SafeTensors::load(const std::string& name, const Shape& shape) const {
                                std::begin({shape[0], shape[1], shape[2], shape[3]}));
   check<FileError>(same, "{}: tensor '{}' has shape {}, expected {}", path_, name,
                    bracketed(entry.shape), to_string(shape));
+  return entry;
+}
+
+std::shared_ptr<const Tensor> SafeTensors::share(const std::string& name,
+                                                 const Shape& shape) const {
+  const Entry& found = entry(name, shape);
+  const bool aligned = reinterpret_cast<std::uintptr_t>(found.bytes.data()) % alignof(float) == 0;
+  if (found.dtype != DType::kFloat32 || !aligned || found.bytes.empty()) {
+    return std::make_shared<const Tensor>(load(name, shape));
+  }
+  return Tensor::borrow(reinterpret_cast<const float*>(found.bytes.data()), shape, mapping_);
+}
+
+void SafeTensors::check_unchanged() const {
+  struct stat info {};
+  const bool same = ::stat(path_.c_str(), &info) == 0 &&
+                    static_cast<std::size_t>(info.st_size) == mapping_->size &&
+                    info.st_mtim.tv_sec == mapping_->changed.tv_sec &&
+                    info.st_mtim.tv_nsec == mapping_->changed.tv_nsec;
+  check<FileError>(same, "{}: changed since it was opened, expected it to stay as it is", path_);
+}
+
+Tensor SafeTensors::load(const std::string& name, const Shape& shape) const {
+  const Entry& entry = this->entry(name, shape);
   const bool floating = entry.dtype == DType::kFloat32 || entry.dtype == DType::kFloat64 ||
                         entry.dtype == DType::kFloat16 || entry.dtype == DType::kBFloat16;
   check<FileError>(floating, "{}: tensor '{}' has dtype {}, expected a floating-point one", path_,

@@ -29,17 +29,21 @@ Loaded load(const std::string& name, const std::string& weights) {
   }
   Loaded loaded{find(name), {}, {}};
   Graph graph;
+  std::shared_ptr<const io::SafeTensors> file;
   if (weights.empty()) {
     RandomWeights random;
     graph = build(name, random);
   } else {
-    const io::SafeTensors file(weights);
-    loaded.info.preprocessing = preprocessing(loaded.info, file);
-    graph = build(name, file);
+    file = std::make_shared<io::SafeTensors>(weights);
+    loaded.info.preprocessing = preprocessing(loaded.info, *file);
+    graph = build(name, *file);
   }
   const std::int64_t size = loaded.info.preprocessing.size;
   loaded.input = {1, 3, size, size};
-  loaded.graph = [graph](const Shape&) { return graph; };
+  loaded.graph = [graph, file](const Shape&) {
+    if (file) file->check_unchanged();
+    return graph;
+  };
   return loaded;
 }
 

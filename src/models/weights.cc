@@ -17,7 +17,7 @@ Constant FileWeights::get(const std::string& name, const Shape& shape) {
                                 near.empty() ? "" : "; the nearest name is '" + near[0] + "'"));
   }
   used_.push_back(name);
-  return std::make_shared<Tensor>(file_.load(name, shape));
+  return file_.share(name, shape);
 }
 
 void FileWeights::finish(const std::vector<std::string>& unused) const {

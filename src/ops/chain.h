@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <vector>
@@ -68,6 +69,7 @@ class Chain {
   std::int64_t band_step() const;
   std::int64_t rows_held(std::size_t i, bool whole) const;
   Times times(int threads) const;
+  bool gains_stagewise(int threads) const;
   std::size_t stagewise_bytes(int threads) const;
   void run_stagewise(const Images& images, std::byte* workspace, const ThreadPool& pool) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);
@@ -86,6 +88,8 @@ class Chain {
   std::vector<RowRange> whole_;  ///< by stage: the rows that the whole result needs
   double flops_ = 0;             ///< of these
   double seam_flops_ = 0;        ///< more for every cut between two threads' rows
+  /// What runs_stagewise() answered last: twice the threads, plus one for yes.
+  std::unique_ptr<std::atomic<unsigned>> last_answer_ = std::make_unique<std::atomic<unsigned>>(0);
 };
 
 // The images of one run: the input, its sides and the output.

@@ -38,6 +38,15 @@ Chain::Times Chain::times(int threads) const {
 }
 
 bool Chain::runs_stagewise(int threads) const {
+  const unsigned asked = 2 * static_cast<unsigned>(threads);
+  const unsigned last = last_answer_->load(std::memory_order_relaxed);
+  if (last / 2 * 2 == asked) return last % 2 == 1;
+  const bool answer = gains_stagewise(threads);
+  last_answer_->store(asked + (answer ? 1 : 0), std::memory_order_relaxed);
+  return answer;
+}
+
+bool Chain::gains_stagewise(int threads) const {
   if (threads < 2 || output().height == 0) return false;
   std::size_t between = 0;
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {

@@ -41,9 +41,14 @@ inline Grid make_grid(const RowOp& op, std::int64_t rows, std::int64_t threads) 
     };
     return work < 0.999 * least || (work <= 1.001 * least && bytes(g) < bytes(best));
   };
-  for (std::int64_t r = 1; r <= std::min(rows, threads); ++r) {
+  const std::int64_t most = std::min(rows, threads);
+  for (std::int64_t r = 1; r <= most;) {
     const Grid g{r, std::min(threads / r, shares)};
     if (better(g)) best = g;
+    // The next number of parts that are smaller.
+    const std::int64_t largest = (rows + r - 1) / r;
+    if (largest <= 1) break;
+    r = (rows + largest - 2) / (largest - 1);
   }
   return best;
 }

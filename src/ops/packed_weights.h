@@ -8,7 +8,8 @@
 #include <tuple>
 
 #include "base/aligned.h"
-#include "sepconv/tensor.h"
+#include "base/sizes.h"
+#include "sepconv/ops.h"
 
 namespace sepconv {
 
@@ -25,25 +26,29 @@ struct PackedWeights {
 
 using SharedWeights = std::shared_ptr<const PackedWeights>;
 
-/// Packed weights by the tensors that they come from: networks for several input sizes share them.
-/// Threads may use one store at once.
+/// Packed weights by the numbers that they come from: networks for several input sizes share them,
+/// although each folds its own. Threads may use one store at once.
 class PackedStore {
  public:
   using Source = std::shared_ptr<const Tensor>;
   using Pack = std::function<SharedWeights()>;
 
-  /// What `pack` made of these tensors for the same purpose, made now if it is the first time.
+  /// What `pack` made of these numbers for the same purpose, made now if it is the first time.
   SharedWeights get(const Source& weight, const Source& bias, const std::string& purpose,
                     const Pack& pack) {
+    const auto numbers = [](const Source& t) {
+      return t ? fingerprint(t->data(), to_size(t->shape().elements())) : 0;
+    };
+    const std::string what = purpose + " " + to_string(weight->shape());
     const std::lock_guard lock(mutex_);
-    SharedWeights& place = packed_[{weight, bias, purpose}];
+    SharedWeights& place = packed_[{numbers(weight), numbers(bias), what}];
     if (!place) place = pack();
     return place;
   }
 
  private:
   std::mutex mutex_;
-  std::map<std::tuple<Source, Source, std::string>, SharedWeights> packed_;
+  std::map<std::tuple<std::uint64_t, std::uint64_t, std::string>, SharedWeights> packed_;
 };
 
 /// A layer's weights, for its op to pack: in a store if there is one.

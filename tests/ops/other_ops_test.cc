@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/packed_weights.h"
 #include "sepconv/ops.h"
 #include "support/reference.h"
 #include "support/targets.h"
@@ -137,6 +138,22 @@ TEST(Pool2d, RefusesPaddingAsLargeAsTheKernel) {
   Pool2dOptions o;
   o.padding = 1;
   EXPECT_THROW(Pool2d({1, 1, 4, 4}, Pool::kMax, o), ArgumentError);
+}
+
+TEST(PackedStore, SharesWhatComesFromTheSameNumbers) {
+  const auto tensor = [](float last) {
+    auto t = std::make_shared<Tensor>(Shape{2, 3});
+    for (int k = 0; k < 6; ++k) t->data()[k] = k < 5 ? static_cast<float>(k) : last;
+    return t;
+  };
+  PackedStore store;
+  const auto packed = [&](const PackedStore::Source& weight, const PackedStore::Source& bias) {
+    return store.get(weight, bias, "test", [] { return std::make_shared<PackedWeights>(1, 1); });
+  };
+  const SharedWeights first = packed(tensor(5), nullptr);
+  EXPECT_EQ(packed(tensor(5), nullptr), first);
+  EXPECT_NE(packed(tensor(6), nullptr), first);
+  EXPECT_NE(packed(tensor(5), tensor(5)), first);
 }
 
 }  // namespace
