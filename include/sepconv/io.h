@@ -73,8 +73,8 @@ class SafeTensors {
   /// The same without a copy where the file holds float32: the tensor keeps the file mapped. See
   /// check_unchanged().
   std::shared_ptr<const Tensor> share(const std::string& name, const Shape& shape) const;
-  /// Throws FileError if the file at this path is no longer what was opened, by size and time: what
-  /// is shared of it may have changed, too.
+  /// Throws FileError if the file was written to since it was opened, by its size and time: what is
+  /// shared of it may have changed, too. It may be removed or replaced by another.
   void check_unchanged() const;
 
  private:

@@ -59,24 +59,27 @@ std::string bracketed(const std::vector<std::int64_t>& shape) {
 struct SafeTensors::Mapping {
   const std::byte* data = nullptr;
   std::size_t size = 0;
+  int file = -1;
   struct timespec changed {};
 
   explicit Mapping(const std::string& path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    check<FileError>(file >= 0, "{}: {}", path, std::strerror(errno));
+    const int opened = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    check<FileError>(opened >= 0, "{}: {}", path, std::strerror(errno));
     struct stat info {};
-    const bool regular = ::fstat(file, &info) == 0 && S_ISREG(info.st_mode);
+    const bool regular = ::fstat(opened, &info) == 0 && S_ISREG(info.st_mode);
     size = regular ? static_cast<std::size_t>(info.st_size) : 0;
     changed = info.st_mtim;
-    void* memory = size ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0) : MAP_FAILED;
-    ::close(file);
+    void* memory = size ? ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, opened, 0) : MAP_FAILED;
+    if (size < 8 || memory == MAP_FAILED) ::close(opened);
     check<FileError>(regular, "{}: not a regular file", path);
     check<FileError>(size >= 8, "{}: {} bytes, a safetensors file has at least 8", path, size);
     check<FileError>(memory != MAP_FAILED, "{}: cannot be mapped into memory", path);
     data = static_cast<const std::byte*>(memory);
+    file = opened;
   }
   ~Mapping() {
-    if (data) ::munmap(const_cast<std::byte*>(data), size);
+    ::munmap(const_cast<std::byte*>(data), size);
+    ::close(file);
   }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -192,11 +195,12 @@ std::shared_ptr<const Tensor> SafeTensors::share(const std::string& name,
 
 void SafeTensors::check_unchanged() const {
   struct stat info {};
-  const bool same = ::stat(path_.c_str(), &info) == 0 &&
+  const bool same = ::fstat(mapping_->file, &info) == 0 &&
                     static_cast<std::size_t>(info.st_size) == mapping_->size &&
                     info.st_mtim.tv_sec == mapping_->changed.tv_sec &&
                     info.st_mtim.tv_nsec == mapping_->changed.tv_nsec;
-  check<FileError>(same, "{}: changed since it was opened, expected it to stay as it is", path_);
+  check<FileError>(same, "{}: was written to since it was loaded, expected it to stay as it was",
+                   path_);
 }
 
 Tensor SafeTensors::load(const std::string& name, const Shape& shape) const {

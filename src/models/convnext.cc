@@ -86,31 +86,33 @@ class NetworkBuilder {
       x = builder_.graph.add(name + ".scale", ScaleNode{}, {x, scale});
     }
     x = builder_.conv_bias(x, {prefix + "mlp.fc2", "", wide, channels}, !v_.conv_mlp);
-    auto& project = std::get<Conv2dNode>(builder_.graph.nodes[x].op);
-    fold(project, gamma, shift);
+    if (shift) add_shift(std::get<Conv2dNode>(builder_.graph.nodes[x].op), *shift);
+    if (gamma) x = layer_scale(x, prefix + "gamma", gamma);
     return builder_.add(x, input, prefix + "add");
   }
 
-  // Layer scale multiplies the rows of the last projection; the shift of the response norm is one
-  // of what the projection reads, so its product is a part of the bias.
-  static void fold(Conv2dNode& conv, const Constant& gamma, const Constant& shift) {
+  // What the response norm adds to all that the projection reads is a part of its bias.
+  static void add_shift(Conv2dNode& conv, const Tensor& shift) {
     if (!conv.weight->data()) return;
     const std::int64_t out = conv.weight->shape()[0], in = conv.weight->shape()[1];
-    auto weight = std::make_shared<Tensor>(conv.weight->shape());
     auto bias = std::make_shared<Tensor>(Shape{out});
     for (std::int64_t o = 0; o < out; ++o) {
       const float* row = conv.weight->data() + o * in;
       double sum = static_cast<double>(conv.bias->data()[o]);
-      for (std::int64_t i = 0; shift && i < in; ++i) {
-        sum += static_cast<double>(row[i]) * static_cast<double>(shift->data()[i]);
+      for (std::int64_t i = 0; i < in; ++i) {
+        sum += static_cast<double>(row[i]) * static_cast<double>(shift.data()[i]);
       }
-      const float scale = gamma ? gamma->data()[o] : 1.0F;
-      std::transform(row, row + in, weight->data() + o * in,
-                     [scale](float w) { return w * scale; });
-      bias->data()[o] = static_cast<float>(sum * static_cast<double>(scale));
+      bias->data()[o] = static_cast<float>(sum);
     }
-    conv.weight = std::move(weight);
     conv.bias = std::move(bias);
+  }
+
+  // A factor for each channel, as a batch norm that leaves all else as it is.
+  ValueId layer_scale(ValueId x, const std::string& name, const Constant& gamma) {
+    const auto zero = std::make_shared<Tensor>(gamma->shape());
+    auto one = std::make_shared<Tensor>(gamma->shape());
+    std::fill_n(one->data(), gamma->shape().elements(), 1.0F);
+    return builder_.graph.add(name, BatchNormNode{gamma, zero, zero, one, 0.0}, {x});
   }
 
   const Variant& v_;

@@ -6,11 +6,9 @@ namespace sepconv::models {
 
 namespace {
 
-Constant reshaped(const Tensor& tensor, const Shape& shape) {
-  if (!tensor.data()) return std::make_shared<Tensor>(Tensor::shape_only(shape));
-  auto other = std::make_shared<Tensor>(shape);
-  std::copy_n(tensor.data(), shape.elements(), other->data());
-  return other;
+Constant reshaped(const Constant& tensor, const Shape& shape) {
+  if (!tensor->data()) return std::make_shared<Tensor>(Tensor::shape_only(shape));
+  return Tensor::borrow(tensor->data(), shape, tensor);
 }
 
 // What keeps the size at stride 1.
@@ -51,7 +49,7 @@ ValueId Builder::conv_bias(ValueId x, const ConvNorm& layer, bool flat) {
   const Shape shape{layer.out, layer.in / layer.groups, layer.kernel.height, layer.kernel.width};
   Conv2dNode conv;
   conv.weight = weights_.get(layer.conv + ".weight", flat ? Shape{layer.out, layer.in} : shape);
-  if (flat) conv.weight = reshaped(*conv.weight, shape);
+  if (flat) conv.weight = reshaped(conv.weight, shape);
   conv.bias = weights_.get(layer.conv + ".bias", {layer.out});
   conv.groups = layer.groups;
   conv.options.stride = layer.stride;
@@ -117,7 +115,7 @@ ValueId Builder::linear(ValueId x, const std::string& name, std::int64_t in, std
   LinearNode linear;
   const Shape shape{out, in};
   linear.weight = weights_.get(name + ".weight", as_convolution ? Shape{out, in, 1, 1} : shape);
-  if (as_convolution) linear.weight = reshaped(*linear.weight, shape);
+  if (as_convolution) linear.weight = reshaped(linear.weight, shape);
   linear.bias = weights_.get(name + ".bias", {out});
   linear.activation = activation;
   return graph.add(name, std::move(linear), {x});

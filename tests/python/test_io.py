@@ -198,6 +198,26 @@ def test_other_floats_are_converted(state, tmp_path, dtype):
     np.testing.assert_array_equal(a, b)
 
 
+def test_file_may_be_removed_or_replaced_but_not_written_to(state, tmp_path):
+    path, x = tmp_path / "w", np.ones((1, 3, 64, 64), np.float32)
+    save_file(state, path)
+    net = sepconv.load(NAME, weights=path)
+    expected = net(x)
+    other = tmp_path / "other"
+    save_file({k: v + 1 for k, v in state.items()}, other)
+    other.replace(path)
+    assert np.array_equal(net(x), expected)
+    net(np.ones((1, 3, 96, 96), np.float32))  # planned from what was loaded
+    path.unlink()
+    net(np.ones((2, 3, 64, 64), np.float32))
+    save_file(state, path)
+    written = sepconv.load(NAME, weights=path)
+    with path.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ValueError, match="was written to since it was loaded"):
+        written(x)
+
+
 def test_metadata_says_how_pictures_are_prepared(state, photo, tmp_path):
     photo.save(tmp_path / "p.png")
     how = {"mean": "0.5,0.5,0.5", "std": "0.25,0.25,0.25", "interpolation": "bilinear", "crop": "1"}
