@@ -94,6 +94,7 @@ class Bench:
     def __init__(self, arguments, report):
         self.threads, self.batch = arguments.threads, arguments.batch
         self.seconds, self.peers, self.report = arguments.seconds, arguments.peers, report
+        self.nchw = arguments.nchw
 
     def interleaved(self, runs, seconds):
         """The fastest run of each, in turns, until the time is over (but 5 rounds at least)."""
@@ -124,11 +125,12 @@ class Bench:
         return runs
 
     def layer_calls(self, layers, title):
-        self.report.table(f"{title}, one call from Python", "µs")
+        layout = "NCHW" if self.nchw else "NHWC"
+        self.report.table(f"{title}, one call from Python, ours in {layout}", "µs")
         for layer in layers:
             stack = seeded(lambda layer=layer: Stack(layer, 1))
             x = self.input(layer[1], layer[3])
-            runs = self.runs(stack, x, one_call)
+            runs = self.runs(stack, x, lambda stack, x: one_call(stack, x, self.nchw))
             times = self.interleaved(runs, self.seconds)
             self.report.row(layer_name(layer), times, *self.work(layer))
         self.report.end_table()
@@ -201,15 +203,15 @@ def compiled(model, x):
     return lambda: net(last)
 
 
-def one_call(stack, x):
-    """A prepared op, as a session of a peer is prepared; NHWC memory."""
+def one_call(stack, x, nchw):
+    """A prepared op, as a session of a peer is prepared."""
     conv = stack.layers[0]
     op = sepconv.Conv2d(
         conv.weight.detach().numpy(), conv.bias.detach().numpy(), conv.stride, conv.padding,
         groups=conv.groups, activation="relu6",
     )  # fmt: skip
-    last = channels_last(x)
-    return lambda: op(last)
+    own = x if nchw else channels_last(x)
+    return lambda: op(own)
 
 
 def layer_name(layer):
@@ -263,6 +265,9 @@ def parse():
     parser.add_argument("--peers", nargs="+", choices=[*runtimes.PEERS], default=[*runtimes.PEERS])
     parser.add_argument("--threads", type=int, default=1, help="of every runtime (default: 1)")
     parser.add_argument("--batch", type=int, default=1, help="images at once (default: 1)")
+    parser.add_argument(
+        "--nchw", action="store_true", help="single calls of ours in NCHW memory, as the peers get"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row of a table")
     parser.add_argument("--out", help="path, without suffix, of the files to write")
     arguments = parser.parse_args()

@@ -199,17 +199,20 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
 // What is added to a row: nothing, or a residual before or after the activation.
 enum class Residual { kNone, kFirst, kLast };
 
-// The common case: the activation is a clamp; kWhole: the last vector too is full. Pointers are
-// kept in registers and moved down: read from the tile, they would be read again after every store,
-// which might change them.
-template <int MR, int NV, Residual kResidual, bool kWhole>
+// The common case: the activation is a clamp; kWhole: the last vector too is full; kRowBias: the
+// bias is one per row. Pointers are kept in registers and moved down: read from the tile, they
+// would be read again after every store, which might change them.
+template <int MR, int NV, Residual kResidual, bool kWhole, bool kRowBias = false>
 HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
   V bias[NV];
 #pragma GCC unroll 2
-  for (int j = 0; j < NV; ++j) bias[j] = hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
+  for (int j = 0; j < NV; ++j) {
+    bias[j] = kRowBias ? hn::Zero(d) : hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
+  }
+  const float* row_bias = t.bias;
   const size_t step = t.c_step, last = t.columns - (NV - 1) * lanes;
   const float* residual = t.residual;
   float* c = t.c;
@@ -219,7 +222,7 @@ HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
     for (int j = 0; j < NV; ++j) {
       const size_t at = static_cast<size_t>(j) * lanes;
       const bool whole = kWhole || j + 1 < NV;
-      V v = hn::Add(in_turn(acc[i][j]), bias[j]);
+      V v = hn::Add(in_turn(acc[i][j]), kRowBias ? hn::Set(d, row_bias[i]) : bias[j]);
       V add = hn::Zero(d);
       if (kResidual != Residual::kNone) {
         add = whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at);
@@ -237,6 +240,7 @@ HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
   }
   t.c = c;
   t.residual = residual;
+  if (kRowBias) t.bias += MR;
 }
 
 template <int MR, int NV>
@@ -264,13 +268,13 @@ HWY_NOINLINE void clamped_tile(GemmTile& t) {
 // The same for all products of one tap and whole columns: what a pointwise convolution mostly is.
 // With little to do before its first products, which matters where K is small; and its panel is
 // short enough to stay in L1, so that fetching it again would only take loads from the others.
-template <int MR, int NV, Residual kResidual>
+template <int MR, int NV, Residual kResidual, bool kRowBias = false>
 HWY_NOINLINE void pointwise_tile(GemmTile& t) {
   V acc[MR][NV];
   clear(acc);
   add_products<MR, NV, MR <= 2>(t.a[0] + t.a_offset, t.a_step, t.k, t.b, t.ahead, t.ahead_step,
                                 acc);
-  store_clamped<MR, NV, kResidual, true>(t, acc);
+  store_clamped<MR, NV, kResidual, true, kRowBias>(t, acc);
   move_on<MR, NV>(t);
 }
 
@@ -360,7 +364,10 @@ template <int MR, int NV>
 auto tile_function(const GemmTile& t) {
   const bool first = t.residual && t.epilogue.residual_first;
   if (t.start + t.count < t.taps * t.k) return partial_tile<MR, NV>;
-  if (t.bias_per_row) return any_tile<MR, NV>;
+  if (t.bias_per_row) {
+    const bool plain = t.columns == NV * hn::Lanes(D()) && t.start == 0 && !t.residual;
+    return plain && t.taps == 1 ? pointwise_tile<MR, NV, Residual::kNone, true> : any_tile<MR, NV>;
+  }
   if (t.start == 0 && !first && fits_half<MR, NV>(t)) return half_tile<MR>;
   if (first) return clamped_function<MR, NV, Residual::kFirst>(t);
   if (t.residual) return clamped_function<MR, NV, Residual::kLast>(t);
