@@ -393,6 +393,30 @@ void tile(GemmTile& t, size_t tiles) {
   if (late) t.residual = late;
 }
 
+// kVectors vectors, of the last one's lanes those below `rest`.
+template <int kVectors, bool kWhole>
+HWY_INLINE void copy_rows(const float* HWY_RESTRICT rows, size_t step, size_t count, size_t rest,
+                          float* HWY_RESTRICT to) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t k = 0; k < count; ++k, rows += step) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v, to += lanes) {
+      const float* p = rows + static_cast<size_t>(v) * lanes;
+      hn::Store(kWhole || v + 1 < kVectors ? hn::LoadU(d, p) : load_first(d, rest, p), d, to);
+    }
+  }
+}
+
+void copy_panel(const float* rows, size_t step, size_t count, size_t columns, float* to) {
+  const size_t lanes = hn::Lanes(D()), rest = columns > lanes ? columns - lanes : columns;
+  if (columns > lanes) {
+    (rest == lanes ? copy_rows<2, true> : copy_rows<2, false>)(rows, step, count, rest, to);
+  } else {
+    (rest == lanes ? copy_rows<1, true> : copy_rows<1, false>)(rows, step, count, rest, to);
+  }
+}
+
 void scale_panel(const float* HWY_RESTRICT panel, const float* scale, size_t count, size_t width,
                  float* HWY_RESTRICT to) {
   const D d;
@@ -417,7 +441,7 @@ const GemmKernels& kernels() {
   static const GemmKernels table = {lanes,      kRows,
                                     2 * lanes,  HWY_TARGET == HWY_AVX3,
                                     256,        tiles(std::make_integer_sequence<int, kRows>()),
-                                    scale_panel};
+                                    copy_panel, scale_panel};
   return table;
 }
 

@@ -45,6 +45,10 @@ struct GemmKernels {
   std::size_t part;               ///< longest `count`; longer sums are made of such parts, so that
                                   ///< rounding errors do not grow with the length of one chain
   const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
+  /// to[k][j] = rows[k · step + j] for `count` rows of `columns` floats, then zeros up to whole
+  /// vectors: a panel of what lies in rows already.
+  void (*copy_panel)(const float* rows, std::size_t step, std::size_t count, std::size_t columns,
+                     float* to);
   /// to[k][j] = panel[k][j] · scale[k] for `count` rows of `width` floats, whole vectors.
   void (*scale_panel)(const float* panel, const float* scale, std::size_t count, std::size_t width,
                       float* to);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/aligned.h"
 #include "base/cpu.h"
@@ -48,23 +47,23 @@ void ConvPlanes::gather(const float* x, std::size_t first, std::size_t count, fl
   const std::int64_t plane = input[2] * input[3];
   const bool flat = a_.window.taps() == 1 && rows.stride == 1 && columns.stride == 1 &&
                     rows.pad == 0 && columns.pad == 0 && output[3] == input[3];
+  if (flat) {
+    kernels_->copy_panel(x + first, to_size(plane), depth_, count, panel);
+    return;
+  }
   for (std::int64_t c = 0; c < a_.weight.shape()[1]; ++c, x += plane) {
     for (std::int64_t ky = 0; ky < rows.size; ++ky) {
       for (std::int64_t kx = 0; kx < columns.size; ++kx, panel += width) {
-        if (flat) {
-          std::memcpy(panel, x + first, count * sizeof(float));
-        } else {
-          std::int64_t oy = static_cast<std::int64_t>(first) / output[3];
-          std::int64_t ox = static_cast<std::int64_t>(first) % output[3];
-          for (std::size_t i = 0; i < count; ++i) {
-            const std::int64_t iy = oy * rows.stride - rows.pad + ky * rows.dilation;
-            const std::int64_t ix = ox * columns.stride - columns.pad + kx * columns.dilation;
-            const bool inside = iy >= 0 && iy < input[2] && ix >= 0 && ix < input[3];
-            panel[i] = inside ? x[iy * input[3] + ix] : 0.0F;
-            if (++ox == output[3]) {
-              ox = 0;
-              ++oy;
-            }
+        std::int64_t oy = static_cast<std::int64_t>(first) / output[3];
+        std::int64_t ox = static_cast<std::int64_t>(first) % output[3];
+        for (std::size_t i = 0; i < count; ++i) {
+          const std::int64_t iy = oy * rows.stride - rows.pad + ky * rows.dilation;
+          const std::int64_t ix = ox * columns.stride - columns.pad + kx * columns.dilation;
+          const bool inside = iy >= 0 && iy < input[2] && ix >= 0 && ix < input[3];
+          panel[i] = inside ? x[iy * input[3] + ix] : 0.0F;
+          if (++ox == output[3]) {
+            ox = 0;
+            ++oy;
           }
         }
         std::fill(panel + count, panel + width, 0.0F);
