@@ -144,7 +144,8 @@ TEST_P(ChainTest, SharesWorkOutAmongManyThreads) {
   const Chain block({{wide, Chain::kInput}, {depthwise, 0}, {narrow, 1}});
   EXPECT_TRUE(block.runs_stagewise(64));
   EXPECT_GT(block.speedup(64), 18);
-  EXPECT_GT(block.speedup(2), 1.85);
+  // By its own rows where two threads' L2 are too small for the maps, else by stages.
+  EXPECT_GT(block.speedup(2), block.runs_stagewise(2) ? 1.9 : 1.7);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, ChainTest, ::testing::ValuesIn(testing::built_targets()),
