@@ -10,6 +10,20 @@
 
 namespace sepconv {
 
+namespace {
+// Cycles for turning a vector, and products of a vector in a cycle: rough, and the same on all.
+constexpr double kTurnCycles = 4, kProducts = 2;
+}  // namespace
+
+bool ConvPlanes::pays(const ConvGeometry& g, std::int64_t out_channels) {
+  const Window &r = g.window.rows, &c = g.window.columns;
+  const bool every_pixel = g.window.taps() == 1 && r.stride == 1 && c.stride == 1 &&
+                           g.input[2] == g.output[2] && g.input[3] == g.output[3];
+  const double in = static_cast<double>(g.input[1]), out = static_cast<double>(out_channels);
+  const double products = in / static_cast<double>(g.groups) * out;
+  return every_pixel && kTurnCycles * (in + out) > 0.05 * products / kProducts;
+}
+
 struct ConvPlanes::Image {
   const float* x;
   const float* residual;  // or null
@@ -21,7 +35,7 @@ ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
       a_(std::move(a)),
       epilogue_(options.activation),
       kernels_(&gemm_kernels()),
-      depth_(to_size(a_.weight.shape()[1] * a_.window.taps())) {
+      depth_(to_size(a_.weight.shape()[1])) {
   epilogue_.residual_first = options.residual_before_activation;
   const std::size_t panel_bytes = depth_ * kernels_->columns * sizeof(float);
   const std::size_t pixels = to_size(output[2] * output[3]);
@@ -40,38 +54,6 @@ std::size_t ConvPlanes::workspace_bytes(int threads) const {
   return thread_bytes() * to_size(threads);
 }
 
-// `count` pixels from `first`, in row-major order of the output, as [depth][whole vectors].
-void ConvPlanes::gather(const float* x, std::size_t first, std::size_t count, float* panel) const {
-  const Window &rows = a_.window.rows, &columns = a_.window.columns;
-  const std::size_t width = divide_up(count, kernels_->lanes) * kernels_->lanes;
-  const std::int64_t plane = input[2] * input[3];
-  const bool flat = a_.window.taps() == 1 && rows.stride == 1 && columns.stride == 1 &&
-                    rows.pad == 0 && columns.pad == 0 && output[3] == input[3];
-  if (flat) {
-    kernels_->copy_panel(x + first, to_size(plane), depth_, count, panel);
-    return;
-  }
-  for (std::int64_t c = 0; c < a_.weight.shape()[1]; ++c, x += plane) {
-    for (std::int64_t ky = 0; ky < rows.size; ++ky) {
-      for (std::int64_t kx = 0; kx < columns.size; ++kx, panel += width) {
-        std::int64_t oy = static_cast<std::int64_t>(first) / output[3];
-        std::int64_t ox = static_cast<std::int64_t>(first) % output[3];
-        for (std::size_t i = 0; i < count; ++i) {
-          const std::int64_t iy = oy * rows.stride - rows.pad + ky * rows.dilation;
-          const std::int64_t ix = ox * columns.stride - columns.pad + kx * columns.dilation;
-          const bool inside = iy >= 0 && iy < input[2] && ix >= 0 && ix < input[3];
-          panel[i] = inside ? x[iy * input[3] + ix] : 0.0F;
-          if (++ox == output[3]) {
-            ox = 0;
-            ++oy;
-          }
-        }
-        std::fill(panel + count, panel + width, 0.0F);
-      }
-    }
-  }
-}
-
 void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t first,
                            float* panels) const {
   float* sums = panels + block_ * depth_ * kernels_->columns;
@@ -80,7 +62,8 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
   const std::int64_t in_group = a_.weight.shape()[1], out_group = output[1] / a_.groups;
   const float* x = image.x + group * in_group * input[2] * input[3];
   for (std::size_t p = first; p < end; p += wide) {
-    gather(x, p, std::min(wide, end - p), panels + (p - first) * depth_);
+    kernels_->copy_panel(x + p, pixels, depth_, std::min(wide, end - p),
+                         panels + (p - first) * depth_);
   }
   const std::size_t n = to_size(out_group), blocks = divide_up(n, kernels_->rows);
   const std::size_t tall = divide_up(n, blocks);
@@ -133,10 +116,7 @@ void ConvPlanes::run(const float* x, std::span<const float* const> sides, float*
 }
 
 std::string ConvPlanes::describe() const {
-  const std::string kind = a_.window.taps() == 1 ? "pointwise"
-                                                 : fmt::format("conv {}x{}", a_.window.rows.size,
-                                                               a_.window.columns.size);
-  return fmt::format("{} planes gemm {}x{}", kind, kernels_->rows, kernels_->columns);
+  return fmt::format("pointwise planes gemm {}x{}", kernels_->rows, kernels_->columns);
 }
 
 double ConvPlanes::flops() const {

@@ -8,9 +8,14 @@
 
 namespace sepconv {
 
-/// Convolution in NCHW: the same microkernel with the roles swapped. The weights are the rows of A;
-/// panels of B are some pixels of the input, gathered by tap into a buffer that stays in L1 or L2.
+/// Pointwise convolution in NCHW: the same microkernel with the roles swapped. The weights are the
+/// rows of A; panels of B are some pixels of the input, copied into a buffer that stays in L1 or
+/// L2.
 struct ConvPlanes final : Op::Impl {
+  /// Whether a convolution is one at every pixel, and has so few products that turning its input
+  /// and output between NCHW and NHWC would take a twentieth of their time or more.
+  static bool pays(const ConvGeometry& g, std::int64_t out_channels);
+
   ConvPlanes(ConvArguments a, const Conv2dOptions& options);
 
   std::size_t workspace_bytes(int threads) const override;
@@ -23,7 +28,6 @@ struct ConvPlanes final : Op::Impl {
   struct Image;
 
   std::size_t thread_bytes() const;
-  void gather(const float* x, std::size_t first, std::size_t count, float* panel) const;
   void run_block(const Image& image, std::int64_t group, std::size_t first, float* panels) const;
 
   ConvArguments a_;

@@ -10,14 +10,13 @@ namespace {
 
 std::shared_ptr<const Op::Impl> conv_op(ConvArguments a, const Conv2dOptions& options,
                                         Layout layout) {
-  if (layout == Layout::kNHWC) {
+  const bool depthwise = a.groups == a.input[1] && a.groups > 1 && !options.residual;
+  if (layout == Layout::kNCHW && depthwise) return depthwise_planes(a, options.activation);
+  if (layout == Layout::kNHWC || !ConvPlanes::pays(a, a.output[1])) {
     const std::shared_ptr<RowOp> op = conv_row_op(a, options);
-    if (outgrows_caches(a.input, a.output)) op->write_past_caches();
+    if (layout == Layout::kNHWC && outgrows_caches(a.input, a.output)) op->write_past_caches();
     Chain chain({{op, Chain::kInput, options.residual ? Chain::side(0) : Chain::kNone}});
     return std::make_shared<ChainOp>(a.input, a.output, layout, options.residual, std::move(chain));
-  }
-  if (a.groups == a.input[1] && a.groups > 1 && !options.residual) {
-    return depthwise_planes(a, options.activation);
   }
   return std::make_shared<ConvPlanes>(std::move(a), options);
 }

@@ -31,7 +31,7 @@ std::shared_ptr<const Op::Impl> gradient_op(const ConvArguments& a, Layout layou
   const Tensor weight = transposed(a.weight, a.input[1], a.groups);
   auto rows = std::make_shared<TransposedConvRows>(a.output_image(), a.input_image(), a.window,
                                                    a.groups, weight.data(), nullptr, Activation());
-  if (outgrows_caches(a.input, a.output)) rows->write_past_caches();
+  if (layout == Layout::kNHWC && outgrows_caches(a.input, a.output)) rows->write_past_caches();
   Chain chain({{std::move(rows), Chain::kInput, Chain::kNone}});
   return std::make_shared<ChainOp>(a.output, a.input, layout, false, std::move(chain));
 }
