@@ -13,6 +13,8 @@ namespace sepconv {
 namespace {
 // Cycles for turning a vector, and products of a vector in a cycle: rough, and the same on all.
 constexpr double kTurnCycles = 4, kProducts = 2;
+// An image's input and output that turning would move through memory once more, by L2.
+constexpr double kFarImages = 4;
 }  // namespace
 
 bool ConvPlanes::pays(const ConvGeometry& g, std::int64_t out_channels) {
@@ -21,7 +23,9 @@ bool ConvPlanes::pays(const ConvGeometry& g, std::int64_t out_channels) {
                            g.input[2] == g.output[2] && g.input[3] == g.output[3];
   const double in = static_cast<double>(g.input[1]), out = static_cast<double>(out_channels);
   const double products = in / static_cast<double>(g.groups) * out;
-  return every_pixel && kTurnCycles * (in + out) > 0.05 * products / kProducts;
+  const double bytes = sizeof(float) * (in + out) * static_cast<double>(g.input[2] * g.input[3]);
+  const bool is_far = bytes > kFarImages * static_cast<double>(l2_cache_bytes());
+  return every_pixel && (is_far || kTurnCycles * (in + out) > 0.05 * products / kProducts);
 }
 
 struct ConvPlanes::Image {

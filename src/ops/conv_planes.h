@@ -12,8 +12,8 @@ namespace sepconv {
 /// rows of A; panels of B are some pixels of the input, copied into a buffer that stays in L1 or
 /// L2.
 struct ConvPlanes final : Op::Impl {
-  /// Whether a convolution is one at every pixel, and has so few products that turning its input
-  /// and output between NCHW and NHWC would take a twentieth of their time or more.
+  /// Whether a convolution is one at every pixel, and has so few products, or so large images, that
+  /// turning its input and output between NCHW and NHWC would take a twentieth of their time.
   static bool pays(const ConvGeometry& g, std::int64_t out_channels);
 
   ConvPlanes(ConvArguments a, const Conv2dOptions& options);
