@@ -192,6 +192,21 @@ HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
 }
 #endif
 
+// A vector at p, or, with kPartial, its first n lanes alone.
+template <bool kPartial>
+HWY_INLINE V load_lanes(const float* p, size_t n) {
+  return kPartial ? load_first(D(), n, p) : hn::LoadU(D(), p);
+}
+
+template <bool kPartial>
+HWY_INLINE void store_lanes(V v, size_t n, float* p) {
+  if (kPartial) {
+    store_first(D(), v, n, p);
+  } else {
+    hn::StoreU(v, D(), p);
+  }
+}
+
 // y = function(y) for `rows` rows of kVectors vectors, `step` floats apart. Four vectors at once:
 // one after the other they would wait for the loop.
 template <int kVectors, class Function>

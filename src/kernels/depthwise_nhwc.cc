@@ -251,12 +251,6 @@ void slide_rows(const DepthwiseRows& a) {
 //
 // More than one row only with row stride 1, no dilation and windows of R rows or more. kPartial:
 // fewer channels than a vector has lanes.
-template <bool kPartial>
-HWY_INLINE V load_channels(const float* p, size_t channels) {
-  const D d;
-  return kPartial ? load_first(d, channels, p) : hn::LoadU(d, p);
-}
-
 struct Taps {
   int64_t begin, end;
 };
@@ -305,7 +299,7 @@ struct Tile {
       if (!kInside && (j >= count || x < 0 || x >= a.in_width)) continue;
       const float* from =
           j < 4 ? p + static_cast<size_t>(j) * step : q + (static_cast<size_t>(j) - 4) * step;
-      const V v = in_register(load_channels<kPartial>(from, a.channels));
+      const V v = in_register(load_lanes<kPartial>(from, a.channels));
 #pragma GCC unroll 4
       for (int o = kFirst; o < kEnd; ++o) sum[o][j] = hn::MulAdd(v, tap[o], sum[o][j]);
     }

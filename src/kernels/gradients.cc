@@ -47,12 +47,6 @@ constexpr int kRegisters = 16;
 constexpr size_t kTileRows = 6;
 #endif
 
-template <bool kPartial>
-HWY_INLINE V load(const float* p, size_t channels) {
-  const D d;
-  return kPartial ? load_first(d, channels, p) : hn::LoadU(d, p);
-}
-
 // K taps of KY rows of the window, columns not dilated.
 template <int K, int KY, int S, bool kPartial>
 struct TapRows {
@@ -67,7 +61,7 @@ struct TapRows {
 
   // An output some of whose columns lie outside the row.
   HWY_INLINE void border_output(const float* const (&rows)[KY], const float* dy, int64_t j) {
-    const V grad = load<kPartial>(dy + static_cast<size_t>(j) * a.out_pixel, a.channels);
+    const V grad = load_lanes<kPartial>(dy + static_cast<size_t>(j) * a.out_pixel, a.channels);
 #pragma GCC unroll 8
     for (int kx = 0; kx < K; ++kx) {
       const int64_t x = j * S + kx - a.columns.pad;
@@ -75,7 +69,7 @@ struct TapRows {
 #pragma GCC unroll 8
       for (int r = 0; r < KY; ++r) {
         const float* p = rows[r] + static_cast<size_t>(x) * a.in_pixel;
-        sum[0][r][kx] = hn::MulAdd(load<kPartial>(p, a.channels), grad, sum[0][r][kx]);
+        sum[0][r][kx] = hn::MulAdd(load_lanes<kPartial>(p, a.channels), grad, sum[0][r][kx]);
       }
     }
   }
@@ -83,14 +77,15 @@ struct TapRows {
   // An output whose columns from pixel p[r] on all exist, then moves on.
   template <int kSet>
   HWY_INLINE void output(const float* (&p)[KY], const float*& dy, V (&window)[KY][K]) {
-    const V grad = load<kPartial>(dy, a.channels);
+    const V grad = load_lanes<kPartial>(dy, a.channels);
     dy += a.out_pixel;
 #pragma GCC unroll 8
     for (int r = 0; r < KY; ++r) {
 #pragma GCC unroll 8
       for (int c = 0; c < K; ++c) {
         if (!kHolds || c >= kKept) {
-          window[r][c] = load<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
+          window[r][c] =
+              load_lanes<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
         }
         sum[kSet][r][c] = hn::MulAdd(window[r][c], grad, sum[kSet][r][c]);
       }
@@ -112,7 +107,7 @@ struct TapRows {
       p[r] = rows[r] + first;
 #pragma GCC unroll 8
       for (int c = 0; kHolds && c < kKept; ++c) {
-        window[r][c] = load<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
+        window[r][c] = load_lanes<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
       }
     }
     dy += static_cast<size_t>(begin) * a.out_pixel;
@@ -207,14 +202,15 @@ void any_window(const DepthwiseWeightGradient& a) {
         for (; j + kSums <= right; j += kSums) {
 #pragma GCC unroll 8
           for (V& s : sum) {
-            s = hn::MulAdd(load<kPartial>(x, a.channels), load<kPartial>(dy, a.channels), s);
+            s = hn::MulAdd(load_lanes<kPartial>(x, a.channels),
+                           load_lanes<kPartial>(dy, a.channels), s);
             x += step;
             dy += a.out_pixel;
           }
         }
         for (; j < right; ++j, x += step, dy += a.out_pixel) {
-          sum[0] =
-              hn::MulAdd(load<kPartial>(x, a.channels), load<kPartial>(dy, a.channels), sum[0]);
+          sum[0] = hn::MulAdd(load_lanes<kPartial>(x, a.channels),
+                              load_lanes<kPartial>(dy, a.channels), sum[0]);
         }
         for (int s = 1; s < kSums; ++s) sum[0] = hn::Add(sum[0], sum[s]);
         total = hn::Add(total, sum[0]);

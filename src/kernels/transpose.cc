@@ -85,33 +85,18 @@ HWY_INLINE void transpose([[maybe_unused]] V (&x)[kLanes]) {
 #endif
 }
 
-// The first n lanes; kWhole: all.
-template <bool kWhole>
-HWY_INLINE V load(const float* p, size_t n) {
-  return kWhole ? hn::LoadU(D(), p) : load_first(D(), n, p);
-}
-
-template <bool kWhole>
-HWY_INLINE void store(V v, size_t n, float* p) {
-  if (kWhole) {
-    hn::StoreU(v, D(), p);
-  } else {
-    store_first(D(), v, n, p);
-  }
-}
-
 // `pixels` ≤ L of them from p on.
 template <bool kAllChannels, bool kAllPixels>
 HWY_INLINE void tile_to_pixels(const float* const* planes, size_t channels, size_t p, size_t pixels,
                                float* y, size_t pixel) {
   V x[kLanes];
 #pragma GCC unroll 16
-  for (int c = 0; c < kLanes; ++c) x[c] = load<kAllPixels>(planes[c] + p, pixels);
+  for (int c = 0; c < kLanes; ++c) x[c] = load_lanes<!kAllPixels>(planes[c] + p, pixels);
   transpose(x);
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i) {
     if (!kAllPixels && static_cast<size_t>(i) >= pixels) break;
-    store<kAllChannels>(x[i], channels, y + (p + static_cast<size_t>(i)) * pixel);
+    store_lanes<!kAllChannels>(x[i], channels, y + (p + static_cast<size_t>(i)) * pixel);
   }
 }
 
@@ -123,7 +108,7 @@ HWY_INLINE void tile_to_planes(const float* x, size_t pixel, size_t channels, si
   for (int i = 0; i < kLanes; ++i) {
     const bool is_there = kAllPixels || static_cast<size_t>(i) < pixels;
     const float* from = x + (p + static_cast<size_t>(i)) * pixel;
-    t[i] = is_there ? load<kAllChannels>(from, channels) : hn::Zero(D());
+    t[i] = is_there ? load_lanes<!kAllChannels>(from, channels) : hn::Zero(D());
   }
   transpose(t);
 #pragma GCC unroll 16
@@ -132,7 +117,7 @@ HWY_INLINE void tile_to_planes(const float* x, size_t pixel, size_t channels, si
     if (kAllPixels && streams) {
       hn::Stream(t[c], D(), planes[c] + p);
     } else {
-      store<kAllPixels>(t[c], pixels, planes[c] + p);
+      store_lanes<!kAllPixels>(t[c], pixels, planes[c] + p);
     }
   }
 }
