@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 
 namespace sepconv {
@@ -20,5 +22,16 @@ struct TransposeKernels {
 };
 
 const TransposeKernels& transpose_kernels();
+
+/// Where `count` ≥ 1 planes start, `plane` floats apart; the last one again for all other lanes.
+template <class T>
+std::array<T*, TransposeKernels::kMostLanes> plane_pointers(T* first, std::size_t count,
+                                                            std::size_t plane) {
+  std::array<T*, TransposeKernels::kMostLanes> pointers;
+  for (std::size_t c = 0; c < pointers.size(); ++c) {
+    pointers[c] = first + std::min(c, count - 1) * plane;
+  }
+  return pointers;
+}
 
 }  // namespace sepconv

@@ -80,13 +80,13 @@ void DepthwisePlanes::run_block(std::size_t block, const float* x, float* y,
   const std::size_t first = block * lanes, count = std::min(lanes, channels - first);
   const std::int64_t width = input[3], out_width = output[3];
   const std::size_t multiplier = channels / to_size(input[1]);
+  const std::size_t plane = to_size(output[2] * out_width);
+  auto out_planes = plane_pointers(y + first * plane, count, plane);
   // Channels that do not exist read the last one's plane.
   std::array<const float*, TransposeKernels::kMostLanes> in_planes;
-  std::array<float*, TransposeKernels::kMostLanes> out_planes;
   for (std::size_t c = 0; c < lanes; ++c) {
     const std::size_t channel = first + std::min(c, count - 1);
     in_planes[c] = x + channel / multiplier * to_size(input[2] * width);
-    out_planes[c] = y + channel * to_size(output[2] * out_width);
   }
   const bool streams = streams_ && reinterpret_cast<std::uintptr_t>(y) % kAlignment == 0;
   Carver carver(workspace);

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/aligned.h"
 #include "base/cpu.h"
@@ -106,10 +105,8 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
                   float* to) const {
     const std::size_t plane = to_size(shape[2] * shape[3]);
     const std::size_t c = block_channel(block, channels(), lanes());
-    std::array<const float*, TransposeKernels::kMostLanes> planes;
-    for (std::size_t l = 0; l < lanes(); ++l) {
-      planes[l] = images + (image * channels() + std::min(c + l, channels() - 1)) * plane;
-    }
+    const auto planes = plane_pointers(images + (image * channels() + c) * plane,
+                                       std::min(lanes(), channels() - c), plane);
     transpose->to_pixels(planes.data(), lanes(), plane, to, lanes());
   }
 

@@ -1,7 +1,6 @@
 #include "ops/layout_change.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/sizes.h"
 
@@ -11,17 +10,6 @@ namespace {
 
 // Pixels whose channels are all moved before the next pixels': their lines stay in L2 meanwhile.
 constexpr std::size_t kPixels = 256;
-
-// Where `channels` planes start; what a kernel has lanes for besides is the last one.
-template <class T>
-std::array<T*, TransposeKernels::kMostLanes> planes(T* first, std::size_t channels,
-                                                    std::size_t plane) {
-  std::array<T*, TransposeKernels::kMostLanes> pointers;
-  for (std::size_t c = 0; c < pointers.size(); ++c) {
-    pointers[c] = first + std::min(c, channels - 1) * plane;
-  }
-  return pointers;
-}
 
 }  // namespace
 
@@ -44,7 +32,7 @@ void LayoutChange::to_nhwc(const Shape& shape, const float* x, float* y,
                            const ThreadPool& pool) const {
   const std::size_t channels = to_size(shape[1]), plane = to_size(shape[2] * shape[3]);
   for_parts(shape, pool, [&](std::size_t from, std::size_t to, std::size_t pixels, std::size_t n) {
-    kernels_->to_pixels(planes(x + from, n, plane).data(), n, pixels, y + to, channels);
+    kernels_->to_pixels(plane_pointers(x + from, n, plane).data(), n, pixels, y + to, channels);
   });
 }
 
@@ -52,7 +40,8 @@ void LayoutChange::to_nchw(const Shape& shape, const float* x, float* y,
                            const ThreadPool& pool) const {
   const std::size_t channels = to_size(shape[1]), plane = to_size(shape[2] * shape[3]);
   for_parts(shape, pool, [&](std::size_t to, std::size_t from, std::size_t pixels, std::size_t n) {
-    kernels_->to_planes(x + from, channels, n, pixels, planes(y + to, n, plane).data(), false);
+    kernels_->to_planes(x + from, channels, n, pixels, plane_pointers(y + to, n, plane).data(),
+                        false);
   });
 }
 
