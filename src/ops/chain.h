@@ -70,6 +70,7 @@ class Chain {
   std::int64_t rows_held(std::size_t i, bool whole) const;
   Times times(int threads) const;
   bool gains_stagewise(int threads) const;
+  std::size_t cell_bytes(int threads) const;
   std::size_t stagewise_bytes(int threads) const;
   void run_stagewise(const Images& images, std::byte* workspace, const ThreadPool& pool) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);

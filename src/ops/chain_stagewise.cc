@@ -64,27 +64,33 @@ double Chain::speedup(int threads) const {
   return flops_ / (runs_stagewise(threads) ? t.stagewise : t.by_rows);
 }
 
-// Whole images between the stages, then what each cell of a grid needs.
-std::size_t Chain::stagewise_bytes(int threads) const {
-  std::size_t bytes = align_up(sizeof(float*) * stages_.size()), cell = 0;
+// Of any cell of a stage's grid: row pointers, and the op's own.
+std::size_t Chain::cell_bytes(int threads) const {
+  std::size_t most = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
-    const ImageShape& s = op.output();
-    if (i + 1 < stages_.size() && !stages_[i].kept) {
-      bytes += align_up(sizeof(float) * to_size(s.height * s.row_floats()));
-    }
     const Grid grid = make_grid(op, whole_[i].size(), threads);
     const std::int64_t rows = (whole_[i].size() + grid.rows - 1) / grid.rows;
-    cell = std::max(cell, align_up(sizeof(float*) * to_size(op.input().height)) +
+    most = std::max(most, align_up(sizeof(float*) * to_size(op.input().height)) +
                               2 * align_up(sizeof(float*) * to_size(rows)) +
                               align_up(op.workspace_bytes(std::max<std::int64_t>(rows, 1))));
   }
-  return bytes + to_size(threads) * cell;
+  return most;
+}
+
+// Whole images between the stages, then the cells.
+std::size_t Chain::stagewise_bytes(int threads) const {
+  std::size_t bytes = align_up(sizeof(float*) * stages_.size());
+  for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
+    const ImageShape& s = stages_[i].op->output();
+    if (!stages_[i].kept) bytes += align_up(sizeof(float) * to_size(s.height * s.row_floats()));
+  }
+  return bytes + to_size(threads) * cell_bytes(threads);
 }
 
 void Chain::run_stagewise(const Images& images, std::byte* workspace,
                           const ThreadPool& pool) const {
-  const std::size_t all = stagewise_bytes(pool.threads());
+  const std::size_t bytes = cell_bytes(pool.threads());
   Carver carver(workspace);
   float** rings = carver.take<float*>(stages_.size());
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
@@ -93,8 +99,6 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
         stages_[i].kept ? images.kept : carver.take<float>(to_size(s.height * s.row_floats()));
   }
   std::byte* cells = carver.rest();
-  const std::size_t used = static_cast<std::size_t>(cells - workspace);
-  const std::size_t cell_bytes = (all - used) / to_size(pool.threads()) / kAlignment * kAlignment;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     const RowRange rows = whole_[i];
@@ -104,7 +108,7 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
       const auto n = static_cast<std::int64_t>(cell);
       RowRange own = Grid::part(rows.size(), n / grid.shares, grid.rows);
       own = {rows.begin + own.begin, rows.begin + own.end};
-      Carver of_cell(cells + cell * cell_bytes);
+      Carver of_cell(cells + cell * bytes);
       Scratch s{};
       s.rings = rings;
       s.whole = true;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "ops/row_op.h"
 
@@ -18,37 +19,35 @@ struct Grid {
   }
 };
 
-/// The part of an op's work that the busiest of a grid's cells has.
-inline double busiest(const Grid& g, std::int64_t rows, std::int64_t shares) {
-  const auto largest = [](std::int64_t all, std::int64_t parts) {
-    return static_cast<double>((all + parts - 1) / parts) / static_cast<double>(all);
-  };
-  return largest(rows, g.rows) * largest(shares, g.shares);
+/// Rows times shares of the largest of a grid's cells.
+inline std::int64_t largest_cell(const Grid& g, std::int64_t rows, std::int64_t shares) {
+  return ((rows + g.rows - 1) / g.rows) * ((shares + g.shares - 1) / g.shares);
 }
 
-/// The grid of at most `threads` cells whose busiest cell has least to do; among equals the one
-/// that moves fewer bytes: every part of the rows reads all weights, every part of the channels all
-/// of the input.
+/// The part of an op's work that the busiest cell has.
+inline double busiest(const Grid& g, std::int64_t rows, std::int64_t shares) {
+  return static_cast<double>(largest_cell(g, rows, shares)) / static_cast<double>(rows * shares);
+}
+
+/// The grid of at most `threads` cells whose largest cell is smallest; among equals the one that
+/// moves fewer bytes: every part of the rows reads all weights, every part of the channels all of
+/// the input.
 inline Grid make_grid(const RowOp& op, std::int64_t rows, std::int64_t threads) {
-  const std::int64_t shares = op.shares();
+  const std::int64_t shares = op.shares(), most = std::min(rows, threads);
   const double weights = static_cast<double>(op.weight_bytes());
   const double input = 4.0 * static_cast<double>(op.input().height * op.input().row_floats());
-  Grid best{1, 1};
-  const auto better = [&](const Grid& g) {
-    const double work = busiest(g, rows, shares), least = busiest(best, rows, shares);
-    const auto bytes = [&](const Grid& of) {
-      return weights * static_cast<double>(of.rows) + input * static_cast<double>(of.shares);
-    };
-    return work < 0.999 * least || (work <= 1.001 * least && bytes(g) < bytes(best));
+  const auto price = [&](const Grid& g) {
+    return std::pair(largest_cell(g, rows, shares),
+                     weights * static_cast<double>(g.rows) + input * static_cast<double>(g.shares));
   };
-  const std::int64_t most = std::min(rows, threads);
+  Grid best{1, 1};
   for (std::int64_t r = 1; r <= most;) {
     const Grid g{r, std::min(threads / r, shares)};
-    if (better(g)) best = g;
+    if (price(g) < price(best)) best = g;
     // The next number of parts that are smaller.
-    const std::int64_t largest = (rows + r - 1) / r;
-    if (largest <= 1) break;
-    r = (rows + largest - 2) / (largest - 1);
+    const std::int64_t tall = (rows + r - 1) / r;
+    if (tall == 1) break;
+    r = (rows + tall - 2) / (tall - 1);
   }
   return best;
 }
