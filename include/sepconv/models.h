@@ -60,7 +60,9 @@ const std::vector<ModelInfo>& list();
 const ModelInfo& find(const std::string& name);
 /// The network as a graph from an image [N,3,H,W] to logits [N, classes].
 Graph build(const std::string& name, Weights& weights);
-/// The same from a file, which must hold just the model's tensors.
+/// The same from a file, which must hold just the model's tensors. The graph reads float32 ones
+/// where they lie in the mapped file: it must not be written to until networks were made of the
+/// graph (SafeTensors::check_unchanged); it may be removed or replaced.
 Graph build(const std::string& name, const io::SafeTensors& file);
 /// The tensors that the model reads, in its source's order.
 std::vector<TensorSpec> tensors(const std::string& name);

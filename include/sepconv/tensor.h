@@ -85,7 +85,8 @@ class Tensor {
   explicit Tensor(const Shape& shape, Layout layout = Layout::kNCHW);
   /// A shape without elements, whose data() is null: for asking what a network would be.
   static Tensor shape_only(const Shape& shape);
-  /// Dense memory of someone else's, which `owner` keeps as long as the tensor is used.
+  /// A tensor to be read only, over someone else's dense float32 memory of this shape (NCHW, on any
+  /// boundary of a float), which `owner`, not null, keeps as long as the tensor is used.
   static std::shared_ptr<const Tensor> borrow(const float* data, const Shape& shape,
                                               std::shared_ptr<const void> owner);
 
