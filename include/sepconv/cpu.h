@@ -17,8 +17,8 @@ struct CpuInfo {
   std::size_t l3_bytes = 0;  ///< shared by the cores
 };
 
-/// Facts of this machine. `SEPCONV_TARGET` (AVX3, AVX2, SSE4, SCALAR, NEON) in the environment caps
-/// `target`; an unknown or unusable name is an ArgumentError.
+/// Facts of this machine. `SEPCONV_TARGET` (AMX, AVX3, AVX2, SSE4, SCALAR, NEON) in the environment
+/// caps `target`; an unknown or unusable name is an ArgumentError.
 CpuInfo cpu_info();
 
 /// Lets ops built from now on use `target` or a lesser instruction set; an empty name lifts the

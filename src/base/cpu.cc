@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "base/amx.h"
 #include "base/check.h"
 #include "sepconv/cpu.h"
 
@@ -26,22 +27,34 @@ std::vector<std::int64_t> split(std::int64_t targets) {
   return list;
 }
 
+// Lower, that is better, than all of Highway's.
+constexpr std::int64_t kAmx = 1;
+static_assert((HWY_TARGETS & kAmx) == 0);
+constexpr std::int64_t kBuiltTargets = HWY_TARGETS | (kAmxBuilt ? kAmx : 0);
+
+std::string target_name(std::int64_t target) {
+  return target == kAmx ? "AMX" : hwy::TargetName(target);
+}
+
 std::vector<std::string> names(std::int64_t targets) {
   std::vector<std::string> list;
-  for (std::int64_t target : split(targets)) list.emplace_back(hwy::TargetName(target));
+  for (std::int64_t target : split(targets)) list.push_back(target_name(target));
   return list;
 }
 
 std::int64_t machine_targets() {
-  static const std::int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  static const std::int64_t targets = [] {
+    const std::int64_t found = hwy::SupportedTargets() & HWY_TARGETS;
+    return (found & HWY_AVX3) != 0 && request_amx() ? found | kAmx : found;
+  }();
   return targets;
 }
 
 std::int64_t capped(const std::string& name, const char* what) {
   std::string known;
-  for (std::int64_t target : split(HWY_TARGETS)) {
-    if (name != hwy::TargetName(target)) {
-      known += std::string(known.empty() ? "" : ", ") + hwy::TargetName(target);
+  for (std::int64_t target : split(kBuiltTargets)) {
+    if (name != target_name(target)) {
+      known += (known.empty() ? "" : ", ") + target_name(target);
       continue;
     }
     const std::int64_t allowed = machine_targets() & ~(target - 1);
@@ -75,7 +88,9 @@ std::string processor_name() {
 
 }  // namespace
 
-std::int64_t usable_targets() { return cap().load(std::memory_order_relaxed); }
+std::int64_t usable_targets() { return cap().load(std::memory_order_relaxed) & HWY_TARGETS; }
+
+bool amx_usable() { return (cap().load(std::memory_order_relaxed) & kAmx) != 0; }
 
 std::size_t l1_cache_bytes() {
   static const std::size_t bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
@@ -95,8 +110,8 @@ CpuInfo cpu_info() {
   CpuInfo info;
   info.name = processor_name();
   info.targets = names(machine_targets());
-  info.built_targets = names(HWY_TARGETS);
-  info.target = names(usable_targets()).front();
+  info.built_targets = names(kBuiltTargets);
+  info.target = names(cap()).front();
   info.l1_bytes = l1_cache_bytes();
   info.l2_bytes = l2_cache_bytes();
   info.l3_bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 0);

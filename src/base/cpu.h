@@ -9,6 +9,10 @@ namespace sepconv {
 /// this library was compiled for, and no better than the cap.
 std::int64_t usable_targets();
 
+/// Whether new ops may multiply on AMX's tiles of bf16 numbers: a target of its own above AVX3, for
+/// what it has instructions for.
+bool amx_usable();
+
 /// L2 bytes of one core; what tile and band sizes are derived from.
 std::size_t l2_cache_bytes();
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 
 #include "kernels/epilogue.h"
 
@@ -37,6 +38,10 @@ using GemmFunction = void (*)(GemmTile&, std::size_t tiles);
 
 /// The microkernels of one instruction set.
 struct GemmKernels {
+  std::string describe() const {
+    return "gemm " + std::to_string(rows) + "x" + std::to_string(columns);
+  }
+
   std::size_t lanes;
   std::size_t rows;     ///< of the largest tile
   std::size_t columns;  ///< columns of a whole panel: two vectors

@@ -12,8 +12,9 @@ namespace sepconv {
 
 namespace {
 
-// Queries at a time: four register tiles, so that a panel is read from L2 rarely.
-constexpr std::size_t kTiles = 4;
+// Queries at a time: four register tiles, so that a panel is read from L2 rarely, and more where
+// it is split for each time.
+constexpr std::size_t kTiles = 4, kAmxTiles = 8;
 
 Shape result_shape(const Shape& input, std::int64_t heads) {
   check(input.rank() == 4 && heads > 0 && input[1] % (3 * heads) == 0,
@@ -40,13 +41,23 @@ Attention::Attention(const Shape& in, std::int64_t heads)
       no_bias_(make_aligned<float>(gemm_->columns)) {
   padded_ = divide_up(tokens_, gemm_->columns) * gemm_->columns;
   wide_depth_ = divide_up(depth_, gemm_->columns) * gemm_->columns;
+  // The product with values is of the same size.
+  amx_ = AmxSet::choose(tokens_, tokens_, depth_);
+  queries_ = amx_ ? kAmxTiles * kAmxRows : kTiles * gemm_->rows;
+}
+
+// What one of the two products needs.
+std::size_t Attention::product_bytes() const {
+  if (!amx_) return align_up(queries_ * gemm_->columns * sizeof(float));
+  return align_up(queries_ * gemm_->columns * sizeof(float)) +
+         std::max(amx_->workspace_bytes(queries_, 1, depth_),
+                  amx_->workspace_bytes(queries_, 1, tokens_));
 }
 
 std::size_t Attention::thread_bytes() const {
-  const std::size_t rows = kTiles * gemm_->rows;
   return align_up(depth_ * padded_ * sizeof(float)) +
          align_up(tokens_ * wide_depth_ * sizeof(float)) +
-         align_up(rows * padded_ * sizeof(float)) + align_up(rows * gemm_->columns * sizeof(float));
+         align_up(queries_ * padded_ * sizeof(float)) + product_bytes();
 }
 
 std::size_t Attention::workspace_bytes(int threads) const {
@@ -86,48 +97,61 @@ void Attention::pack_values(const float* values, float* panels) const {
 
 // c[rows][columns] = a · b.
 void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, std::size_t rows,
-                         float* c, std::size_t c_step, float* sums) const {
+                         float* c, std::size_t c_step, std::byte* workspace) const {
+  Carver carver(workspace);
+  float* sums = carver.take<float>(queries_ * gemm_->columns);
   const std::size_t wide = gemm_->columns;
+  GemmTile tile{};
+  tile.a_step = a_step;
+  tile.taps = 1;
+  tile.k = b.k;
+  tile.bias = no_bias_.get();
+  tile.c_step = c_step;
+  const PixelRun run{&a, c, nullptr, rows};
+  std::optional<AmxProduct> amx;
+  if (amx_) amx.emplace(*amx_, tile, &run, rows, carver.rest());
   for (std::size_t first = 0; first < b.columns; first += wide) {
-    GemmTile tile{};
-    tile.a = &a;
-    tile.a_step = a_step;
-    tile.taps = 1;
-    tile.k = b.k;
     tile.b = b.data + first * b.k;
-    tile.bias = no_bias_.get();
-    tile.c_step = c_step;
     tile.columns = std::min(wide, b.columns - first);
     tile.ahead = reinterpret_cast<const char*>(tile.b);
-    for (tile.start = 0; tile.start < b.k; tile.start += tile.count) {
-      tile.count = std::min(gemm_->part, b.k - tile.start);
-      tile.sums = sums;
-      tile.a_offset = 0;
-      tile.c = c + first;
-      multiply_rows(*gemm_, tile, rows);
+    const std::size_t width = divide_up(tile.columns, gemm_->lanes) * gemm_->lanes;
+    if (amx && amx_->splits(tile.b, b.k, width)) {
+      amx->multiply(tile, first);
+    } else {
+      multiply_by_fma(tile, a, rows, c + first, sums);
     }
+  }
+}
+
+void Attention::multiply_by_fma(GemmTile tile, const float* a, std::size_t rows, float* c,
+                                float* sums) const {
+  tile.a = &a;
+  for (tile.start = 0; tile.start < tile.k; tile.start += tile.count) {
+    tile.count = std::min(gemm_->part, tile.k - tile.start);
+    tile.sums = sums;
+    tile.a_offset = 0;
+    tile.c = c;
+    multiply_rows(*gemm_, tile, rows);
   }
 }
 
 void Attention::run_head(const float* x, float* y, std::byte* workspace) const {
   const std::size_t step = to_size(input[1]), channels = to_size(output[1]);
-  const std::size_t most = kTiles * gemm_->rows;
   Carver carver(workspace);
   float* keys = carver.take<float>(depth_ * padded_);
   float* values = carver.take<float>(tokens_ * wide_depth_);
-  float* scores = carver.take<float>(most * padded_);
-  float* sums = carver.take<float>(most * gemm_->columns);
+  float* scores = carver.take<float>(queries_ * padded_);
   pack_keys(x + channels, keys);
   pack_values(x + 2 * channels, values);
-  for (std::size_t first = 0; first < tokens_; first += most) {
-    const std::size_t rows = std::min(most, tokens_ - first);
-    multiply({keys, depth_, tokens_}, x + first * step, step, rows, scores, padded_, sums);
+  for (std::size_t first = 0; first < tokens_; first += queries_) {
+    const std::size_t rows = std::min(queries_, tokens_ - first);
+    multiply({keys, depth_, tokens_}, x + first * step, step, rows, scores, padded_, carver.rest());
     for (std::size_t i = 0; i < rows; ++i) {
       float* row = scores + i * padded_;
       math_->softmax(row, row, tokens_);
     }
     multiply({values, tokens_, depth_}, scores, padded_, rows, y + first * channels, channels,
-             sums);
+             carver.rest());
   }
 }
 
@@ -145,8 +169,8 @@ void Attention::run(const float* x, std::span<const float* const>, float* y, std
 }
 
 std::string Attention::describe() const {
-  return fmt::format("attention, {} heads of {}, gemm {}x{}", heads_, depth_, gemm_->rows,
-                     gemm_->columns);
+  return fmt::format("attention, {} heads of {}, {}", heads_, depth_,
+                     amx_ ? AmxSet::describe() : gemm_->describe());
 }
 
 double Attention::flops() const {

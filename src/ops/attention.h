@@ -1,8 +1,11 @@
 #pragma once
 
+#include <optional>
+
 #include "base/aligned.h"
 #include "kernels/gemm.h"
 #include "kernels/vector_math.h"
+#include "ops/amx_product.h"
 #include "ops/op_impl.h"
 
 namespace sepconv {
@@ -29,14 +32,19 @@ class Attention final : public Op::Impl {
   std::size_t thread_bytes() const;
   void pack_keys(const float* keys, float* panels) const;
   void pack_values(const float* values, float* panels) const;
+  std::size_t product_bytes() const;
   void multiply(const Panels& b, const float* a, std::size_t a_step, std::size_t rows, float* c,
-                std::size_t c_step, float* sums) const;
+                std::size_t c_step, std::byte* workspace) const;
+  void multiply_by_fma(GemmTile tile, const float* a, std::size_t rows, float* c,
+                       float* sums) const;
   void run_head(const float* x, float* y, std::byte* workspace) const;
 
   std::size_t heads_, tokens_, depth_;  ///< depth_: channels of a head
   std::size_t padded_;                  ///< floats of a row of scores
   std::size_t wide_depth_;              ///< depth_ in whole panels
+  std::size_t queries_;                 ///< at a time
   const GemmKernels* gemm_;
+  std::optional<AmxSet> amx_;
   const VectorMathKernels* math_;
   AlignedArray<float> no_bias_;
 };

@@ -130,7 +130,7 @@ double Chain::price(std::int64_t band) {
   };
   double weights = 0, between = 0, out = image_bytes(output());
   for (std::size_t i = 0; i < stages_.size(); ++i) {
-    weights += static_cast<double>(stages_[i].op->weight_bytes());
+    weights += static_cast<double>(stages_[i].op->call_bytes());
     const double bytes = image_bytes(stages_[i].op->output());
     if (i + 1 < stages_.size()) between += 2 * bytes;
     if (stages_[i].kept) out += bytes;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/cpu.h"
 #include "base/sizes.h"
 
 namespace sepconv {
@@ -15,12 +16,13 @@ struct ConvRows::Sources {
   std::int64_t first;
 };
 
-// Output pixels that follow each other in memory, as their inputs do.
-struct ConvRows::Run {
-  const float* const* taps;
-  float* y;
-  const float* residual;
-  std::size_t pixels;
+// What panels are multiplied with, and room for that.
+struct ConvRows::Batch {
+  const PixelRun* runs;
+  std::size_t count;
+  const float* scale;
+  float *scaled = nullptr, *sums = nullptr;
+  AmxProduct* amx = nullptr;
 };
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
@@ -51,17 +53,31 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
   scaled_ = scaled;
   packed_ = pack(weights, to_size(groups), to_size(output.channels / groups),
                  to_size(input.channels / groups), to_size(window.taps()));
-  weights_ = packed_->weights.get();
-  bias_ = packed_->bias.get();
+  use_weights(packed_->weights.get(), packed_->bias.get());
 }
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
                    Packed packed, const Epilogue& epilogue)
     : ConvRows(input, output, window, 1, epilogue) {
   packed_ = std::move(packed.all);
-  weights_ = packed_->weights.get() + packed.weight;
-  bias_ = packed_->bias.get() + packed.bias;
   followed_ = packed.followed;
+  use_weights(packed_->weights.get() + packed.weight, packed_->bias.get() + packed.bias);
+}
+
+void ConvRows::use_weights(const float* weights, const float* bias) {
+  weights_ = weights;
+  bias_ = bias;
+  if (groups_ > 1) return;
+  const std::size_t pixels = to_size(output().height * output().width);
+  amx_ = AmxSet::choose(pixels, to_size(output().channels), taps_ * k_);
+  if (!amx_) return;
+  // Its left side is to stay in half of L2.
+  const std::size_t row_bytes = AmxSet::split_bytes(to_size(output().width), taps_ * k_);
+  amx_rows_ = static_cast<std::int64_t>(std::max<std::size_t>(1, l2_cache_bytes() / 2 / row_bytes));
+  for (std::size_t i = 0; i < panels_ && !scaled_; ++i) {
+    const GemmTile tile = panel_tile(i);
+    splits_.push_back(amx_->splits(tile.b, taps_ * k_, panel_width(tile)));
+  }
 }
 
 SharedWeights ConvRows::pack(const LayerWeights& weights, std::size_t groups, std::size_t out,
@@ -123,10 +139,12 @@ RowRange ConvRows::input_rows(RowRange out) const {
 }
 
 std::size_t ConvRows::workspace_bytes(std::int64_t rows) const {
-  std::size_t bytes = align_up(to_size(rows) * sizeof(Run)) +
+  if (amx_) rows = std::min(rows, amx_rows_);
+  std::size_t bytes = align_up(to_size(rows) * sizeof(PixelRun)) +
                       align_up(to_size(rows) * taps_ * sizeof(const float*)) +
                       align_up(sum_floats(rows) * sizeof(float)) +
                       align_up((scaled_ ? panel_floats_ : 0) * sizeof(float));
+  if (amx_) bytes += amx_->workspace_bytes(to_size(rows * output().width), taps_, k_);
   const std::size_t source_rows = to_size((rows - 1) * window_.rows.stride + extent(window_.rows));
   bytes += align_up(source_rows * sizeof(float*));
   if (copies_rows_) {
@@ -193,9 +211,20 @@ void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
   const auto panels = static_cast<std::int64_t>(to_size(groups_) * panels_);
   const std::int64_t each = (panels + all - 1) / all;
   const RowRange own{shares.begin * each, std::min(panels, shares.end * each)};
+  const std::int64_t bands = amx_ ? divide_up(out.size(), amx_rows_) : 1;
+  for (std::int64_t band = 0, first = 0, end = 0; band < bands; ++band, first = end) {
+    end = out.size() * (band + 1) / bands;
+    const RowRange some{out.begin + first, out.begin + end};
+    run_panels(own, some, x, residual ? residual + first : nullptr, y + first, workspace);
+  }
+}
+
+void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
+                          const float* const* residual, float* const* y,
+                          std::byte* workspace) const {
   const Sources source = pad_rows(out, x, workspace);
   Carver carver(workspace);
-  Run* runs = carver.take<Run>(to_size(out.size()));
+  PixelRun* runs = carver.take<PixelRun>(to_size(out.size()));
   const float** taps = carver.take<const float*>(to_size(out.size()) * taps_);
   const std::size_t per_row = taps_ / to_size(window_.rows.size);
   const std::size_t tap_step = to_size(window_.columns.dilation * input().channels);
@@ -208,19 +237,26 @@ void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
         taps[to_size(ky) * per_row + kx] = row + kx * tap_step;
       }
     }
-    const Run run{taps, y[r], residual ? residual[r] : nullptr, width};
+    const PixelRun run{taps, y[r], residual ? residual[r] : nullptr, width};
     if (count > 0 && continues(runs[count - 1], run)) {
       runs[count - 1].pixels += width;
     } else {
       runs[count++] = run;
     }
   }
-  float* scaled = carver.take<float>(scaled_ ? panel_floats_ : 0);
-  multiply(own, runs, count, x.scale, scaled, carver.take<float>(sum_floats(out.size())));
+  Batch batch{.runs = runs, .count = count, .scale = x.scale};
+  batch.scaled = carver.take<float>(scaled_ ? panel_floats_ : 0);
+  batch.sums = carver.take<float>(sum_floats(out.size()));
+  std::optional<AmxProduct> amx;
+  if (amx_) {
+    amx.emplace(*amx_, panel_tile(0), runs, to_size(out.size()) * width, carver.rest());
+    batch.amx = &*amx;
+  }
+  multiply(panels, batch);
 }
 
 // Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
-bool ConvRows::continues(const Run& a, const Run& b) const {
+bool ConvRows::continues(const PixelRun& a, const PixelRun& b) const {
   const std::size_t in = a.pixels * a_step_, out = a.pixels * to_size(output_pixel());
   for (std::size_t t = 0; t < taps_; ++t) {
     if (a.taps[t] + in != b.taps[t]) return false;
@@ -228,53 +264,85 @@ bool ConvRows::continues(const Run& a, const Run& b) const {
   return a.y + out == b.y && (!a.residual || a.residual + out == b.residual);
 }
 
-// Panel by panel, and of a panel part by part, so that the part stays in L1 while the band's pixels
-// pass; the band is sized for L2. A scale of the input is taken into the part's weights: as many
-// products as there are weights instead of one for every pixel's channel.
-void ConvRows::multiply(RowRange panels, const Run* runs, std::size_t count, const float* scale,
-                        float* scaled, float* sums) const {
+GemmTile ConvRows::panel_tile(std::size_t panel) const {
+  const std::size_t n = to_size(output().channels / groups_);
+  GemmTile tile{};
+  tile.a_offset = panel / panels_ * to_size(input().channels / groups_);
+  tile.a_step = a_step_;
+  tile.taps = taps_;
+  tile.k = k_;
+  tile.b = weights_ + panel * panel_floats_;
+  tile.bias = bias_ + panel * kernels_->columns;
+  tile.c_step = to_size(output_pixel());
+  tile.columns = std::min(kernels_->columns, n - panel % panels_ * kernels_->columns);
+  tile.epilogue = epilogue_;
+  tile.ahead = reinterpret_cast<const char*>(tile.b);
+  return tile;
+}
+
+std::size_t ConvRows::panel_width(const GemmTile& tile) const {
+  return divide_up(tile.columns, kernels_->lanes) * kernels_->lanes;
+}
+
+void ConvRows::multiply(RowRange panels, const Batch& batch) const {
   std::size_t all_tiles = 0;
-  for (std::size_t i = 0; i < count; ++i) all_tiles += divide_up(runs[i].pixels, kernels_->rows);
-  const std::size_t n = to_size(output().channels / groups_), products = taps_ * k_;
+  for (std::size_t i = 0; i < batch.count; ++i) {
+    all_tiles += divide_up(batch.runs[i].pixels, kernels_->rows);
+  }
   for (std::size_t i = to_size(panels.begin); i < to_size(panels.end); ++i) {
-    const std::size_t g = i / panels_, p = i % panels_;
-    GemmTile tile{};
-    tile.a_step = a_step_;
-    tile.taps = taps_;
-    tile.k = k_;
-    const float* const panel = weights_ + i * panel_floats_;
-    tile.b = scaled_ ? scaled : panel;
-    tile.bias = bias_ + i * kernels_->columns;
-    tile.c_step = to_size(output_pixel());
-    tile.columns = std::min(kernels_->columns, n - p * kernels_->columns);
-    tile.epilogue = epilogue_;
+    GemmTile tile = panel_tile(i);
     const bool last =
         i + 1 == to_size(panels.end) && !(followed_ && i + 1 == to_size(groups_) * panels_);
-    tile.ahead = reinterpret_cast<const char*>(last ? panel : panel + panel_floats_);
-    tile.ahead_step = last ? 0 : panel_floats_ * sizeof(float) / (all_tiles * products);
-    for (tile.start = 0; tile.start < products; tile.start += tile.count) {
-      tile.count = std::min(kernels_->part, products - tile.start);
-      tile.sums = products > kernels_->part ? sums : nullptr;
-      if (scaled_) {
-        const std::size_t width = divide_up(tile.columns, kernels_->lanes) * kernels_->lanes;
-        kernels_->scale_panel(panel + tile.start * width, scale + g * k_ + tile.start, tile.count,
-                              width, scaled + tile.start * width);
-      }
-      for (std::size_t r = 0; r < count; ++r) {
-        multiply_run(runs[r], g * to_size(input().channels / groups_),
-                     g * n + p * kernels_->columns, tile);
-      }
+    if (!last) {
+      tile.ahead = reinterpret_cast<const char*>(tile.b + panel_floats_);
+      tile.ahead_step = panel_floats_ * sizeof(float) / (all_tiles * taps_ * k_);
+    }
+    const std::size_t column =
+        i / panels_ * to_size(output().channels / groups_) + i % panels_ * kernels_->columns;
+    if (!batch.amx || !multiply_by_amx(tile, i, column, batch)) {
+      multiply_by_fma(tile, column, batch);
     }
   }
 }
 
-void ConvRows::multiply_run(const Run& run, std::size_t channel, std::size_t column,
-                            GemmTile& tile) const {
-  tile.a = run.taps;
-  tile.a_offset = channel;
-  tile.c = run.y + column;
-  tile.residual = run.residual ? run.residual + column : nullptr;
-  multiply_rows(*kernels_, tile, run.pixels);
+// Part by part, so that the part stays in L1 while the band's pixels pass; the band is sized for
+// L2. A scale of the input is taken into the part's weights: as many products as there are weights
+// instead of one for every pixel's channel.
+void ConvRows::multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const {
+  const std::size_t products = taps_ * k_, channel = tile.a_offset, width = panel_width(tile);
+  const float* const panel = tile.b;
+  if (scaled_) tile.b = batch.scaled;
+  for (tile.start = 0; tile.start < products; tile.start += tile.count) {
+    tile.count = std::min(kernels_->part, products - tile.start);
+    tile.sums = products > kernels_->part ? batch.sums : nullptr;
+    if (scaled_) {
+      const std::size_t at = tile.start * width;
+      kernels_->scale_panel(panel + at, batch.scale + channel + tile.start, tile.count, width,
+                            batch.scaled + at);
+    }
+    for (const PixelRun* run = batch.runs; run < batch.runs + batch.count; ++run) {
+      tile.a = run->taps;
+      tile.a_offset = channel;
+      tile.c = run->y + column;
+      tile.residual = run->residual ? run->residual + column : nullptr;
+      multiply_rows(*kernels_, tile, run->pixels);
+    }
+  }
+}
+
+// False where the panel does not split well.
+bool ConvRows::multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,
+                               const Batch& batch) const {
+  if (scaled_) {
+    const std::size_t products = taps_ * k_, width = panel_width(tile);
+    kernels_->scale_panel(tile.b, batch.scale, products, width, batch.scaled);
+    tile.b = batch.scaled;
+    if (!amx_->splits(tile.b, products, width)) return false;
+  } else if (!splits_[panel]) {
+    return false;
+  }
+  batch.amx->multiply(tile, column);
+  return true;
 }
 
 double ConvRows::flops() const {
@@ -289,8 +357,8 @@ std::string ConvRows::describe() const {
   const std::string group = groups_ > 1 ? fmt::format(" g{}", groups_) : "";
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
-  return fmt::format("{}{}{}{} gemm {}x{}", scaled_ ? "scaled " : "", kind, group, stride,
-                     kernels_->rows, kernels_->columns);
+  const std::string kernel = amx_ ? AmxSet::describe() : kernels_->describe();
+  return fmt::format("{}{}{}{} {}", scaled_ ? "scaled " : "", kind, group, stride, kernel);
 }
 
 }  // namespace sepconv

@@ -1,9 +1,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
+#include "ops/amx_product.h"
 #include "ops/packed_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
@@ -48,22 +51,30 @@ class ConvRows final : public RowOp {
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
+  // Splitting weights for AMX takes as long as reading them from L2 four times.
+  std::size_t call_bytes() const override { return weight_bytes() * (amx_ ? 4 : 1); }
   bool can_slice() const override { return true; }
   double flops() const override;
   std::string describe() const override;
 
  private:
   struct Sources;
-  struct Run;
+  struct Batch;
 
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
            std::int64_t groups, const Epilogue& epilogue);
+  void use_weights(const float* weights, const float* bias);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
-  bool continues(const Run& a, const Run& b) const;
+  bool continues(const PixelRun& a, const PixelRun& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
-  void multiply(RowRange panels, const Run* runs, std::size_t count, const float* scale,
-                float* scaled, float* sums) const;
-  void multiply_run(const Run& run, std::size_t channel, std::size_t column, GemmTile& tile) const;
+  void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
+                  float* const* y, std::byte* workspace) const;
+  GemmTile panel_tile(std::size_t panel) const;
+  std::size_t panel_width(const GemmTile& tile) const;
+  void multiply(RowRange panels, const Batch& batch) const;
+  void multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const;
+  bool multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,
+                       const Batch& batch) const;
 
   Window2d window_;
   std::int64_t groups_;
@@ -79,6 +90,9 @@ class ConvRows final : public RowOp {
   const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
   bool followed_ = false;
   const float* bias_ = nullptr;  ///< [groups][panels][columns]
+  std::optional<AmxSet> amx_;
+  std::int64_t amx_rows_ = 0;  ///< that are split at once
+  std::vector<bool> splits_;   ///< by panel, unless scaled
 };
 
 }  // namespace sepconv

@@ -70,6 +70,8 @@ class RowOp {
   virtual std::int64_t row_multiple() const { return 1; }
   /// Of the packed weights, all of which a call reads.
   virtual std::size_t weight_bytes() const { return 0; }
+  /// What a call costs, however few its rows: as bytes that could be read from L2 meanwhile.
+  virtual std::size_t call_bytes() const { return weight_bytes(); }
   /// Whether rows may be a slice of a wider image's channels, without a second operand.
   virtual bool can_slice() const { return false; }
   /// Makes them one: of an image with so many channels. Not once others use the op.
