@@ -7,6 +7,7 @@
 #include "graph/plan.h"
 #include "sepconv/sepconv.h"
 #include "support/reference.h"
+#include "support/targets.h"
 
 namespace sepconv {
 namespace {
@@ -241,6 +242,35 @@ TEST(Network, TakesScalesIntoTheWeightsWhereTheseAreFewer) {
     const bool fused = step.fused.find("scale + bias") != std::string::npos;
     EXPECT_EQ(fused, step.output[2] > 7) << step.name;
   }
+}
+
+// Each step rounds a few times more or less, at the size of what it gives.
+TEST(Network, GivesOnAmxWhatItGivesWithoutUpToRounding) {
+  if (!testing::machine_has("AVX3")) GTEST_SKIP() << "this machine has no AVX3";
+  set_target("AVX3");
+  std::mt19937 random(3);
+  const Tensor x = testing::random_tensor({1, 3, 96, 96}, random);
+  models::RandomWeights weights;
+  const Graph graph = models::build("efficientnet_b0", weights);
+  const Network by_fma(graph, x.shape());
+  emulate_amx(&testing::kEmulatedAmx);
+  const Network by_amx(graph, x.shape());
+  const Tensor expected = by_fma(x.view()), got = by_amx(x.view());
+  emulate_amx(nullptr);
+  set_target("");
+  std::string kernels;
+  for (const StepInfo& step : by_amx.explain()) kernels += step.kernel + "; ";
+  for (const char* kind : {"scaled pointwise amx", "depthwise 3x3", "linear"}) {
+    EXPECT_NE(kernels.find(kind), std::string::npos) << kind << " not in " << kernels;
+  }
+  double error = 0, size = 0;
+  for (std::int64_t i = 0; i < expected.shape().elements(); ++i) {
+    error += std::pow(got.data()[i] - expected.data()[i], 2);
+    size += std::pow(expected.data()[i], 2);
+  }
+  const auto steps = static_cast<double>(by_fma.explain().size());
+  EXPECT_GT(error, 0);
+  EXPECT_LT(std::sqrt(error / size), 2 * steps * 0x1p-23);
 }
 
 TEST(Network, RefusesInputsThatDoNotFit) {
