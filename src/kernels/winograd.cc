@@ -83,7 +83,7 @@ void transform_input(const WinogradTiles& args, float* matrices) {
       V columns[4][4];
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) transform_column(a, x + j, c, n, whole, columns[j]);
-      float* to = matrices + tile * a.channels + c;
+      float* to = matrices + tile * a.pitch + c;
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {
         const V row[4] = {columns[0][r], columns[1][r], columns[2][r], columns[3][r]};
@@ -115,7 +115,7 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
   if (late) a.residual = nullptr;
   for (size_t tile = 0; tile < a.tiles; ++tile) {
     each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
-      const float* from = matrices + tile * a.channels + c;
+      const float* from = matrices + tile * a.pitch + c;
       V half[4][2];
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {

@@ -15,7 +15,8 @@ constexpr std::size_t kWinogradProducts = 16;
 struct WinogradTiles {
   std::size_t tiles, channels;
   std::int64_t width;  ///< pixels of an image's row: of the input, or of the output
-  std::size_t matrix;  ///< floats from one of the 16 matrices [tiles][channels] to the next
+  std::size_t matrix;  ///< floats from one of the 16 matrices [tiles][pitch] to the next
+  std::size_t pitch;   ///< floats from a tile to the next, in matrices: at least `channels`
   /// Input only: the four rows under the tiles, null for padding, and where the first tile's left
   /// column lies in them.
   const float* const* in = nullptr;

@@ -23,15 +23,15 @@ struct Chain::Times {
 Chain::Times Chain::times(int threads) const {
   const std::int64_t height = output().height;
   const std::int64_t parts = std::min<std::int64_t>(threads, std::max<std::int64_t>(height, 1));
-  Times t{busiest({parts, 1}, std::max<std::int64_t>(height, 1), 1) * flops_, 0};
-  if (parts > 1) t.by_rows += seam_flops_;
+  Times t{parts > 1 ? seam_flops_ : 0, 0};
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     const std::int64_t rows = whole_[i].size();
     if (rows == 0) continue;
     const double flops =
         op.flops() * static_cast<double>(rows) / static_cast<double>(op.output().height);
-    t.stagewise += busiest(make_grid(op, rows, threads), rows, op.shares()) * flops;
+    t.by_rows += busiest({parts, 1}, op, rows) * flops;
+    t.stagewise += busiest(make_grid(op, rows, threads), op, rows) * flops;
     if (i > 0) t.stagewise += kMeetingFlops;
   }
   return t;

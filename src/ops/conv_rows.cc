@@ -204,13 +204,30 @@ std::int64_t ConvRows::shares() const {
   return apart ? static_cast<std::int64_t>(divide_up(to_size(groups_) * panels_, together)) : 1;
 }
 
-void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
-                          const float* const* residual, float* const* y,
-                          std::byte* workspace) const {
+RowRange ConvRows::share_panels(RowRange shares) const {
   const std::int64_t all = ConvRows::shares();
   const auto panels = static_cast<std::int64_t>(to_size(groups_) * panels_);
   const std::int64_t each = (panels + all - 1) / all;
-  const RowRange own{shares.begin * each, std::min(panels, shares.end * each)};
+  return {shares.begin * each, std::min(panels, shares.end * each)};
+}
+
+RowRange ConvRows::share_channels(RowRange shares) const {
+  const RowRange panels = share_panels(shares);
+  return {to_channel(panels.begin), to_channel(panels.end)};
+}
+
+// Where a panel's first column is among the output's channels.
+std::int64_t ConvRows::to_channel(std::int64_t panel) const {
+  const auto per_group = static_cast<std::int64_t>(panels_);
+  const std::int64_t channels = output().channels / groups_;
+  return panel / per_group * channels +
+         std::min(channels, panel % per_group * static_cast<std::int64_t>(kernels_->columns));
+}
+
+void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
+                          const float* const* residual, float* const* y,
+                          std::byte* workspace) const {
+  const RowRange own = share_panels(shares);
   const std::int64_t bands = amx_ ? divide_up(out.size(), amx_rows_) : 1;
   for (std::int64_t band = 0, first = 0, end = 0; band < bands; ++band, first = end) {
     end = out.size() * (band + 1) / bands;
@@ -297,8 +314,7 @@ void ConvRows::multiply(RowRange panels, const Batch& batch) const {
       tile.ahead = reinterpret_cast<const char*>(tile.b + panel_floats_);
       tile.ahead_step = panel_floats_ * sizeof(float) / (all_tiles * taps_ * k_);
     }
-    const std::size_t column =
-        i / panels_ * to_size(output().channels / groups_) + i % panels_ * kernels_->columns;
+    const std::size_t column = to_size(to_channel(static_cast<std::int64_t>(i)));
     if (!batch.amx || !multiply_by_amx(tile, i, column, batch)) {
       multiply_by_fma(tile, column, batch);
     }

@@ -48,6 +48,8 @@ class ConvRows final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t shares() const override;
+  /// The output channels of some of them.
+  RowRange share_channels(RowRange shares) const;
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
@@ -63,6 +65,8 @@ class ConvRows final : public RowOp {
 
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
            std::int64_t groups, const Epilogue& epilogue);
+  RowRange share_panels(RowRange shares) const;
+  std::int64_t to_channel(std::int64_t panel) const;
   void use_weights(const float* weights, const float* bias);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool continues(const PixelRun& a, const PixelRun& b) const;

@@ -20,13 +20,15 @@ struct Grid {
 };
 
 /// Rows times shares of the largest of a grid's cells.
-inline std::int64_t largest_cell(const Grid& g, std::int64_t rows, std::int64_t shares) {
-  return ((rows + g.rows - 1) / g.rows) * ((shares + g.shares - 1) / g.shares);
+inline std::int64_t largest_cell(const Grid& g, const RowOp& op, std::int64_t rows) {
+  const std::int64_t tall = (rows + g.rows - 1) / g.rows, tile = op.row_tile();
+  return (tall + tile - 1) / tile * tile * ((op.shares() + g.shares - 1) / g.shares);
 }
 
 /// The part of an op's work that the busiest cell has.
-inline double busiest(const Grid& g, std::int64_t rows, std::int64_t shares) {
-  return static_cast<double>(largest_cell(g, rows, shares)) / static_cast<double>(rows * shares);
+inline double busiest(const Grid& g, const RowOp& op, std::int64_t rows) {
+  return static_cast<double>(largest_cell(g, op, rows)) /
+         static_cast<double>(largest_cell({1, 1}, op, rows));
 }
 
 /// The grid of at most `threads` cells whose largest cell is smallest; among equals the one that
@@ -37,7 +39,7 @@ inline Grid make_grid(const RowOp& op, std::int64_t rows, std::int64_t threads) 
   const double weights = static_cast<double>(op.weight_bytes());
   const double input = 4.0 * static_cast<double>(op.input().height * op.input().row_floats());
   const auto price = [&](const Grid& g) {
-    return std::pair(largest_cell(g, rows, shares),
+    return std::pair(largest_cell(g, op, rows),
                      weights * static_cast<double>(g.rows) + input * static_cast<double>(g.shares));
   };
   Grid best{1, 1};

@@ -68,6 +68,8 @@ class RowOp {
   virtual ImageShape operand() const { return output_; }
   /// Rows that it computes at once: multiples of this many run fastest.
   virtual std::int64_t row_multiple() const { return 1; }
+  /// Rows of which one takes as long to compute as all.
+  virtual std::int64_t row_tile() const { return 1; }
   /// Of the packed weights, all of which a call reads.
   virtual std::size_t weight_bytes() const { return 0; }
   /// What a call costs, however few its rows: as bytes that could be read from L2 meanwhile.

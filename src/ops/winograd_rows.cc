@@ -100,8 +100,21 @@ std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
          products_.front()->workspace_bytes(tile_rows);
 }
 
+// Channels are shared out as by the products; every share transforms all of the input, some
+// hundredth of the work.
+std::int64_t WinogradRows::shares() const {
+  constexpr std::int64_t kLine = kAlignment / sizeof(float);
+  return output_pixel() % kLine == 0 ? products_.front()->shares() : 1;
+}
+
 void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const* residual,
                             float* const* y, std::byte* workspace) const {
+  run_shares({0, shares()}, out, x, residual, y, workspace);
+}
+
+void WinogradRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
+                              const float* const* residual, float* const* y,
+                              std::byte* workspace) const {
   const std::int64_t first = out.begin / 2, last = (out.end + 1) / 2;
   const std::size_t rows = to_size(last - first);
   Carver carver(workspace);
@@ -118,6 +131,7 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
                      .channels = to_size(input().channels),
                      .width = input().width,
                      .matrix = in_matrix,
+                     .pitch = to_size(input().channels),
                      .left = -window_.columns.pad};
   for (std::size_t t = 0; t < rows; ++t) {
     const float* four[4];
@@ -136,15 +150,19 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
       in[t] = spread + p * in_matrix + t * in_row;
       products[t] = summed + p * out_matrix + t * out_row;
     }
-    products_[p]->run_rows({0, static_cast<std::int64_t>(rows)}, {in, 0}, nullptr, products,
-                           carver.rest());
+    products_[p]->run_shares(shares, {0, static_cast<std::int64_t>(rows)}, {in, 0}, nullptr,
+                             products, carver.rest());
   }
+  const RowRange own = products_.front()->share_channels(shares);
+  const float* bias =
+      packed_->bias.get() + ConvRows::packed_bias_floats(to_size(output().channels));
   args = {.tiles = tiles_,
-          .channels = to_size(output().channels),
+          .channels = to_size(own.size()),
           .width = output().width,
           .matrix = out_matrix,
+          .pitch = to_size(output().channels),
           .pixel = to_size(output_pixel()),
-          .bias = packed_->bias.get() + ConvRows::packed_bias_floats(to_size(output().channels)),
+          .bias = bias + own.begin,
           .epilogue = epilogue_};
   for (std::size_t t = 0; t < rows; ++t) {
     float* two[2];
@@ -152,12 +170,12 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
     for (std::int64_t i = 0; i < 2; ++i) {
       const std::int64_t r = 2 * (first + static_cast<std::int64_t>(t)) + i - out.begin;
       const bool wanted = r >= 0 && r < out.size();
-      two[i] = wanted ? y[r] : nullptr;
-      add[i] = wanted && residual ? residual[r] : nullptr;
+      two[i] = wanted ? y[r] + own.begin : nullptr;
+      add[i] = wanted && residual ? residual[r] + own.begin : nullptr;
     }
     args.out = two;
     args.residual = residual ? add : nullptr;
-    kernels_->transform_output(args, summed + t * out_row);
+    kernels_->transform_output(args, summed + own.begin + t * out_row);
   }
 }
 

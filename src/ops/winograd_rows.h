@@ -27,6 +27,10 @@ class WinogradRows final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return 2; }
+  std::int64_t row_tile() const override { return 2; }
+  std::int64_t shares() const override;
+  void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
+                  float* const* y, std::byte* workspace) const override;
   std::size_t weight_bytes() const override;
   bool can_slice() const override { return true; }
   double flops() const override;

@@ -135,7 +135,7 @@ TEST_P(ChainTest, SharesWorkOutAmongManyThreads) {
         }
       }
       EXPECT_EQ(cells, rows * op->shares());
-      const double speedup = 1 / busiest(grid, rows, op->shares());
+      const double speedup = 1 / busiest(grid, *op, rows);
       EXPECT_GT(speedup, threads == 64 ? 36 : 0.74 * static_cast<double>(threads))
           << op->describe() << " on " << threads;
     }

@@ -48,9 +48,10 @@ struct Problem {
   }
 };
 
-// Runs the rows in pieces of `step`.
+// Runs the rows in pieces of `step`, all channels together or share by share.
 std::vector<float> run(const RowOp& op, const std::vector<float>& x,
-                       const std::vector<float>* residual, std::int64_t step) {
+                       const std::vector<float>* residual, std::int64_t step,
+                       bool by_shares = false) {
   const ImageShape &in = op.input(), &out = op.output();
   std::vector<float> y(static_cast<std::size_t>(out.height * out.row_floats()), -7.0F);
   const auto workspace = make_aligned<std::byte>(op.workspace_bytes(step));
@@ -64,8 +65,12 @@ std::vector<float> run(const RowOp& op, const std::vector<float>& x,
       to.push_back(y.data() + r * out.row_floats());
       if (residual) add.push_back(residual->data() + r * out.row_floats());
     }
-    op.run_rows(rows, {from.data(), needs.begin}, residual ? add.data() : nullptr, to.data(),
-                workspace.get());
+    const float* const* second = residual ? add.data() : nullptr;
+    const InputRows in_rows{from.data(), needs.begin};
+    if (!by_shares) op.run_rows(rows, in_rows, second, to.data(), workspace.get());
+    for (std::int64_t s = by_shares ? op.shares() - 1 : -1; s >= 0; --s) {
+      op.run_shares({s, s + 1}, rows, in_rows, second, to.data(), workspace.get());
+    }
   }
   return y;
 }
@@ -139,6 +144,20 @@ TEST_P(WinogradTest, BitsDoNotDependOnHowRowsAreSplit) {
       const WinogradRows op = p.op(e);
       const std::vector<float> whole = run(op, p.x, &p.residual, p.output.height);
       for (std::int64_t step : {1, 2, 3, 5}) EXPECT_EQ(run(op, p.x, &p.residual, step), whole);
+    }
+  }
+}
+
+TEST_P(WinogradTest, BitsDoNotDependOnHowChannelsAreShared) {
+  std::mt19937 random(4);
+  const Problem p(9, 7, 24, 112, 1, random);
+  for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kSilu}) {
+    for (const bool before : {false, true}) {
+      Epilogue e{Activation(kind)};
+      e.residual_first = before;
+      const WinogradRows op = p.op(e);
+      EXPECT_GT(op.shares(), 2);
+      EXPECT_EQ(run(op, p.x, &p.residual, 9, true), run(op, p.x, &p.residual, 9));
     }
   }
 }
