@@ -274,6 +274,26 @@ NB_MODULE(_core, m) {
           },
           "x"_a, "dy"_a, "dw"_a);
 
+  m.def(
+      "conv2d_gradients",
+      [](const ConstArray& x, const ConstArray& weight, const ConstArray& dy, const Array& dx,
+         const Array& dw, const std::array<std::int64_t, 2>& stride,
+         const std::array<std::int64_t, 4>& padding, const std::array<std::int64_t, 2>& dilation,
+         std::int64_t groups, bool nhwc) {
+        const TensorView in = view_of("x", x), gradient = view_of("dy", dy);
+        const TensorView to_x = view_of("dx", dx), to_w = view_of("dw", dw);
+        const TensorView weights = view_of("weight", weight);
+        const nb::gil_scoped_release release;
+        const Conv2dGradients op(in.shape(), weights,
+                                 options(stride, padding, dilation, "none", false), groups,
+                                 nhwc ? Layout::kNHWC : Layout::kNCHW);
+        const auto pool = Runtime::get().pool();
+        op.run(in, gradient, to_x, to_w,
+               Runtime::workspace(op.workspace_bytes(pool->threads())), *pool);
+      },
+      "x"_a, "weight"_a, "dy"_a, "dx"_a, "dw"_a, "stride"_a, "padding"_a, "dilation"_a, "groups"_a,
+      "nhwc"_a);
+
   nb::class_<Network>(m, "Network")
       .def_prop_ro("outputs",
                    [](const Network& n) {

@@ -47,6 +47,29 @@ class Conv2dWeightGradient {
   void run(const TensorView& x, const TensorView& dy, const TensorView& dw,
            std::span<std::byte> workspace, const ThreadPool& pool = ThreadPool::single()) const;
 
+  const Impl& impl() const { return *impl_; }  ///< for the library itself
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Both gradients with the bits of the two classes above, in one pass where that saves reading
+/// dL/dY twice. Immutable and copied like an Op.
+class Conv2dGradients {
+ public:
+  struct Impl;
+
+  /// As Conv2dWeightGradient's, with the weight's values; throws ArgumentError like it.
+  Conv2dGradients(const Shape& input, const TensorView& weight, const Conv2dOptions& options,
+                  std::int64_t groups, Layout layout = Layout::kNHWC);
+
+  std::size_t workspace_bytes(int threads = 1) const;
+
+  /// x, dy and dx are dense float32 in the layout; dw is dense [Cout, C/groups, kh, kw]. Throws
+  /// ArgumentError or TypeError for anything else.
+  void run(const TensorView& x, const TensorView& dy, const TensorView& dx, const TensorView& dw,
+           std::span<std::byte> workspace, const ThreadPool& pool = ThreadPool::single()) const;
+
  private:
   std::shared_ptr<const Impl> impl_;
 };

@@ -128,6 +128,24 @@ void ConvRows::pack(const float* weight, const float* bias, std::size_t out, std
   }
 }
 
+SharedWeights ConvRows::pack_transposed(const float* weight, std::size_t out,
+                                        std::size_t channels) {
+  const GemmKernels& kernels = gemm_kernels();
+  const std::size_t wide = kernels.columns;
+  auto packed =
+      std::make_shared<PackedWeights>(packed_floats(out, channels), packed_bias_floats(out));
+  for (std::size_t first = 0; first < out; first += wide) {
+    const std::size_t columns = std::min(wide, out - first);
+    const std::size_t width = divide_up(columns, kernels.lanes) * kernels.lanes;
+    float* panel = packed->weights.get() + first * channels;
+    kernels.copy_panel(weight + first, out, channels, columns, panel);
+    for (std::size_t k = 0; k < channels; ++k) {
+      finish_panel_row(kernels, columns, panel + k * width);
+    }
+  }
+  return packed;
+}
+
 // Of one panel, between its parts.
 std::size_t ConvRows::sum_floats(std::int64_t rows) const {
   if (taps_ * k_ <= kernels_->part) return 0;

@@ -39,6 +39,9 @@ class ConvRows final : public RowOp {
   /// All of them.
   static SharedWeights pack(const LayerWeights& weights, std::size_t groups, std::size_t out,
                             std::size_t channels, std::size_t taps);
+  /// The weights of a 1×1 convolution from `channels` to `out` channels that lie the other way
+  /// round, [channels][out], and no bias.
+  static SharedWeights pack_transposed(const float* weight, std::size_t out, std::size_t channels);
   /// One group of them: weight [out][channels][taps], as they are read tap by tap.
   static void pack(const float* weight, const float* bias, std::size_t out, std::size_t channels,
                    std::size_t taps, float* packed, float* packed_bias);

@@ -39,15 +39,21 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
            (layout == Layout::kNCHW ? to_size(threads) * planes : 0);
   }
 
-  void run(const float* x, const float* dy, float* dw, std::byte* workspace,
-           const ThreadPool& pool) const override {
+  // A visitor wants whole rows, not some groups of channels.
+  bool visits(int threads) const override {
+    return layout == Layout::kNHWC && block_groups(threads) == 1;
+  }
+  std::size_t slots(int) const override { return images(); }
+
+  void run(const float* x, const float* dy, float* dw, std::byte* workspace, const ThreadPool& pool,
+           const RowVisitor* visitor) const override {
     Carver carver(workspace);
     float* partial = carver.take<float>(partial_floats());
     float* zero_row = carver.take<float>(zeros());
     std::fill_n(zero_row, zeros(), 0.0F);
     std::fill_n(partial, partial_floats(), 0.0F);
     if (layout == Layout::kNHWC) {
-      add_pixels(x, dy, zero_row, partial, pool);
+      add_pixels(x, dy, zero_row, partial, pool, visitor);
     } else {
       add_planes(x, dy, zero_row, partial, carver.rest(), pool);
     }
@@ -57,8 +63,8 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
   // Some rows of all channels at a time, so that what lies beside a vector of channels is in L2 for
   // the next.
   void add_pixels(const float* x, const float* dy, const float* zero_row, float* partial,
-                  const ThreadPool& pool) const {
-    const std::size_t groups = block_groups(pool);
+                  const ThreadPool& pool, const RowVisitor* visitor) const {
+    const std::size_t groups = block_groups(pool.threads());
     pool.parallel_for(images() * groups, [&](std::size_t part) {
       const std::size_t image = part / groups, group = part % groups;
       const std::int64_t height = geometry.output[2], step = rows_at_once();
@@ -72,6 +78,7 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
           a.dw = partial + (image * blocks() + b) * taps() * lanes();
           kernels->depthwise_weight(a);
         }
+        if (visitor) visitor->visit(image, {row, std::min(height, row + step)}, image);
       }
     });
   }
@@ -128,13 +135,12 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
   }
 
   // As few as keep all threads busy; which bits come out does not depend on them.
-  std::size_t block_groups(const ThreadPool& pool) const {
-    const std::size_t threads = to_size(pool.threads());
-    return std::clamp<std::size_t>(divide_up(threads, std::max<std::size_t>(images(), 1)), 1,
-                                   blocks());
+  std::size_t block_groups(int threads) const {
+    return std::clamp<std::size_t>(
+        divide_up(to_size(threads), std::max<std::size_t>(images(), 1)), 1, blocks());
   }
 
-  std::int64_t rows_at_once() const {
+  std::int64_t rows_at_once() const override {
     const std::int64_t floats = geometry.output_image().row_floats() +
                                 geometry.window.rows.stride * geometry.input_image().row_floats();
     constexpr std::int64_t kFloats = 1 << 17;  // half of a common L2

@@ -1,6 +1,8 @@
+#include "ops/input_gradient.h"
+
 #include "base/sizes.h"
-#include "ops/arguments.h"
 #include "ops/chain_op.h"
+#include "ops/conv_rows.h"
 #include "ops/depthwise_planes.h"
 #include "ops/transposed_conv_rows.h"
 #include "sepconv/gradients.h"
@@ -25,22 +27,51 @@ Tensor transposed(const Tensor& weight, std::int64_t channels, std::int64_t grou
   return result;
 }
 
-std::shared_ptr<const Op::Impl> gradient_op(const ConvArguments& a, Layout layout) {
-  const bool depthwise = a.groups > 1 && a.weight.shape()[0] == a.groups && a.groups == a.input[1];
-  if (layout == Layout::kNCHW && depthwise) return depthwise_planes_gradient(a);
+// Of a pointwise convolution that takes every pixel: another one, whose weights lie transposed.
+std::shared_ptr<RowOp> pointwise_gradient(const ConvArguments& a) {
+  const auto in = to_size(a.input[1]), out = to_size(a.output[1]);
+  return std::make_shared<ConvRows>(
+      a.output_image(), a.input_image(), a.window,
+      ConvRows::Packed{ConvRows::pack_transposed(a.weight.data(), in, out)}, Epilogue());
+}
+
+std::shared_ptr<RowOp> any_gradient(const ConvArguments& a) {
   const Tensor weight = transposed(a.weight, a.input[1], a.groups);
-  auto rows = std::make_shared<TransposedConvRows>(a.output_image(), a.input_image(), a.window,
-                                                   a.groups, weight.data(), nullptr, Activation());
-  if (layout == Layout::kNHWC && outgrows_caches(a.input, a.output)) rows->write_past_caches();
-  Chain chain({{std::move(rows), Chain::kInput, Chain::kNone}});
-  return std::make_shared<ChainOp>(a.output, a.input, layout, false, std::move(chain));
+  return std::make_shared<TransposedConvRows>(a.output_image(), a.input_image(), a.window, a.groups,
+                                              weight.data(), nullptr, Activation());
+}
+
+bool takes_every_pixel(const ConvArguments& a) {
+  const auto plain = [](const Window& w) { return w.size == 1 && w.stride == 1 && w.pad == 0; };
+  return a.groups == 1 && plain(a.window.rows) && plain(a.window.columns) &&
+         a.input_image().height == a.output_image().height &&
+         a.input_image().width == a.output_image().width;
 }
 
 }  // namespace
 
+std::shared_ptr<RowOp> input_gradient_rows(const ConvArguments& a, Layout layout) {
+  std::shared_ptr<RowOp> rows = takes_every_pixel(a) ? pointwise_gradient(a) : any_gradient(a);
+  // NCHW copies them once more.
+  if (layout == Layout::kNHWC && outgrows_caches(a.input, a.output)) rows->write_past_caches();
+  return rows;
+}
+
+std::shared_ptr<const Op::Impl> input_gradient_op(const ConvArguments& a, Layout layout) {
+  const bool depthwise = a.groups > 1 && a.weight.shape()[0] == a.groups && a.groups == a.input[1];
+  if (layout == Layout::kNCHW && depthwise) return depthwise_planes_gradient(a);
+  return input_gradient_op(a, layout, input_gradient_rows(a, layout));
+}
+
+std::shared_ptr<const Op::Impl> input_gradient_op(const ConvArguments& a, Layout layout,
+                                                  std::shared_ptr<RowOp> rows) {
+  Chain chain({{std::move(rows), Chain::kInput, Chain::kNone}});
+  return std::make_shared<ChainOp>(a.output, a.input, layout, false, std::move(chain));
+}
+
 Conv2dInputGradient::Conv2dInputGradient(const Shape& input, const TensorView& weight,
                                          const Conv2dOptions& options, std::int64_t groups,
                                          Layout layout)
-    : Op(gradient_op(conv_arguments(input, weight, {}, options, groups), layout)) {}
+    : Op(input_gradient_op(conv_arguments(input, weight, {}, options, groups), layout)) {}
 
 }  // namespace sepconv

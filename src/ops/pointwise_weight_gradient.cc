@@ -12,7 +12,7 @@ namespace sepconv {
 namespace {
 
 // dW = dYᵀ·X over all pixels, some of them at a time so that X's columns stay in L1 while all rows
-// of dW pass.
+// of dW pass. Images below each other are one.
 struct PointwiseGradient final : Conv2dWeightGradient::Impl {
   static constexpr std::size_t kPixels = 256;
   LayoutChange layouts;
@@ -29,9 +29,21 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
     return layout == Layout::kNHWC ? 0 : bytes(geometry.input) + bytes(geometry.output);
   }
 
-  void run(const float* x, const float* dy, float* dw, std::byte* workspace,
-           const ThreadPool& pool) const override {
-    if (layout == Layout::kNHWC) return add_pixels(x, dy, dw, pool);
+  bool visits(int) const override { return layout == Layout::kNHWC; }
+  std::size_t slots(int threads) const override { return parts(threads); }
+  std::int64_t rows_at_once() const override {
+    const std::int64_t width = std::max<std::int64_t>(1, geometry.input[3]);
+    return std::max<std::int64_t>(1, static_cast<std::int64_t>(kPixels) / width);
+  }
+  ConvGeometry seen() const override {
+    ConvGeometry one = geometry;
+    for (Shape* s : {&one.input, &one.output}) *s = {1, (*s)[1], (*s)[0] * (*s)[2], (*s)[3]};
+    return one;
+  }
+
+  void run(const float* x, const float* dy, float* dw, std::byte* workspace, const ThreadPool& pool,
+           const RowVisitor* visitor) const override {
+    if (layout == Layout::kNHWC) return add_pixels(x, dy, dw, pool, visitor);
     Carver carver(workspace);
     const auto nhwc = [&](const Shape& shape, const float* from) {
       float* to = carver.take<float>(to_size(shape.elements()));
@@ -39,23 +51,41 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
       return to;
     };
     const float* in = nhwc(geometry.input, x);
-    add_pixels(in, nhwc(geometry.output, dy), dw, pool);
+    add_pixels(in, nhwc(geometry.output, dy), dw, pool, nullptr);
   }
 
-  void add_pixels(const float* x, const float* dy, float* dw, const ThreadPool& pool) const {
+  std::size_t tiles() const {
+    return divide_up(columns(), kernels->columns) * divide_up(rows(), kernels->rows);
+  }
+  std::size_t parts(int threads) const { return std::min(tiles(), to_size(threads)); }
+
+  // Each thread has some tiles of dW, and every so many rows for the visitor.
+  void add_pixels(const float* x, const float* dy, float* dw, const ThreadPool& pool,
+                  const RowVisitor* visitor) const {
     std::fill_n(dw, rows() * columns(), 0.0F);
-    const std::size_t across = divide_up(columns(), kernels->columns);
-    const std::size_t tiles = across * divide_up(rows(), kernels->rows);
-    const std::size_t parts = std::min(tiles, to_size(pool.threads()));
-    const std::size_t pixels = to_size(geometry.input[0] * geometry.input[2] * geometry.input[3]);
-    pool.parallel_for(parts, [&](std::size_t part) {
-      for (std::size_t p = 0; p < pixels; p += kPixels) {
-        const std::size_t count = std::min(kPixels, pixels - p);
-        for (std::size_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
-          add_tile(t, x + p * columns(), dy + p * rows(), count, dw);
-        }
+    const std::size_t all = parts(pool.threads());
+    const std::int64_t height = geometry.input[0] * geometry.input[2], step = rows_at_once();
+    pool.parallel_for(all, [&](std::size_t part) {
+      std::size_t turn = 0;
+      for (std::int64_t row = 0; row < height; row += step, ++turn) {
+        const RowRange some{row, std::min(height, row + step)};
+        add_rows(some, {static_cast<std::int64_t>(tiles() * part / all),
+                        static_cast<std::int64_t>(tiles() * (part + 1) / all)},
+                 x, dy, dw);
+        if (visitor && turn % all == part) visitor->visit(0, some, part);
       }
     });
+  }
+
+  void add_rows(RowRange image_rows, RowRange own_tiles, const float* x, const float* dy,
+                float* dw) const {
+    const std::size_t width = to_size(geometry.input[3]), end = to_size(image_rows.end) * width;
+    for (std::size_t p = to_size(image_rows.begin) * width; p < end; p += kPixels) {
+      const std::size_t count = std::min(kPixels, end - p);
+      for (std::int64_t t = own_tiles.begin; t < own_tiles.end; ++t) {
+        add_tile(to_size(t), x + p * columns(), dy + p * rows(), count, dw);
+      }
+    }
   }
 
   // Tiles go down a panel of columns, then to the next.

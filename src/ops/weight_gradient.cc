@@ -50,7 +50,7 @@ void Conv2dWeightGradient::run(const TensorView& x, const TensorView& dy, const 
   check_view("dy", dy, output_shape(), layout());
   check_view("dw", dw, weight_shape(), Layout::kNCHW);
   check_workspace(workspace, workspace_bytes(pool.threads()));
-  impl_->run(x.floats(), dy.floats(), dw.floats(), workspace.data(), pool);
+  impl_->run(x.floats(), dy.floats(), dw.floats(), workspace.data(), pool, nullptr);
 }
 
 }  // namespace sepconv

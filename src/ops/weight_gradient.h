@@ -9,6 +9,15 @@
 
 namespace sepconv {
 
+/// Told of every row of dY once, while it is in the cache.
+struct RowVisitor {
+  /// Rows of one image; calls with the same `slot` come one after the other.
+  virtual void visit(std::size_t image, RowRange rows, std::size_t slot) const = 0;
+
+ protected:
+  ~RowVisitor() = default;
+};
+
 /// What stands behind a Conv2dWeightGradient: pointers in, no checks.
 struct Conv2dWeightGradient::Impl {
   ConvGeometry geometry;
@@ -19,8 +28,15 @@ struct Conv2dWeightGradient::Impl {
   Impl(const ConvGeometry& g, const Shape& w, Layout l) : geometry(g), weight(w), layout(l) {}
   virtual ~Impl() = default;
   virtual std::size_t workspace_bytes(int threads) const = 0;
+  /// `visitor` may be null, and is where visits() says no.
   virtual void run(const float* x, const float* dy, float* dw, std::byte* workspace,
-                   const ThreadPool& pool) const = 0;
+                   const ThreadPool& pool, const RowVisitor* visitor) const = 0;
+  /// Whether a visitor is told; how many slots it sees then, and how many rows at most at once.
+  virtual bool visits(int threads) const = 0;
+  virtual std::size_t slots(int threads) const = 0;
+  virtual std::int64_t rows_at_once() const = 0;
+  /// The images, as a visitor sees them.
+  virtual ConvGeometry seen() const { return geometry; }
   virtual std::string describe() const = 0;
 };
 

@@ -163,11 +163,14 @@ def gradients(
     grad = grad.detach().contiguous(memory_format=format_)
     arguments = geometry.stride, geometry.pads(), geometry.dilation, geometry.groups, nhwc
     dx = dw = db = None
-    if mask[0]:
+    if mask[0] and mask[1]:
+        dx, dw = _empty(x.shape, format_), _empty(weight.shape)
+        _core.conv2d_gradients(x, weight, grad, dx, dw, *arguments)
+    elif mask[0]:
         op = _core.conv2d_input_gradient(list(x.shape), weight, *arguments)
         dx = _empty(x.shape, format_)
         op.run(grad, dx)
-    if mask[1]:
+    elif mask[1]:
         op = _core.Conv2dWeightGradient(list(x.shape), list(weight.shape), *arguments)
         dw = _empty(weight.shape)
         op.run(x, grad, dw)
