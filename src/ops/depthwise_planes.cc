@@ -9,7 +9,7 @@
 #include "base/cpu.h"
 #include "base/sizes.h"
 #include "ops/depthwise_rows.h"
-#include "ops/transposed_conv_rows.h"
+#include "ops/input_gradient.h"
 
 namespace sepconv {
 
@@ -173,8 +173,8 @@ std::shared_ptr<const Op::Impl> depthwise_planes(const ConvArguments& a,
 
 std::shared_ptr<const Op::Impl> depthwise_planes_gradient(const ConvArguments& a) {
   const auto make = [&](const float* weight, const float*, std::int64_t lanes) {
-    return std::make_unique<TransposedConvRows>(image_of(a.output, lanes), image_of(a.input, lanes),
-                                                a.window, lanes, weight, nullptr, Activation());
+    return depthwise_gradient_rows(image_of(a.output, lanes), image_of(a.input, lanes), a.window,
+                                   weight);
   };
   return std::make_shared<DepthwisePlanes>(a.output, a.input, make_blocks(a, make));
 }

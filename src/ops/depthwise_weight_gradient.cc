@@ -136,8 +136,8 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
 
   // As few as keep all threads busy; which bits come out does not depend on them.
   std::size_t block_groups(int threads) const {
-    return std::clamp<std::size_t>(
-        divide_up(to_size(threads), std::max<std::size_t>(images(), 1)), 1, blocks());
+    return std::clamp<std::size_t>(divide_up(to_size(threads), std::max<std::size_t>(images(), 1)),
+                                   1, blocks());
   }
 
   std::int64_t rows_at_once() const override {

@@ -13,8 +13,8 @@ namespace sepconv {
 // dW's pass goes over the rows of dY anyway: dX is computed from them while they are in the cache.
 struct Conv2dGradients::Impl {
   Conv2dWeightGradient to_weight;
-  ConvGeometry seen;            // the images as dW's pass goes over them
-  std::shared_ptr<RowOp> rows;  // of dX, or null where dW's pass never tells of any
+  ConvGeometry seen;                      // the images as dW's pass goes over them
+  std::shared_ptr<RowOp> rows;            // of dX, or null where dW's pass never tells of any
   std::shared_ptr<const Op::Impl> apart;  // dX by itself; null where dW's pass always tells
 
   Impl(ConvArguments a, const Conv2dWeightGradient& weight_gradient)

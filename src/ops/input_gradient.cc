@@ -4,6 +4,7 @@
 #include "ops/chain_op.h"
 #include "ops/conv_rows.h"
 #include "ops/depthwise_planes.h"
+#include "ops/depthwise_transposed_rows.h"
 #include "ops/transposed_conv_rows.h"
 #include "sepconv/gradients.h"
 
@@ -36,6 +37,10 @@ std::shared_ptr<RowOp> pointwise_gradient(const ConvArguments& a) {
 }
 
 std::shared_ptr<RowOp> any_gradient(const ConvArguments& a) {
+  const bool depthwise = a.groups > 1 && a.groups == a.input[1] && a.groups == a.output[1];
+  if (depthwise) {
+    return depthwise_gradient_rows(a.output_image(), a.input_image(), a.window, a.weight.data());
+  }
   const Tensor weight = transposed(a.weight, a.input[1], a.groups);
   return std::make_shared<TransposedConvRows>(a.output_image(), a.input_image(), a.window, a.groups,
                                               weight.data(), nullptr, Activation());
@@ -49,6 +54,15 @@ bool takes_every_pixel(const ConvArguments& a) {
 }
 
 }  // namespace
+
+std::unique_ptr<RowOp> depthwise_gradient_rows(const ImageShape& input, const ImageShape& output,
+                                               const Window2d& window, const float* weight) {
+  if (DepthwiseTransposedRows::pays(window)) {
+    return std::make_unique<DepthwiseTransposedRows>(input, output, window, weight);
+  }
+  return std::make_unique<TransposedConvRows>(input, output, window, input.channels, weight,
+                                              nullptr, Activation());
+}
 
 std::shared_ptr<RowOp> input_gradient_rows(const ConvArguments& a, Layout layout) {
   std::shared_ptr<RowOp> rows = takes_every_pixel(a) ? pointwise_gradient(a) : any_gradient(a);

@@ -69,8 +69,9 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
       std::size_t turn = 0;
       for (std::int64_t row = 0; row < height; row += step, ++turn) {
         const RowRange some{row, std::min(height, row + step)};
-        add_rows(some, {static_cast<std::int64_t>(tiles() * part / all),
-                        static_cast<std::int64_t>(tiles() * (part + 1) / all)},
+        add_rows(some,
+                 {static_cast<std::int64_t>(tiles() * part / all),
+                  static_cast<std::int64_t>(tiles() * (part + 1) / all)},
                  x, dy, dw);
         if (visitor && turn % all == part) visitor->visit(0, some, part);
       }

@@ -128,14 +128,15 @@ void check(const Case& c, bool after, std::mt19937& random) {
   differentiate(c, in, weight.view(), gradient, exact_dx, exact_dw);
   expect_near(in_gradient, exact_dx, to_input.describe());
   expect_near(weight_gradient, exact_dw, to_weight.describe());
-  for (const int threads : {1, 3}) {
+  static const ThreadPool one(1), three(3);
+  for (const ThreadPool* pool : {&one, &three}) {
+    const int threads = pool->threads();
     const Conv2dGradients both(c.x, weight.view(), c.options, c.groups, c.layout);
     GuardedFloats dx2 = floats(c.x), dw2 = floats(c.weight);
     const std::size_t room = both.workspace_bytes(threads);
     const auto space = make_aligned<std::byte>(room);
-    const ThreadPool pool(threads);
-    both.run(in, gradient, TensorView(dx2.data(), c.x, c.layout),
-             TensorView(dw2.data(), c.weight), {space.get(), room}, pool);
+    both.run(in, gradient, TensorView(dx2.data(), c.x, c.layout), TensorView(dw2.data(), c.weight),
+             {space.get(), room}, *pool);
     const auto same = [](GuardedFloats& a, GuardedFloats& b, const Shape& shape) {
       return std::equal(a.data(), a.data() + shape.elements(), b.data());
     };
