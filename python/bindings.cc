@@ -294,6 +294,42 @@ NB_MODULE(_core, m) {
       "x"_a, "weight"_a, "dy"_a, "dx"_a, "dw"_a, "stride"_a, "padding"_a, "dilation"_a, "groups"_a,
       "nhwc"_a);
 
+  m.def(
+      "batch_norm",
+      [](const ConstArray& x, const ConstArray& weight, const ConstArray& bias, const Array& y,
+         const Array& mean, const Array& variance, const std::string& activation, float epsilon) {
+        const TensorView in = view_of("x", x), w = view_of("weight", weight);
+        const TensorView b = view_of("bias", bias), out = view_of("y", y);
+        const TensorView to_mean = view_of("mean", mean);
+        const TensorView to_variance = view_of("variance", variance);
+        const nb::gil_scoped_release release;
+        const BatchNorm op(in.shape(), Activation::named(activation), epsilon);
+        const auto pool = Runtime::get().pool();
+        op.run(in, w, b, out, to_mean, to_variance,
+               Runtime::workspace(op.workspace_bytes(pool->threads())), *pool);
+      },
+      "x"_a, "weight"_a, "bias"_a, "y"_a, "mean"_a, "variance"_a, "activation"_a, "epsilon"_a);
+
+  m.def(
+      "batch_norm_backward",
+      [](const ConstArray& x, const ConstArray& dy, const ConstArray& weight,
+         const ConstArray& bias, const ConstArray& mean, const ConstArray& variance,
+         const Array& dx, const Array& dweight, const Array& dbias, const std::string& activation,
+         float epsilon) {
+        const TensorView in = view_of("x", x), gradient = view_of("dy", dy);
+        const TensorView w = view_of("weight", weight), b = view_of("bias", bias);
+        const TensorView m = view_of("mean", mean), v = view_of("variance", variance);
+        const TensorView to_x = view_of("dx", dx), to_w = view_of("dweight", dweight);
+        const TensorView to_b = view_of("dbias", dbias);
+        const nb::gil_scoped_release release;
+        const BatchNorm op(in.shape(), Activation::named(activation), epsilon);
+        const auto pool = Runtime::get().pool();
+        op.run_backward(in, gradient, w, b, m, v, to_x, to_w, to_b,
+                        Runtime::workspace(op.workspace_bytes(pool->threads())), *pool);
+      },
+      "x"_a, "dy"_a, "weight"_a, "bias"_a, "mean"_a, "variance"_a, "dx"_a, "dweight"_a, "dbias"_a,
+      "activation"_a, "epsilon"_a);
+
   nb::class_<Network>(m, "Network")
       .def_prop_ro("outputs",
                    [](const Network& n) {

@@ -55,8 +55,8 @@ def test_eval_and_training_of_timm_models(name):
     # In train mode a rounding error may move a value over a kink, and then it weighs a lot:
     # PyTorch's own errors are the measure, the median of three batches counts.
     ratios = []
-    for _ in range(3):
-        x = torch.randn(2, 3, size, size)
+    for memory_format in (torch.contiguous_format, *[torch.channels_last] * 2):
+        x = torch.randn(2, 3, size, size).contiguous(memory_format=memory_format)
         exact = gradients(copy.deepcopy(theirs).double(), x)
         got, own = ((gradients(m, x) - exact).norm() for m in (model, theirs))
         ratios.append((got / (own + 1e-6 * exact.norm())).item())

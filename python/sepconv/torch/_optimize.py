@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from sepconv._compile import eval_mode
+from sepconv.torch._batch_norm import TRAINED_ACTIVATIONS, takes_training, train_batch_norm
 from sepconv.torch._convolution import Geometry, activate, make_forward, memory_format, plain, takes
 from sepconv.torch._convolution import run as run_op
 from sepconv.torch._modules import Packed, forward
@@ -98,6 +99,30 @@ class _JoinedForward:
         if getattr(x, "_sepconv_joined", None) is self.conv:
             return x
         return type(self.module).forward(self.module, x, *args, **kwargs)
+
+
+class _NormForward(_JoinedForward):
+    """The same for a batch norm. In training it does the work of the activation behind it too."""
+
+    def __init__(
+        self, norm: nn.BatchNorm2d, conv: _ConvForward, activation: str | None, contains: bool
+    ) -> None:
+        super().__init__(norm, conv)
+        self.activation = activation
+        self.contains = contains  # the activation is a part of the batch norm itself
+
+    def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if getattr(x, "_sepconv_joined", None) is self.conv or not takes_training(self.module, x):
+            return super().__call__(x, *args, **kwargs)
+        known = self.activation in TRAINED_ACTIVATIONS
+        if self.contains:
+            y = train_batch_norm(self.module, x, self.activation if known else None)
+            return y if known else activate(y, self.activation)
+        joins = known and not self.module._forward_hooks
+        y = train_batch_norm(self.module, x, self.activation if joins else None)
+        if joins:
+            y._sepconv_joined = self.conv
+        return y
 
 
 def _batch_norm(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
@@ -199,7 +224,8 @@ def optimize(model: Model, example: Any = None) -> Model:
     In place, and in train as in eval mode: parameters, buffers, names, hooks and the state dict
     stay as they are; gradients are computed in sepconv too. In eval mode under torch.no_grad() or
     inference_mode() a convolution also does the work of a batch norm and an activation that alone
-    follow it (where torch.fx can trace the model), so that its own output is theirs then. report()
+    follow it (where torch.fx can trace the model), so that its own output is theirs then; in
+    training, channels last, the batch norm and the activation are computed together. report()
     tells what was changed and why not the rest; restore() undoes it. With an `example`, an input,
     the model runs once before and once after: ValueError where the results differ.
 
@@ -220,13 +246,14 @@ def optimize(model: Model, example: Any = None) -> Model:
         if not joinable or not plain_padding or "forward" in vars(norm):
             conv.forward = _ConvForward(conv, None, None)
             continue
-        joined = [norm]
-        if activation is None and act_name is not None and "forward" not in vars(modules[act_name]):
-            joined.append(modules[act_name])
-            activation = _activation_name(modules[act_name])
+        contains = activation is not None
+        act = None if contains or act_name is None else modules[act_name]
+        if act is not None and "forward" not in vars(act):
+            activation = _activation_name(act)
         conv.forward = _ConvForward(conv, norm, activation)
-        for module in joined:
-            module.forward = _JoinedForward(module, conv.forward)
+        norm.forward = _NormForward(norm, conv.forward, activation, contains)
+        if act is not None and "forward" not in vars(act):
+            act.forward = _JoinedForward(act, conv.forward)
     if example is not None:
         _compare(before, _run(model, example))
     return model

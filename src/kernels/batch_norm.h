@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/epilogue.h"
+
+namespace sepconv {
+
+/// Pixels of dense channels, and what lies between them and the activation's result:
+/// y = activation(x · scale + shift). Values by channel need no padding.
+struct BatchNormPixels {
+  const float* x;
+  const float* dy;  ///< backward only
+  std::size_t pixels, channels;
+  const float *scale, *shift, *mean;
+  Epilogue activation;  ///< a clamp, hardswish or silu
+};
+
+struct BatchNormKernels {
+  /// to[c] = Σ (x − mean)².
+  void (*squared_deviations)(const BatchNormPixels&, float* to);
+  /// of_g[c] = Σ g and of_product[c] = Σ g · (x − mean), where g = dy · activation'(x · scale +
+  /// shift).
+  void (*gradient_sums)(const BatchNormPixels&, float* of_g, float* of_product);
+  /// dx = scale · (g − (x − mean) · slope − level); dx may be dy.
+  void (*input_gradient)(const BatchNormPixels&, const float* slope, const float* level, float* dx);
+};
+
+const BatchNormKernels& batch_norm_kernels();
+
+}  // namespace sepconv
