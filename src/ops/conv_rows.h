@@ -7,7 +7,7 @@
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
 #include "ops/amx_product.h"
-#include "ops/packed_weights.h"
+#include "ops/gemm_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
 
@@ -32,19 +32,6 @@ class ConvRows final : public RowOp {
   /// Without groups, on such weights.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window, Packed packed,
            const Epilogue& epilogue);
-
-  /// Floats of weights and bias of `out` channels by `depth` products each, packed.
-  static std::size_t packed_floats(std::size_t out, std::size_t depth);
-  static std::size_t packed_bias_floats(std::size_t out);
-  /// All of them.
-  static SharedWeights pack(const LayerWeights& weights, std::size_t groups, std::size_t out,
-                            std::size_t channels, std::size_t taps);
-  /// The weights of a 1×1 convolution from `channels` to `out` channels that lie the other way
-  /// round, [channels][out], and no bias.
-  static SharedWeights pack_transposed(const float* weight, std::size_t out, std::size_t channels);
-  /// One group of them: weight [out][channels][taps], as they are read tap by tap.
-  static void pack(const float* weight, const float* bias, std::size_t out, std::size_t channels,
-                   std::size_t taps, float* packed, float* packed_bias);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;

@@ -57,7 +57,7 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
   const std::int64_t panels = (out[1] + wide - 1) / wide;
   const std::int64_t worth = std::clamp<std::int64_t>(in[1] * out[1] / kLeastFloats, 1, kMostParts);
   const std::int64_t each = (panels + worth - 1) / worth * wide;
-  const SharedWeights packed = ConvRows::pack(weights, 1, to_size(out[1]), to_size(in[1]), 1);
+  const SharedWeights packed = pack_gemm_weights(weights, 1, to_size(out[1]), to_size(in[1]), 1);
   for (std::int64_t column = 0; column < out[1]; column += each) {
     auto op = std::make_unique<ConvRows>(
         ImageShape{band(), 1, in[1]}, ImageShape{band(), 1, std::min(each, out[1] - column)},

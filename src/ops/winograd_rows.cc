@@ -47,8 +47,8 @@ WinogradRows::WinogradRows(const ImageShape& input, const ImageShape& output,
     products_.push_back(std::make_unique<ConvRows>(
         ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
         Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
-        ConvRows::Packed{packed_, p * ConvRows::packed_floats(to_size(output.channels),
-                                                              to_size(input.channels))},
+        ConvRows::Packed{packed_,
+                         p * gemm_weight_floats(to_size(output.channels), to_size(input.channels))},
         Epilogue()));
   }
 }
@@ -62,11 +62,11 @@ SharedWeights WinogradRows::pack(const float* weight, const float* bias) const {
       matrices[p * n * c + i] = static_cast<float>(u[p]);
     }
   }
-  const std::size_t each = ConvRows::packed_floats(n, c), zeros = ConvRows::packed_bias_floats(n);
+  const std::size_t each = gemm_weight_floats(n, c), zeros = gemm_bias_floats(n);
   auto packed = std::make_shared<PackedWeights>(kWinogradProducts * each, 2 * zeros);
   for (std::size_t p = 0; p < kWinogradProducts; ++p) {
-    ConvRows::pack(matrices.data() + p * n * c, nullptr, n, c, 1, packed->weights.get() + p * each,
-                   packed->bias.get());
+    pack_gemm_weights(matrices.data() + p * n * c, nullptr, n, c, 1,
+                      packed->weights.get() + p * each, packed->bias.get());
   }
   if (bias) std::copy_n(bias, n, packed->bias.get() + zeros);
   return packed;
@@ -154,8 +154,7 @@ void WinogradRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
                              products, carver.rest());
   }
   const RowRange own = products_.front()->share_channels(shares);
-  const float* bias =
-      packed_->bias.get() + ConvRows::packed_bias_floats(to_size(output().channels));
+  const float* bias = packed_->bias.get() + gemm_bias_floats(to_size(output().channels));
   args = {.tiles = tiles_,
           .channels = to_size(own.size()),
           .width = output().width,

@@ -128,8 +128,8 @@ void check(const Case& c, bool after, std::mt19937& random) {
   differentiate(c, in, weight.view(), gradient, exact_dx, exact_dw);
   expect_near(in_gradient, exact_dx, to_input.describe());
   expect_near(weight_gradient, exact_dw, to_weight.describe());
-  static const ThreadPool one(1), three(3);
-  for (const ThreadPool* pool : {&one, &three}) {
+  static const ThreadPool one(1), two(2);
+  for (const ThreadPool* pool : {&one, &two}) {
     const int threads = pool->threads();
     const Conv2dGradients both(c.x, weight.view(), c.options, c.groups, c.layout);
     GuardedFloats dx2 = floats(c.x), dw2 = floats(c.weight);
