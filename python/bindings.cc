@@ -288,8 +288,8 @@ NB_MODULE(_core, m) {
                                  options(stride, padding, dilation, "none", false), groups,
                                  nhwc ? Layout::kNHWC : Layout::kNCHW);
         const auto pool = Runtime::get().pool();
-        op.run(in, gradient, to_x, to_w,
-               Runtime::workspace(op.workspace_bytes(pool->threads())), *pool);
+        op.run(in, gradient, to_x, to_w, Runtime::workspace(op.workspace_bytes(pool->threads())),
+               *pool);
       },
       "x"_a, "weight"_a, "dy"_a, "dx"_a, "dw"_a, "stride"_a, "padding"_a, "dilation"_a, "groups"_a,
       "nhwc"_a);

@@ -180,7 +180,7 @@ void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
                           const float* const* residual, float* const* y,
                           std::byte* workspace) const {
   const RowRange own = share_panels(shares);
-  const std::int64_t bands = amx_ ? divide_up(out.size(), amx_rows_) : 1;
+  const std::int64_t bands = amx_ ? (out.size() + amx_rows_ - 1) / amx_rows_ : 1;
   for (std::int64_t band = 0, first = 0, end = 0; band < bands; ++band, first = end) {
     end = out.size() * (band + 1) / bands;
     const RowRange some{out.begin + first, out.begin + end};

@@ -66,9 +66,7 @@ def takes_training(norm: nn.BatchNorm2d, x: torch.Tensor) -> bool:
     )
 
 
-def train_batch_norm(
-    norm: nn.BatchNorm2d, x: torch.Tensor, activation: str | None
-) -> torch.Tensor:
+def train_batch_norm(norm: nn.BatchNorm2d, x: torch.Tensor, activation: str | None) -> torch.Tensor:
     """The batch norm and the activation; running statistics move as nn.BatchNorm2d moves them."""
     y, mean, variance = _BatchNormActivation.apply(x, norm.weight, norm.bias, activation, norm.eps)
     share = norm.momentum
