@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "sepconv/sepconv.h"
@@ -24,25 +25,63 @@ struct Free {
   void operator()(std::byte* p) const { std::free(p); }
 };
 
-void run(benchmark::State& state, const Op& op, double weights) {
+Tensor random(const Shape& shape, Layout layout) {
   models::RandomWeights values;
-  const Constant data = values.get("x", op.input_shape());
-  Tensor x(op.input_shape(), op.layout()), y(op.output_shape(), op.layout());
-  copy(data->view(), x.view());
-  const std::size_t bytes = (op.workspace_bytes() + 63) / 64 * 64;
-  const std::unique_ptr<std::byte, Free> workspace(
-      static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
+  Tensor t(shape, layout);
+  copy(values.get("x", shape)->view(), t.view());
+  return t;
+}
+
+class Workspace {
+ public:
+  explicit Workspace(std::size_t bytes)
+      : bytes_((bytes + 63) / 64 * 64),
+        memory_(static_cast<std::byte*>(std::aligned_alloc(64, bytes_))) {}
+  std::span<std::byte> get() const { return {memory_.get(), bytes_}; }
+
+ private:
+  std::size_t bytes_;
+  std::unique_ptr<std::byte, Free> memory_;
+};
+
+// Times work(), which computes `flops` and moves so many floats.
+template <class Work>
+void measure(benchmark::State& state, double flops, double floats, const Work& work) {
   // Right before, as the core's clock changes.
   const double peak = measure_peak_gflops();
-  for (auto _ : state) op.run(x.view(), y.view(), {workspace.get(), bytes});
+  for (auto _ : state) work();
   const auto rate = benchmark::Counter::kIsIterationInvariantRate;
-  const double moved = 4 * (static_cast<double>(op.input_shape().elements()) +
-                            static_cast<double>(op.output_shape().elements()) + weights);
-  state.counters["GFLOP/s"] = benchmark::Counter(op.flops() / 1e9, rate);
-  state.counters["of_peak"] = benchmark::Counter(op.flops() / 1e9 / peak, rate);
+  const double moved = 4 * floats;
+  state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, rate);
+  state.counters["of_peak"] = benchmark::Counter(flops / 1e9 / peak, rate);
   state.counters["GB/s"] = benchmark::Counter(moved / 1e9, rate);
   state.counters["of_L2"] = benchmark::Counter(moved / 1e9 / l2_bandwidth(), rate);
+}
+
+double floats(const Shape& shape) { return static_cast<double>(shape.elements()); }
+
+void run(benchmark::State& state, const Op& op, double weights) {
+  const Tensor x = random(op.input_shape(), op.layout());
+  Tensor y(op.output_shape(), op.layout());
+  const Workspace workspace(op.workspace_bytes());
+  measure(state, op.flops(), floats(op.input_shape()) + floats(op.output_shape()) + weights,
+          [&] { op.run(x.view(), y.view(), workspace.get()); });
   state.SetLabel(op.describe());
+}
+
+// Both gradients of a convolution of one image.
+void run_gradients(benchmark::State& state, const Shape& in, const Shape& weight,
+                   const Conv2dOptions& options, std::int64_t groups) {
+  const Conv2dWeightGradient to_weight(in, weight, options, groups);
+  const Shape& out = to_weight.output_shape();
+  const Tensor x = random(in, Layout::kNHWC), dy = random(out, Layout::kNHWC);
+  const Tensor w = random(weight, Layout::kNCHW);
+  Tensor dx(in, Layout::kNHWC), dw(weight);
+  const Conv2dGradients op(in, w.view(), options, groups);
+  const Workspace workspace(op.workspace_bytes());
+  measure(state, 2 * to_weight.flops(), 2 * floats(in) + floats(out) + 2 * floats(weight),
+          [&] { op.run(x.view(), dy.view(), dx.view(), dw.view(), workspace.get()); });
+  state.SetLabel(to_weight.describe());
 }
 
 // Arguments: kernel, channels, size, stride, layout.
@@ -79,6 +118,40 @@ void dense(benchmark::State& state) {
       static_cast<double>(9 * in * out));
 }
 
+// Arguments: kernel, channels, size, stride.
+void depthwise_gradients(benchmark::State& state) {
+  const std::int64_t k = state.range(0), c = state.range(1), size = state.range(2);
+  Conv2dOptions options;
+  options.stride = state.range(3);
+  options.padding = k / 2;
+  run_gradients(state, {1, c, size, size}, {c, 1, k, k}, options, c);
+}
+
+// Arguments: channels in, channels out, size.
+void pointwise_gradients(benchmark::State& state) {
+  const std::int64_t in = state.range(0), out = state.range(1), size = state.range(2);
+  run_gradients(state, {1, in, size, size}, {out, in, 1, 1}, {}, 1);
+}
+
+// Forward and backward with relu6. Arguments: channels, size.
+void batch_norm(benchmark::State& state) {
+  const std::int64_t c = state.range(0);
+  const Shape shape{1, c, state.range(1), state.range(1)};
+  const Tensor x = random(shape, Layout::kNHWC), dy = random(shape, Layout::kNHWC);
+  const Tensor weight = random({c}, Layout::kNCHW);
+  Tensor y(shape, Layout::kNHWC), dx(shape, Layout::kNHWC);
+  Tensor mean({c}), variance({c}), dweight({c}), dbias({c});
+  const BatchNorm op(shape, ActivationKind::kRelu6, 1e-5F);
+  const Workspace workspace(op.workspace_bytes());
+  // By element: 4 for the moments, 4 forward, 8 for the sums, 8 for dx.
+  measure(state, 24 * floats(shape), 8 * floats(shape), [&] {
+    op.run(x.view(), weight.view(), weight.view(), y.view(), mean.view(), variance.view(),
+           workspace.get());
+    op.run_backward(x.view(), dy.view(), weight.view(), weight.view(), mean.view(), variance.view(),
+                    dx.view(), dweight.view(), dbias.view(), workspace.get());
+  });
+}
+
 void depthwise_arguments(benchmark::internal::Benchmark* b) {
   for (std::int64_t layout : {0, 1}) {
     for (const auto& a : std::vector<std::vector<std::int64_t>>{{3, 32, 112, 1},
@@ -106,6 +179,20 @@ BENCHMARK(pointwise)
     ->ArgsProduct({{16, 96, 512}, {24, 96, 512}, {14, 56}, {0, 1}})
     ->ArgNames({"in", "out", "size", "nchw"});
 BENCHMARK(dense)->Args({3, 32, 224})->Args({64, 64, 56})->ArgNames({"in", "out", "size"});
+BENCHMARK(depthwise_gradients)
+    ->Args({3, 144, 56, 1})
+    ->Args({3, 512, 14, 1})
+    ->Args({3, 144, 56, 2})
+    ->Args({5, 672, 14, 1})
+    ->Args({5, 240, 28, 2})
+    ->Args({7, 96, 56, 1})
+    ->ArgNames({"k", "c", "size", "stride"});
+BENCHMARK(pointwise_gradients)
+    ->Args({24, 144, 56})
+    ->Args({96, 576, 14})
+    ->Args({160, 960, 7})
+    ->ArgNames({"in", "out", "size"});
+BENCHMARK(batch_norm)->Args({24, 56})->Args({144, 56})->Args({576, 14})->ArgNames({"c", "size"});
 
 }  // namespace
 }  // namespace sepconv
