@@ -1,5 +1,5 @@
-"""sepconv against its peers: PyTorch, Inductor, ONNX Runtime, OpenVINO, XNNPACK (ExecuTorch), ncnn
-and MNN.
+"""sepconv against its peers: PyTorch, Inductor, ONNX Runtime, OpenVINO, XNNPACK (ExecuTorch and
+LiteRT), ncnn and MNN.
 
 Everything runs in one process on as many pinned cores as threads, the runtimes taking turns, and
 the fastest of many runs counts. A peer's output is compared with PyTorch's before it is timed.

@@ -98,6 +98,30 @@ def xnnpack(model, x, threads):
     return lambda buffer=buffer: module.run_method("forward", [t])[0].numpy()
 
 
+def litert(model, x, threads):
+    """XNNPACK once more, as LiteRT runs it: channels last from input to output, as is advised."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    here = pathlib.Path(__file__).parent
+    python = here.parent / ".venv-litert" / "bin" / "python"
+    with silent_folder():
+        torch.export.save(torch.export.export(model, (torch.from_numpy(x),)), "m.pt2")
+        convert = [python, here / "litert_convert.py", "m.pt2", "m.tflite"]
+        subprocess.run(convert, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        net = Interpreter("m.tflite", num_threads=threads)
+        net.allocate_tensors()
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    into, out = net.get_input_details()[0]["index"], net.get_output_details()[0]["index"]
+
+    def run():
+        net.set_tensor(into, last)
+        net.invoke()
+        y = net.get_tensor(out)
+        return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
+
+    return run
+
+
 @contextlib.contextmanager
 def silent_folder():
     """A temporary working directory, what programs print going nowhere."""
@@ -172,6 +196,7 @@ PEERS = {
     "ONNX Runtime": onnx_runtime,
     "OpenVINO": openvino,
     "XNNPACK": xnnpack,
+    "LiteRT": litert,
     "ncnn": ncnn,
     "MNN": mnn,
 }
