@@ -222,11 +222,18 @@ def layer_name(layer):
 
 
 def create(name):
+    """A network with random weights, batch norms' too: some begin with factors of zero, whose
+    layers a converter may leave out."""
     if name == "googlenet":
         import torchvision
 
-        return torchvision.models.googlenet(weights=None, init_weights=False)
-    return timm.create_model(name)
+        model = torchvision.models.googlenet(weights=None, init_weights=False)
+    else:
+        model = timm.create_model(name)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+    return model
 
 
 def loaded(name, model):
