@@ -41,6 +41,10 @@ struct GemmKernels {
   std::string describe() const {
     return "gemm " + std::to_string(rows) + "x" + std::to_string(columns);
   }
+  /// Floats of a row of a packed panel of so many columns: whole vectors.
+  std::size_t panel_width(std::size_t of_columns) const {
+    return (of_columns + lanes - 1) / lanes * lanes;
+  }
 
   std::size_t lanes;
   std::size_t rows;     ///< of the largest tile

@@ -147,7 +147,7 @@ void AmxProduct::multiply(GemmTile tile, std::size_t column) {
 
 // Its products to the sums of all rows; the last part's are finished while they are in L1.
 void AmxProduct::add_part(const GemmTile& tile, std::size_t column) {
-  const std::size_t width = divide_up(tile.columns, kAmxColumns) * kAmxColumns;
+  const std::size_t width = kernels_.gemm->panel_width(tile.columns);
   const std::size_t steps = divide_up(tile.count, kAmxDepth);
   const std::size_t left_step = kBf16Parts * tile_rows_ * kAmxDepth;
   const bool first = tile.start == 0, last = tile.start + tile.count == products_;
@@ -176,7 +176,7 @@ void AmxProduct::add_part(const GemmTile& tile, std::size_t column) {
 
 // To the GEMM kernels these are rows whose products have all been added up.
 void AmxProduct::finish(const GemmTile& tile, std::size_t column, std::size_t rows, float* sums) {
-  const std::size_t width = divide_up(tile.columns, kAmxColumns) * kAmxColumns;
+  const std::size_t width = kernels_.gemm->panel_width(tile.columns);
   GemmTile summed = tile;
   summed.start = products_;
   summed.count = 0;

@@ -71,7 +71,7 @@ void Attention::pack_keys(const float* keys, float* panels) const {
   std::fill_n(panels, depth_ * padded_, 0.0F);
   for (std::size_t first = 0; first < tokens_; first += wide, panels += depth_ * wide) {
     const std::size_t count = std::min(wide, tokens_ - first);
-    const std::size_t width = divide_up(count, gemm_->lanes) * gemm_->lanes;
+    const std::size_t width = gemm_->panel_width(count);
     for (std::size_t j = 0; j < count; ++j) {
       const float* key = keys + (first + j) * step;
       for (std::size_t i = 0; i < depth_; ++i) panels[i * width + j] = key[i] * scale;
@@ -85,7 +85,7 @@ void Attention::pack_values(const float* values, float* panels) const {
   const std::size_t step = to_size(input[1]), wide = gemm_->columns;
   for (std::size_t first = 0; first < depth_; first += wide, panels += tokens_ * wide) {
     const std::size_t count = std::min(wide, depth_ - first);
-    const std::size_t width = divide_up(count, gemm_->lanes) * gemm_->lanes;
+    const std::size_t width = gemm_->panel_width(count);
     for (std::size_t t = 0; t < tokens_; ++t) {
       float* row = panels + t * width;
       std::copy_n(values + t * step + first, count, row);
@@ -114,7 +114,7 @@ void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, st
     tile.b = b.data + first * b.k;
     tile.columns = std::min(wide, b.columns - first);
     tile.ahead = reinterpret_cast<const char*>(tile.b);
-    const std::size_t width = divide_up(tile.columns, gemm_->lanes) * gemm_->lanes;
+    const std::size_t width = gemm_->panel_width(tile.columns);
     if (amx && amx_->splits(tile.b, b.k, width)) {
       amx->multiply(tile, first);
     } else {

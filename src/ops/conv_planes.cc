@@ -119,9 +119,7 @@ void ConvPlanes::run(const float* x, std::span<const float* const> sides, float*
   });
 }
 
-std::string ConvPlanes::describe() const {
-  return fmt::format("pointwise planes gemm {}x{}", kernels_->rows, kernels_->columns);
-}
+std::string ConvPlanes::describe() const { return "pointwise planes " + kernels_->describe(); }
 
 double ConvPlanes::flops() const {
   return 2.0 * static_cast<double>(output.elements()) * static_cast<double>(depth_);

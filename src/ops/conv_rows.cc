@@ -76,7 +76,7 @@ void ConvRows::use_weights(const float* weights, const float* bias) {
   amx_rows_ = static_cast<std::int64_t>(std::max<std::size_t>(1, l2_cache_bytes() / 2 / row_bytes));
   for (std::size_t i = 0; i < panels_ && !scaled_; ++i) {
     const GemmTile tile = panel_tile(i);
-    splits_.push_back(amx_->splits(tile.b, taps_ * k_, panel_width(tile)));
+    splits_.push_back(amx_->splits(tile.b, taps_ * k_, kernels_->panel_width(tile.columns)));
   }
 }
 
@@ -249,10 +249,6 @@ GemmTile ConvRows::panel_tile(std::size_t panel) const {
   return tile;
 }
 
-std::size_t ConvRows::panel_width(const GemmTile& tile) const {
-  return divide_up(tile.columns, kernels_->lanes) * kernels_->lanes;
-}
-
 void ConvRows::multiply(RowRange panels, const Batch& batch) const {
   std::size_t all_tiles = 0;
   for (std::size_t i = 0; i < batch.count; ++i) {
@@ -277,7 +273,8 @@ void ConvRows::multiply(RowRange panels, const Batch& batch) const {
 // L2. A scale of the input is taken into the part's weights: as many products as there are weights
 // instead of one for every pixel's channel.
 void ConvRows::multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const {
-  const std::size_t products = taps_ * k_, channel = tile.a_offset, width = panel_width(tile);
+  const std::size_t products = taps_ * k_, channel = tile.a_offset,
+                    width = kernels_->panel_width(tile.columns);
   const float* const panel = tile.b;
   if (scaled_) tile.b = batch.scaled;
   for (tile.start = 0; tile.start < products; tile.start += tile.count) {
@@ -302,7 +299,7 @@ void ConvRows::multiply_by_fma(GemmTile tile, std::size_t column, const Batch& b
 bool ConvRows::multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,
                                const Batch& batch) const {
   if (scaled_) {
-    const std::size_t products = taps_ * k_, width = panel_width(tile);
+    const std::size_t products = taps_ * k_, width = kernels_->panel_width(tile.columns);
     kernels_->scale_panel(tile.b, batch.scale, products, width, batch.scaled);
     tile.b = batch.scaled;
     if (!amx_->splits(tile.b, products, width)) return false;

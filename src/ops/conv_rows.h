@@ -64,7 +64,6 @@ class ConvRows final : public RowOp {
   void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const;
   GemmTile panel_tile(std::size_t panel) const;
-  std::size_t panel_width(const GemmTile& tile) const;
   void multiply(RowRange panels, const Batch& batch) const;
   void multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const;
   bool multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,

@@ -37,7 +37,7 @@ void pack_gemm_weights(const float* weight, const float* bias, std::size_t out,
   const std::size_t wide = kernels.columns, depth = taps * channels;
   for (std::size_t first = 0; first < out; first += wide) {
     const std::size_t columns = std::min(wide, out - first);
-    const std::size_t width = divide_up(columns, kernels.lanes) * kernels.lanes;
+    const std::size_t width = kernels.panel_width(columns);
     float* panel = packed + first * depth;
     // A cache line or more of each output channel at a time.
     constexpr std::size_t kBlock = 16;
@@ -66,7 +66,7 @@ SharedWeights pack_transposed_gemm_weights(const float* weight, std::size_t out,
       std::make_shared<PackedWeights>(gemm_weight_floats(out, channels), gemm_bias_floats(out));
   for (std::size_t first = 0; first < out; first += wide) {
     const std::size_t columns = std::min(wide, out - first);
-    const std::size_t width = divide_up(columns, kernels.lanes) * kernels.lanes;
+    const std::size_t width = kernels.panel_width(columns);
     float* panel = packed->weights.get() + first * channels;
     kernels.copy_panel(weight + first, out, channels, columns, panel);
     for (std::size_t k = 0; k < channels; ++k) {
