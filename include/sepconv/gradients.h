@@ -47,8 +47,6 @@ class Conv2dWeightGradient {
   void run(const TensorView& x, const TensorView& dy, const TensorView& dw,
            std::span<std::byte> workspace, const ThreadPool& pool = ThreadPool::single()) const;
 
-  const Impl& impl() const { return *impl_; }  ///< for the library itself
-
  private:
   std::shared_ptr<const Impl> impl_;
 };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "base/aligned.h"
 #include "base/check.h"
@@ -12,15 +13,15 @@ namespace sepconv {
 
 // dW's pass goes over the rows of dY anyway: dX is computed from them while they are in the cache.
 struct Conv2dGradients::Impl {
-  Conv2dWeightGradient to_weight;
+  WeightGradient to_weight;
   ConvGeometry seen;                      // the images as dW's pass goes over them
   std::shared_ptr<RowOp> rows;            // of dX, or null where dW's pass never tells of any
   std::shared_ptr<const Op::Impl> apart;  // dX by itself; null where dW's pass always tells
 
-  Impl(ConvArguments a, const Conv2dWeightGradient& weight_gradient)
-      : to_weight(weight_gradient), seen(weight().seen()) {
-    const Layout layout = to_weight.layout();
-    if (!weight().visits(1)) {
+  Impl(ConvArguments a, WeightGradient weight)
+      : to_weight(std::move(weight)), seen(to_weight->seen()) {
+    const Layout layout = to_weight->layout;
+    if (!to_weight->visits(1)) {
       apart = input_gradient_op(a, layout);
       return;
     }
@@ -29,8 +30,6 @@ struct Conv2dGradients::Impl {
     rows = input_gradient_rows(a, layout);
     if (a.groups > 1) apart = input_gradient_op(a, layout, rows);
   }
-
-  const Conv2dWeightGradient::Impl& weight() const { return to_weight.impl(); }
 
   // Of dX, for rows of dY; the last ones have those that no window starts at, too.
   RowRange own_rows(RowRange of_dy) const {
@@ -44,7 +43,7 @@ struct Conv2dGradients::Impl {
   std::int64_t most_rows() const {
     const std::int64_t stride = seen.window.rows.stride, height = seen.input[2];
     const std::int64_t beyond = std::max<std::int64_t>(0, height - seen.output[2] * stride);
-    return std::min(height, weight().rows_at_once() * stride + beyond);
+    return std::min(height, to_weight->rows_at_once() * stride + beyond);
   }
 
   std::size_t slot_bytes() const {
@@ -54,8 +53,8 @@ struct Conv2dGradients::Impl {
   }
 
   std::size_t workspace_bytes(int threads) const {
-    const std::size_t of_weight = align_up(to_weight.workspace_bytes(threads));
-    if (weight().visits(threads)) return of_weight + weight().slots(threads) * slot_bytes();
+    const std::size_t of_weight = align_up(to_weight->workspace_bytes(threads));
+    if (to_weight->visits(threads)) return of_weight + to_weight->slots(threads) * slot_bytes();
     return std::max(of_weight, apart->workspace_bytes(threads));
   }
 };
@@ -97,7 +96,7 @@ Conv2dGradients::Conv2dGradients(const Shape& input, const TensorView& weight,
                                  const Conv2dOptions& options, std::int64_t groups, Layout layout)
     : impl_(std::make_shared<Impl>(
           conv_arguments(input, weight, {}, options, groups),
-          Conv2dWeightGradient(input, weight.shape(), options, groups, layout))) {}
+          weight_gradient(input, weight.shape(), options, groups, layout))) {}
 
 std::size_t Conv2dGradients::workspace_bytes(int threads) const {
   return impl_->workspace_bytes(threads);
@@ -106,21 +105,21 @@ std::size_t Conv2dGradients::workspace_bytes(int threads) const {
 void Conv2dGradients::run(const TensorView& x, const TensorView& dy, const TensorView& dx,
                           const TensorView& dw, std::span<std::byte> workspace,
                           const ThreadPool& pool) const {
-  const Conv2dWeightGradient& w = impl_->to_weight;
-  check_view("x", x, w.input_shape(), w.layout());
-  check_view("dy", dy, w.output_shape(), w.layout());
-  check_view("dx", dx, w.input_shape(), w.layout());
-  check_view("dw", dw, w.weight_shape(), Layout::kNCHW);
+  const Conv2dWeightGradient::Impl& w = *impl_->to_weight;
+  check_view("x", x, w.geometry.input, w.layout);
+  check_view("dy", dy, w.geometry.output, w.layout);
+  check_view("dx", dx, w.geometry.input, w.layout);
+  check_view("dw", dw, w.weight, Layout::kNCHW);
   check_workspace(workspace, workspace_bytes(pool.threads()));
   std::byte* const space = workspace.data();
-  if (!impl_->weight().visits(pool.threads())) {
+  if (!w.visits(pool.threads())) {
     impl_->apart->run(dy.floats(), {}, dx.floats(), space, pool);
-    impl_->weight().run(x.floats(), dy.floats(), dw.floats(), space, pool, nullptr);
+    w.run(x.floats(), dy.floats(), dw.floats(), space, pool, nullptr);
     return;
   }
   const InputGradientRows visitor(*impl_, dy.floats(), dx.floats(),
                                   space + align_up(w.workspace_bytes(pool.threads())));
-  impl_->weight().run(x.floats(), dy.floats(), dw.floats(), space, pool, &visitor);
+  w.run(x.floats(), dy.floats(), dw.floats(), space, pool, &visitor);
 }
 
 }  // namespace sepconv

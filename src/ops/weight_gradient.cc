@@ -4,10 +4,8 @@
 
 namespace sepconv {
 
-namespace {
-
-WeightGradient gradient_of(const Shape& input, const Shape& w, const Conv2dOptions& options,
-                           std::int64_t groups, Layout layout) {
+WeightGradient weight_gradient(const Shape& input, const Shape& w, const Conv2dOptions& options,
+                               std::int64_t groups, Layout layout) {
   const ConvGeometry g = conv_geometry(input, TensorView(nullptr, w), {}, options, groups);
   const Window2d& window = g.window;
   if (w[1] == 1 && groups == input[1] && w[0] == groups) {
@@ -22,12 +20,10 @@ WeightGradient gradient_of(const Shape& input, const Shape& w, const Conv2dOptio
   return pointwise_weight_gradient(g, w, layout);
 }
 
-}  // namespace
-
 Conv2dWeightGradient::Conv2dWeightGradient(const Shape& input, const Shape& weight,
                                            const Conv2dOptions& options, std::int64_t groups,
                                            Layout layout)
-    : impl_(gradient_of(input, weight, options, groups, layout)) {}
+    : impl_(weight_gradient(input, weight, options, groups, layout)) {}
 
 const Shape& Conv2dWeightGradient::input_shape() const { return impl_->geometry.input; }
 const Shape& Conv2dWeightGradient::output_shape() const { return impl_->geometry.output; }

@@ -42,6 +42,9 @@ struct Conv2dWeightGradient::Impl {
 
 using WeightGradient = std::shared_ptr<const Conv2dWeightGradient::Impl>;
 
+/// As Conv2dWeightGradient's constructor.
+WeightGradient weight_gradient(const Shape& input, const Shape& weight,
+                               const Conv2dOptions& options, std::int64_t groups, Layout layout);
 /// For weights [C, 1, kh, kw] with C groups.
 WeightGradient depthwise_weight_gradient(const ConvGeometry& g, const Shape& weight, Layout layout);
 /// For weights [Cout, C, 1, 1], stride 1, without padding.
