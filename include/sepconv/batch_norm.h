@@ -26,7 +26,8 @@ class BatchNorm {
   std::size_t workspace_bytes(int threads = 1) const;
 
   /// weight, bias, and the results mean and variance (over all pixels, not over one less) are dense
-  /// [C]; x and y dense NHWC, all float32.
+  /// [C]; x and y dense NHWC, all float32. Throws ArgumentError or TypeError for anything else, as
+  /// run_backward() does.
   void run(const TensorView& x, const TensorView& weight, const TensorView& bias,
            const TensorView& y, const TensorView& mean, const TensorView& variance,
            std::span<std::byte> workspace, const ThreadPool& pool = ThreadPool::single()) const;

@@ -7,7 +7,8 @@
 // Per 32 values of k six products of parts, the smallest first: a3·b1, a2·b1, a2·b2, a1·b2, a1·b3,
 // a1·b1. Every pair of tiles that is loaded serves two products or four: 24 products of 16 cycles
 // for 14 loads of 8, so that products, not loads, are the limit. Flops per byte of tiles read:
-// 24 · 16384 / (14 · 1024) = 27, of which six count as two flops' worth of float32.
+// 24 · 16384 / (14 · 1024) = 27; the six products of parts are one of float32, so that a sixth of
+// these flops are float32's.
 
 #pragma once
 

@@ -2,7 +2,6 @@
 
 #include <atomic>
 
-#include "base/amx.h"
 #include "base/cpu.h"
 #include "kernels/amx-inl.h"
 

@@ -20,7 +20,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 class AmxTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!testing::machine_has("AVX3")) GTEST_SKIP() << "this machine has no AVX3";
+    if (!testing::machine_has("AVX3")) GTEST_SKIP() << "AMX is used above AVX3 only, which this machine lacks";
     set_target("AVX3");
   }
   void TearDown() override {

@@ -248,11 +248,13 @@ def optimize(model: Model, example: Any = None) -> Model:
             continue
         contains = activation is not None
         act = None if contains or act_name is None else modules[act_name]
-        if act is not None and "forward" not in vars(act):
+        if act is not None and "forward" in vars(act):
+            act = None
+        if act is not None:
             activation = _activation_name(act)
         conv.forward = _ConvForward(conv, norm, activation)
         norm.forward = _NormForward(norm, conv.forward, activation, contains)
-        if act is not None and "forward" not in vars(act):
+        if act is not None:
             act.forward = _JoinedForward(act, conv.forward)
     if example is not None:
         _compare(before, _run(model, example))
