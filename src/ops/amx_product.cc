@@ -27,6 +27,20 @@ std::size_t gathered_floats(std::size_t taps, std::size_t k) {
   return gathers_taps(taps, k) ? kAmxRows * row : kMostTiles * kAmxColumns;
 }
 
+// How much of everything a product takes, for so many rows.
+struct Room {
+  std::size_t left, right, sums, gathered, rows;
+
+  Room(const GemmKernels& gemm, std::size_t row_count, std::size_t taps, std::size_t k)
+      : right(kMostTiles * gemm.part / kAmxDepth * kAmxTileParts),
+        gathered(gathered_floats(taps, k)),
+        rows(divide_up(row_count, kAmxRows) * kAmxRows) {
+    left = AmxSet::split_bytes(rows, taps * k) / sizeof(std::uint16_t);
+    const std::size_t summed = std::max(2 * kAmxRows, taps * k > gemm.part ? rows : 0);
+    sums = summed * kMostTiles * kAmxColumns;
+  }
+};
+
 double ratio(std::size_t a, std::size_t b) {
   return static_cast<double>(a) / static_cast<double>(b);
 }
@@ -61,13 +75,10 @@ std::size_t AmxSet::split_bytes(std::size_t rows, std::size_t products) {
 }
 
 std::size_t AmxSet::workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const {
-  const std::size_t products = taps * k;
-  const std::size_t tall = divide_up(rows, kAmxRows) * kAmxRows;
-  const std::size_t summed = std::max(2 * kAmxRows, products > gemm->part ? tall : 0);
-  return align_up(split_bytes(tall, products)) +
-         align_up(kMostTiles * gemm->part / kAmxDepth * kAmxTileParts * sizeof(std::uint16_t)) +
-         align_up(summed * kMostTiles * kAmxColumns * sizeof(float)) +
-         align_up(gathered_floats(taps, k) * sizeof(float)) + align_up(tall * sizeof(bool));
+  const Room room(*gemm, rows, taps, k);
+  return align_up(room.left * sizeof(std::uint16_t)) +
+         align_up(room.right * sizeof(std::uint16_t)) + align_up(room.sums * sizeof(float)) +
+         align_up(room.gathered * sizeof(float)) + align_up(room.rows * sizeof(bool));
 }
 
 std::string AmxSet::describe() {
@@ -83,14 +94,13 @@ AmxProduct::AmxProduct(const AmxSet& kernels, const GemmTile& tile, const PixelR
       steps_(divide_up(products_, kAmxDepth)),
       row_tiles_(divide_up(rows, kAmxRows)),
       tile_rows_(divide_up(rows, row_tiles_)) {
-  const std::size_t tall = row_tiles_ * kAmxRows, part = kernels.gemm->part;
-  const std::size_t summed = std::max(2 * kAmxRows, products_ > part ? tall : 0);
+  const Room room(*kernels.gemm, rows, tile.taps, tile.k);
   Carver carver(workspace);
-  left_ = carver.take<std::uint16_t>(kBf16Parts * tall * steps_ * kAmxDepth);
-  right_ = carver.take<std::uint16_t>(kMostTiles * part / kAmxDepth * kAmxTileParts);
-  sums_ = carver.take<float>(summed * kMostTiles * kAmxColumns);
-  gathered_ = carver.take<float>(gathered_floats(tile.taps, tile.k));
-  by_fma_ = carver.take<bool>(tall);
+  left_ = carver.take<std::uint16_t>(room.left);
+  right_ = carver.take<std::uint16_t>(room.right);
+  sums_ = carver.take<float>(room.sums);
+  gathered_ = carver.take<float>(room.gathered);
+  by_fma_ = carver.take<bool>(room.rows);
   split(tile);
   kernels_.amx->configure(tile_rows_);
 }
