@@ -246,7 +246,8 @@ TEST(Network, TakesScalesIntoTheWeightsWhereTheseAreFewer) {
 
 // Each step rounds a few times more or less, at the size of what it gives.
 TEST(Network, GivesOnAmxWhatItGivesWithoutUpToRounding) {
-  if (!testing::machine_has("AVX3")) GTEST_SKIP() << "AMX is used above AVX3 only, which this machine lacks";
+  if (!testing::machine_has("AVX3"))
+    GTEST_SKIP() << "AMX is used above AVX3 only, which this machine lacks";
   set_target("AVX3");
   std::mt19937 random(3);
   const Tensor x = testing::random_tensor({1, 3, 96, 96}, random);

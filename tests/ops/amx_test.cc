@@ -20,7 +20,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 class AmxTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!testing::machine_has("AVX3")) GTEST_SKIP() << "AMX is used above AVX3 only, which this machine lacks";
+    if (!testing::machine_has("AVX3"))
+      GTEST_SKIP() << "AMX is used above AVX3 only, which this machine lacks";
     set_target("AVX3");
   }
   void TearDown() override {
