@@ -1,15 +1,18 @@
-// Winograd's transforms, a vector of channels of one tile at a time, all in registers:
+// Winograd's transforms, a vector of channels of one tile at a time, in registers (36 values of the
+// larger sizes do not fit and pass through L1):
 //
-//      d: 4 × 4 inputs                     Bᵀ·d·B, 4 × 4: each is a sum of up to four of d
+//      d: points × points inputs           Bᵀ·d·B, as many: first the columns, then the rows
 //     ┌────┬────┬────┬────┐
-//     │ d00│ d01│ d02│ d03│     rows:    d0 − d2,  d1 + d2,  d2 − d1,  d1 − d3
-//     │ d10│ d11│ d12│ d13│     columns: the same
-//     │ d20│ d21│ d22│ d23│
-//     │ d30│ d31│ d32│ d33│     Aᵀ·m·A, 2 × 2: m0 + m1 + m2, m1 − m2 − m3
-//     └────┴────┴────┴────┘
+//     │ d00│ d01│ d02│ d03│     4 points:  d2 − d0,  d1 + d2,  d2 − d1,  d3 − d1
+//     │ d10│ d11│ d12│ d13│     6 points:  d0 − 2.5·d2 + d4,  (d4 − 2·d2) ± √½·(d3 − 2·d1),
+//     │ d20│ d21│ d22│ d23│                (d4 − ½·d2) ± √2·(d3 − ½·d1),  d1 − 2.5·d3 + d5
+//     │ d30│ d31│ d32│ d33│
+//     └────┴────┴────┴────┘     Aᵀ·m·A, outputs × outputs:  y_i = Σ pⁱ·m_p over the points p
 //
-// 32 additions for 16 loads and 16 stores, 24 for 16 and 4: 0.25 and 0.3 flops per byte, so that
-// the cache is the limit; what they save is in the 16 products between, which are GEMMs.
+// Points that are each other's reciprocals keep the rounding errors of six at half of those of 0,
+// ±1, ±2 and ∞. Flops per byte: 0.25 in and 0.3 out for F(2×2, 3×3), 0.9 and 0.8 for F(4×4, 3×3),
+// 0.9 and 0.5 for F(2×2, 5×5), so that the cache is the limit; what they save is in the products
+// between, which are GEMMs.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -48,26 +51,60 @@ HWY_INLINE void store_some(V v, float* p, size_t n, bool whole) {
   }
 }
 
-// One row of Bᵀ·d, or of its product with B: four values to four.
+// Along one axis, a column of Bᵀ·d or a row of its product with B.
 HWY_INLINE void spread(const V (&d)[4], V (&y)[4]) {
-  y[0] = hn::Sub(d[0], d[2]);
+  y[0] = hn::Sub(d[2], d[0]);
   y[1] = hn::Add(d[1], d[2]);
   y[2] = hn::Sub(d[2], d[1]);
-  y[3] = hn::Sub(d[1], d[3]);
+  y[3] = hn::Sub(d[3], d[1]);
 }
 
-// Four values to two.
+constexpr float kSmall = 0.70710678F, kLarge = 1.41421356F;  // √½, √2
+
+HWY_INLINE void spread(const V (&d)[6], V (&y)[6]) {
+  const auto both = [&](float point, float other_squared, V& plus, V& minus) HWY_ATTR {
+    const V factor = hn::Set(D(), other_squared), p = hn::Set(D(), point);
+    const V even = hn::NegMulAdd(factor, d[2], d[4]), odd = hn::NegMulAdd(factor, d[1], d[3]);
+    plus = hn::MulAdd(p, odd, even);
+    minus = hn::NegMulAdd(p, odd, even);
+  };
+  const V middle = hn::Set(D(), 2.5F);
+  y[0] = hn::Add(hn::NegMulAdd(middle, d[2], d[0]), d[4]);
+  both(kSmall, 2.0F, y[1], y[2]);
+  both(kLarge, 0.5F, y[3], y[4]);
+  y[5] = hn::Add(hn::NegMulAdd(middle, d[3], d[1]), d[5]);
+}
+
+// The way back: products of four or six points to outputs.
 HWY_INLINE void gather(const V (&m)[4], V (&y)[2]) {
   y[0] = hn::Add(hn::Add(m[0], m[1]), m[2]);
-  y[1] = hn::Sub(hn::Sub(m[1], m[2]), m[3]);
+  y[1] = hn::Add(hn::Sub(m[1], m[2]), m[3]);
 }
 
+template <int kOutputs>
+HWY_INLINE void gather(const V (&m)[6], V (&y)[kOutputs]) {
+  const D d;
+  const V even1 = hn::Add(m[1], m[2]), odd1 = hn::Sub(m[1], m[2]);
+  const V even2 = hn::Add(m[3], m[4]), odd2 = hn::Sub(m[3], m[4]);
+  const auto powers = [&](float small, float large, V a, V b) HWY_ATTR {
+    return hn::MulAdd(hn::Set(d, small), a, hn::Mul(hn::Set(d, large), b));
+  };
+  y[0] = hn::Add(hn::Add(m[0], even1), even2);
+  y[1] = powers(kSmall, kLarge, odd1, odd2);
+  if constexpr (kOutputs == 4) {
+    y[2] = powers(0.5F, 2.0F, even1, even2);
+    y[3] = powers(kSmall / 2, kLarge * 2, odd1, odd2);
+  }
+  y[kOutputs - 1] = hn::Add(y[kOutputs - 1], m[5]);
+}
+
+template <int kPoints>
 HWY_INLINE void transform_column(const WinogradTiles& a, int64_t x, size_t c, size_t n, bool whole,
-                                 V (&y)[4]) {
-  V d[4];
+                                 V (&y)[kPoints]) {
+  V d[kPoints];
   const bool inside = x >= 0 && x < a.width;
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 6
+  for (int r = 0; r < kPoints; ++r) {
     d[r] = inside && a.in[r]
                ? load_some(a.in[r] + static_cast<size_t>(x) * a.channels + c, n, whole)
                : hn::Zero(D());
@@ -75,22 +112,24 @@ HWY_INLINE void transform_column(const WinogradTiles& a, int64_t x, size_t c, si
   spread(d, y);
 }
 
+template <int kPoints>
 void transform_input(const WinogradTiles& args, float* matrices) {
   const WinogradTiles a = args;
   for (size_t tile = 0; tile < a.tiles; ++tile) {
-    const int64_t x = a.left + 2 * static_cast<int64_t>(tile);
+    const int64_t x = a.left + a.step * static_cast<int64_t>(tile);
     each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
-      V columns[4][4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) transform_column(a, x + j, c, n, whole, columns[j]);
+      V columns[kPoints][kPoints];
+#pragma GCC unroll 6
+      for (int j = 0; j < kPoints; ++j) transform_column(a, x + j, c, n, whole, columns[j]);
       float* to = matrices + tile * a.pitch + c;
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) {
-        const V row[4] = {columns[0][r], columns[1][r], columns[2][r], columns[3][r]};
-        V y[4];
+#pragma GCC unroll 6
+      for (int r = 0; r < kPoints; ++r) {
+        V row[kPoints], y[kPoints];
+#pragma GCC unroll 6
+        for (int j = 0; j < kPoints; ++j) row[j] = columns[j][r];
         spread(row, y);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j, to += a.matrix) store_some(y[j], to, n, whole);
+#pragma GCC unroll 6
+        for (int j = 0; j < kPoints; ++j, to += a.matrix) store_some(y[j], to, n, whole);
       }
     });
   }
@@ -108,6 +147,7 @@ HWY_INLINE void finish(const WinogradTiles& a, int row, size_t at, V v, size_t n
   store_some(v, a.out[row] + at, n, whole);
 }
 
+template <int kOutputs, int kPoints>
 void transform_output(const WinogradTiles& args, const float* matrices) {
   WinogradTiles a = args;
   const ActivationKind kind = args.epilogue.kind;
@@ -116,39 +156,45 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
   for (size_t tile = 0; tile < a.tiles; ++tile) {
     each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
       const float* from = matrices + tile * a.pitch + c;
-      V half[4][2];
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) {
-        V m[4];
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j, from += a.matrix) m[j] = load_some(from, n, whole);
+      V half[kPoints][kOutputs];
+#pragma GCC unroll 6
+      for (int r = 0; r < kPoints; ++r) {
+        V m[kPoints];
+#pragma GCC unroll 6
+        for (int j = 0; j < kPoints; ++j, from += a.matrix) m[j] = load_some(from, n, whole);
         gather(m, half[r]);
       }
       const V bias = hn::Load(D(), a.bias + c);
-#pragma GCC unroll 2
-      for (size_t j = 0; j < 2; ++j) {
-        const V column[4] = {half[0][j], half[1][j], half[2][j], half[3][j]};
-        V y[2];
+#pragma GCC unroll 4
+      for (size_t j = 0; j < kOutputs; ++j) {
+        V column[kPoints], y[kOutputs];
+#pragma GCC unroll 6
+        for (int r = 0; r < kPoints; ++r) column[r] = half[r][j];
         gather(column, y);
-        const size_t x = 2 * tile + j;
+        const size_t x = kOutputs * tile + j;
         if (static_cast<int64_t>(x) >= a.width) continue;
-        for (int r = 0; r < 2; ++r) {
+#pragma GCC unroll 4
+        for (int r = 0; r < kOutputs; ++r) {
           if (a.out[r]) finish(a, r, x * a.pixel + c, hn::Add(y[r], bias), n, whole);
         }
       }
     });
   }
   if (kind == ActivationKind::kNone) return;
-  for (int r = 0; r < 2; ++r) {
+  for (int r = 0; r < kOutputs; ++r) {
     if (!a.out[r]) continue;
     activate_rows(kind, a.out[r], late && args.residual ? args.residual[r] : nullptr, a.pixel,
                   static_cast<size_t>(a.width), a.channels);
   }
 }
 
-const WinogradKernels& kernels() {
-  static const WinogradKernels table = {transform_input, transform_output};
-  return table;
+template <int kOutputs, int kTaps>
+constexpr WinogradKernels kKernels = {transform_input<kOutputs + kTaps - 1>,
+                                      transform_output<kOutputs, kOutputs + kTaps - 1>};
+
+const WinogradKernels& kernels(WinogradSize size) {
+  if (size.taps == 5) return kKernels<2, 5>;
+  return size.outputs == 4 ? kKernels<4, 3> : kKernels<2, 3>;
 }
 
 }  // namespace
@@ -161,6 +207,8 @@ HWY_AFTER_NAMESPACE();
 
 namespace sepconv {
 HWY_EXPORT(kernels);
-const WinogradKernels& winograd_kernels() { return dispatched(HWY_DISPATCH_TABLE(kernels))(); }
+const WinogradKernels& winograd_kernels(WinogradSize size) {
+  return dispatched(HWY_DISPATCH_TABLE(kernels))(size);
+}
 }  // namespace sepconv
 #endif

@@ -7,22 +7,30 @@
 
 namespace sepconv {
 
-/// Winograd's F(2×2, 3×3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-/// 2016): a tile of 2 × 2 outputs from 4 × 4 inputs by 16 products where 36 would do it directly.
-constexpr std::size_t kWinogradProducts = 16;
+/// One of Winograd's algorithms, F(outputs × outputs, taps × taps) (Lavin and Gray, "Fast
+/// Algorithms for Convolutional Neural Networks", 2016): a tile of outputs from points × points
+/// inputs by as many products, where outputs² · taps² would do it directly. Built are F(2×2, 3×3)
+/// with the points 0, ±1 and ∞, F(4×4, 3×3) and F(2×2, 5×5) with 0, ±√½, ±√2 and ∞.
+struct WinogradSize {
+  std::size_t outputs, taps;
+
+  constexpr std::size_t points() const { return outputs + taps - 1; }
+  constexpr std::size_t products() const { return points() * points(); }
+};
+constexpr std::size_t kMaxWinogradPoints = 6, kMaxWinogradOutputs = 4;
 
 /// A row of tiles.
 struct WinogradTiles {
   std::size_t tiles, channels;
   std::int64_t width;  ///< pixels of an image's row: of the input, or of the output
-  std::size_t matrix;  ///< floats from one of the 16 matrices [tiles][pitch] to the next
+  std::size_t matrix;  ///< floats from one product's matrix [tiles][pitch] to the next
   std::size_t pitch;   ///< floats from a tile to the next, in matrices: at least `channels`
-  /// Input only: the four rows under the tiles, null for padding, and where the first tile's left
-  /// column lies in them.
+  /// Input only: the `points` rows under the tiles, null for padding, the column of the first
+  /// tile's left edge, and columns from a tile to the next.
   const float* const* in = nullptr;
-  std::int64_t left = 0;
-  /// Output only: the two rows, null where there is none, floats from one of their pixels to the
-  /// next, and what happens on the way.
+  std::int64_t left = 0, step = 0;
+  /// Output only: the `outputs` rows, null where there is none, floats from one of their pixels to
+  /// the next, and what happens on the way.
   float* const* out = nullptr;
   std::size_t pixel = 0;
   const float* const* residual = nullptr;  ///< rows like out, or null
@@ -31,12 +39,12 @@ struct WinogradTiles {
 };
 
 struct WinogradKernels {
-  /// Bᵀ·d·B of every tile into the 16 matrices.
+  /// Bᵀ·d·B of every tile into the matrices.
   void (*transform_input)(const WinogradTiles&, float* matrices);
   /// Aᵀ·m·A, bias, activation, residual.
   void (*transform_output)(const WinogradTiles&, const float* matrices);
 };
 
-const WinogradKernels& winograd_kernels();
+const WinogradKernels& winograd_kernels(WinogradSize size);
 
 }  // namespace sepconv

@@ -138,9 +138,10 @@ std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& we
     return std::make_shared<DepthwiseRows2d>(g.input_image(), g.output_image(), g.window, weights,
                                              epilogue);
   }
-  if (winograd && WinogradRows::pays(g.input_image(), g.output_image(), g.window, g.groups)) {
-    return std::make_shared<WinogradRows>(g.input_image(), g.output_image(), g.window, weights,
-                                          epilogue);
+  const ImageShape input = g.input_image(), output = g.output_image();
+  if (const auto size =
+          winograd ? WinogradRows::best(input, output, g.window, g.groups) : std::nullopt) {
+    return std::make_shared<WinogradRows>(*size, input, output, g.window, weights, epilogue);
   }
   return std::make_shared<ConvRows>(g.input_image(), g.output_image(), g.window, g.groups, weights,
                                     epilogue);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/sizes.h"
 
@@ -11,39 +12,70 @@ namespace sepconv {
 
 namespace {
 
-// G·g·Gᵀ of a 3×3 kernel; in double, as rounding it is the one error that every image shares.
-std::array<double, kWinogradProducts> transform_weight(const float* g) {
-  const auto spread = [](double a, double b, double c) {
-    return std::array<double, 4>{a, (a + b + c) / 2, (a - b + c) / 2, c};
-  };
-  std::array<std::array<double, 4>, 3> columns{};
-  for (std::size_t j = 0; j < 3; ++j) {
-    columns[j] = spread(static_cast<double>(g[j]), static_cast<double>(g[3 + j]),
-                        static_cast<double>(g[6 + j]));
+using Points = std::array<double, kMaxWinogradPoints>;
+
+// G·g along one axis: the taps' polynomial at every point, divided by the product of the point's
+// distances from the others; at infinity its last coefficient. In double, as rounding weights is
+// the one error that every image shares.
+Points at_points(WinogradSize size, const double* taps) {
+  const double small = std::sqrt(0.5);
+  const Points points =
+      size.points() == 4 ? Points{0, 1, -1} : Points{0, small, -small, 2 * small, -2 * small};
+  const std::size_t finite = size.points() - 1;
+  Points y{};
+  for (std::size_t p = 0; p < finite; ++p) {
+    double value = 0, distances = 1;
+    for (std::size_t t = size.taps; t-- > 0;) value = value * points[p] + taps[t];
+    for (std::size_t q = 0; q < finite; ++q) distances *= p == q ? 1 : points[p] - points[q];
+    y[p] = value / distances;
   }
-  std::array<double, kWinogradProducts> u{};
-  for (std::size_t r = 0; r < 4; ++r) {
-    const auto row = spread(columns[0][r], columns[1][r], columns[2][r]);
-    std::copy(row.begin(), row.end(), u.begin() + static_cast<std::ptrdiff_t>(4 * r));
+  y[finite] = taps[size.taps - 1];
+  return y;
+}
+
+// G·g·Gᵀ of a kernel.
+void transform_weight(WinogradSize size, const float* g, double* u) {
+  const std::size_t taps = size.taps, points = size.points();
+  std::array<Points, kMaxWinogradPoints> columns{};
+  Points line{};
+  for (std::size_t j = 0; j < taps; ++j) {
+    for (std::size_t i = 0; i < taps; ++i) line[i] = static_cast<double>(g[i * taps + j]);
+    columns[j] = at_points(size, line.data());
   }
-  return u;
+  for (std::size_t r = 0; r < points; ++r) {
+    for (std::size_t j = 0; j < taps; ++j) line[j] = columns[j][r];
+    const Points row = at_points(size, line.data());
+    std::copy_n(row.begin(), points, u + r * points);
+  }
+}
+
+// What `products` products of [pixels][depth] by [depth][out] cost, as multiplications: leaving one
+// tile of GEMM for the next takes as long as some, fetching a weight from memory as others, and
+// making and reading one of a pixel's `values` of the transforms too (measured with AVX-512).
+double multiplications(std::size_t products, std::size_t pixels, std::size_t depth, std::size_t out,
+                       std::size_t values) {
+  constexpr std::size_t kBetweenTiles = 4, kFetch = 20, kTransform = 8;
+  const std::size_t by_pixel = (depth + kBetweenTiles) * out + kTransform * values;
+  return static_cast<double>(products) *
+         static_cast<double>(pixels * by_pixel + kFetch * depth * out);
 }
 
 }  // namespace
 
-WinogradRows::WinogradRows(const ImageShape& input, const ImageShape& output,
+WinogradRows::WinogradRows(WinogradSize size, const ImageShape& input, const ImageShape& output,
                            const Window2d& window, const LayerWeights& weights,
                            const Epilogue& epilogue)
     : RowOp(input, output),
+      size_(size),
       window_(window),
       epilogue_(epilogue),
-      tiles_(divide_up(to_size(output.width), 2)),
-      kernels_(&winograd_kernels()) {
-  packed_ = weights.packed(fmt::format("winograd {}", gemm_kernels().columns),
+      tiles_(divide_up(to_size(output.width), size.outputs)),
+      kernels_(&winograd_kernels(size)) {
+  packed_ = weights.packed(fmt::format("winograd {} {}", size.outputs, gemm_kernels().columns),
                            [&] { return pack(weights.weight(), weights.bias()); });
   const auto width = static_cast<std::int64_t>(tiles_);
-  const std::int64_t height = (output.height + 1) / 2;
-  for (std::size_t p = 0; p < kWinogradProducts; ++p) {
+  const std::int64_t height = (output.height + side() - 1) / side();
+  for (std::size_t p = 0; p < size.products(); ++p) {
     products_.push_back(std::make_unique<ConvRows>(
         ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
         Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
@@ -55,16 +87,16 @@ WinogradRows::WinogradRows(const ImageShape& input, const ImageShape& output,
 
 SharedWeights WinogradRows::pack(const float* weight, const float* bias) const {
   const std::size_t c = to_size(input().channels), n = to_size(output().channels);
-  std::vector<float> matrices(kWinogradProducts * n * c);
+  const std::size_t products = size_.products(), taps = size_.taps * size_.taps;
+  std::vector<float> matrices(products * n * c);
+  std::vector<double> u(products);
   for (std::size_t i = 0; i < n * c; ++i) {
-    const auto u = transform_weight(weight + 9 * i);
-    for (std::size_t p = 0; p < kWinogradProducts; ++p) {
-      matrices[p * n * c + i] = static_cast<float>(u[p]);
-    }
+    transform_weight(size_, weight + taps * i, u.data());
+    for (std::size_t p = 0; p < products; ++p) matrices[p * n * c + i] = static_cast<float>(u[p]);
   }
   const std::size_t each = gemm_weight_floats(n, c), zeros = gemm_bias_floats(n);
-  auto packed = std::make_shared<PackedWeights>(kWinogradProducts * each, 2 * zeros);
-  for (std::size_t p = 0; p < kWinogradProducts; ++p) {
+  auto packed = std::make_shared<PackedWeights>(products * each, 2 * zeros);
+  for (std::size_t p = 0; p < products; ++p) {
     pack_gemm_weights(matrices.data() + p * n * c, nullptr, n, c, 1,
                       packed->weights.get() + p * each, packed->bias.get());
   }
@@ -72,19 +104,34 @@ SharedWeights WinogradRows::pack(const float* weight, const float* bias) const {
   return packed;
 }
 
-// Few tiles would read the 16 matrices of weights, 16/9 as many bytes as the direct kernel's, for
-// too little work, and few channels do too little between the transforms.
-bool WinogradRows::pays(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                        std::int64_t groups) {
-  constexpr std::int64_t kLeastTiles = 40, kLeastChannels = 32;
-  const auto fits = [](const Window& w) { return w.size == 3 && w.stride == 1 && w.dilation == 1; };
-  const std::int64_t tiles = ((output.height + 1) / 2) * ((output.width + 1) / 2);
-  return fits(window.rows) && fits(window.columns) && groups == 1 && tiles >= kLeastTiles &&
-         input.channels >= kLeastChannels && output.channels >= kLeastChannels;
+std::optional<WinogradSize> WinogradRows::best(const ImageShape& input, const ImageShape& output,
+                                               const Window2d& window, std::int64_t groups) {
+  const auto fits = [&](const Window& w) {
+    return w.size == window.rows.size && w.stride == 1 && w.dilation == 1;
+  };
+  if (!fits(window.rows) || !fits(window.columns) || groups != 1) return {};
+  const std::size_t taps = to_size(window.rows.size), lanes = gemm_kernels().columns / 2;
+  const std::size_t in = to_size(input.channels), out = to_size(output.channels);
+  const std::size_t height = to_size(output.height), width = to_size(output.width);
+  const std::size_t values = lanes * (divide_up(in, lanes) + divide_up(out, lanes));
+  double least = multiplications(1, height * width, taps * taps * in, out, 0);
+  std::optional<WinogradSize> chosen;
+  for (const WinogradSize size : {WinogradSize{2, 3}, WinogradSize{4, 3}, WinogradSize{2, 5}}) {
+    const std::size_t tiles = divide_up(height, size.outputs) * divide_up(width, size.outputs);
+    const double cost = multiplications(size.products(), tiles, in, out, values);
+    if (size.taps != taps || cost >= least) continue;
+    chosen = size;
+    least = cost;
+  }
+  return chosen;
 }
 
+// Those of whole tiles: what an output's products have of inputs that are not its own cancels out
+// but for rounding, so that bits would depend on which rows are there.
 RowRange WinogradRows::input_rows(RowRange out) const {
-  return positions(window_.rows, out, input().height);
+  const RowRange tiles{out.begin / side() * side(),
+                       std::min((out.end + side() - 1) / side() * side(), output().height)};
+  return positions(window_.rows, tiles, input().height);
 }
 
 std::size_t WinogradRows::matrix_floats(std::size_t tile_rows, std::int64_t channels) const {
@@ -92,10 +139,11 @@ std::size_t WinogradRows::matrix_floats(std::size_t tile_rows, std::int64_t chan
 }
 
 std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
-  const std::int64_t tile_rows = rows / 2 + 1;  // one more where the first row is an odd one
+  // One more where the first row is not a tile's first.
+  const std::int64_t tile_rows = (rows + 2 * side() - 2) / side();
   const std::size_t floats = matrix_floats(to_size(tile_rows), input().channels) +
                              matrix_floats(to_size(tile_rows), output().channels);
-  return kWinogradProducts * floats * sizeof(float) +
+  return size_.products() * floats * sizeof(float) +
          2 * align_up(to_size(tile_rows) * sizeof(float*)) +
          products_.front()->workspace_bytes(tile_rows);
 }
@@ -115,15 +163,15 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
 void WinogradRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
                               const float* const* residual, float* const* y,
                               std::byte* workspace) const {
-  const std::int64_t first = out.begin / 2, last = (out.end + 1) / 2;
+  const std::int64_t first = out.begin / side(), last = (out.end + side() - 1) / side();
   const std::size_t rows = to_size(last - first);
   Carver carver(workspace);
   const float** in = carver.take<const float*>(rows);
   float** products = carver.take<float*>(rows);
   const std::size_t in_matrix = matrix_floats(rows, input().channels);
   const std::size_t out_matrix = matrix_floats(rows, output().channels);
-  float* spread = carver.take<float>(kWinogradProducts * in_matrix);
-  float* summed = carver.take<float>(kWinogradProducts * out_matrix);
+  float* spread = carver.take<float>(size_.products() * in_matrix);
+  float* summed = carver.take<float>(size_.products() * out_matrix);
   const std::size_t in_row = tiles_ * to_size(input().channels);
   const std::size_t out_row = tiles_ * to_size(output().channels);
 
@@ -132,20 +180,20 @@ void WinogradRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
                      .width = input().width,
                      .matrix = in_matrix,
                      .pitch = to_size(input().channels),
-                     .left = -window_.columns.pad};
+                     .left = -window_.columns.pad,
+                     .step = side()};
+  const std::int64_t end = input_rows(out).end;
   for (std::size_t t = 0; t < rows; ++t) {
-    const float* four[4];
-    for (std::int64_t i = 0; i < 4; ++i) {
-      const std::int64_t r = 2 * (first + static_cast<std::int64_t>(t)) + i - window_.rows.pad;
-      const bool there = r >= 0 && r < input().height && r >= x.first;
-      // A row that only outputs beyond `out` need may not be there.
-      const bool needed = r < input_rows(out).end;
-      four[i] = there && needed ? x.row[r - x.first] : nullptr;
+    const float* under[kMaxWinogradPoints];
+    for (std::size_t i = 0; i < size_.points(); ++i) {
+      const std::int64_t r = side() * (first + static_cast<std::int64_t>(t)) +
+                             static_cast<std::int64_t>(i) - window_.rows.pad;
+      under[i] = r >= x.first && r < end ? x.row[r - x.first] : nullptr;
     }
-    args.in = four;
+    args.in = under;
     kernels_->transform_input(args, spread + t * in_row);
   }
-  for (std::size_t p = 0; p < kWinogradProducts; ++p) {
+  for (std::size_t p = 0; p < size_.products(); ++p) {
     for (std::size_t t = 0; t < rows; ++t) {
       in[t] = spread + p * in_matrix + t * in_row;
       products[t] = summed + p * out_matrix + t * out_row;
@@ -164,32 +212,35 @@ void WinogradRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
           .bias = bias + own.begin,
           .epilogue = epilogue_};
   for (std::size_t t = 0; t < rows; ++t) {
-    float* two[2];
-    const float* add[2];
-    for (std::int64_t i = 0; i < 2; ++i) {
-      const std::int64_t r = 2 * (first + static_cast<std::int64_t>(t)) + i - out.begin;
+    float* to[kMaxWinogradOutputs];
+    const float* add[kMaxWinogradOutputs];
+    for (std::size_t i = 0; i < size_.outputs; ++i) {
+      const std::int64_t r = side() * (first + static_cast<std::int64_t>(t)) +
+                             static_cast<std::int64_t>(i) - out.begin;
       const bool wanted = r >= 0 && r < out.size();
-      two[i] = wanted ? y[r] + own.begin : nullptr;
+      to[i] = wanted ? y[r] + own.begin : nullptr;
       add[i] = wanted && residual ? residual[r] + own.begin : nullptr;
     }
-    args.out = two;
+    args.out = to;
     args.residual = residual ? add : nullptr;
     kernels_->transform_output(args, summed + own.begin + t * out_row);
   }
 }
 
 std::size_t WinogradRows::weight_bytes() const {
-  return kWinogradProducts * products_.front()->weight_bytes();
+  return size_.products() * products_.front()->weight_bytes();
 }
 
 // What a direct convolution would do, so that speeds compare.
 double WinogradRows::flops() const {
-  return 2.0 * 9 * static_cast<double>(output().height * output().row_floats()) *
+  return 2.0 * static_cast<double>(size_.taps * size_.taps) *
+         static_cast<double>(output().height * output().row_floats()) *
          static_cast<double>(input().channels);
 }
 
 std::string WinogradRows::describe() const {
-  return "conv 3x3 winograd 2x2, 16 of " + products_.front()->describe();
+  return fmt::format("conv {0}x{0} winograd {1}x{1}, {2} of {3}", size_.taps, size_.outputs,
+                     size_.products(), products_.front()->describe());
 }
 
 }  // namespace sepconv

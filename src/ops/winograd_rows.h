@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kernels/winograd.h"
@@ -8,26 +9,25 @@
 
 namespace sepconv {
 
-/// A dense 3×3 convolution of stride 1 by Winograd's F(2×2, 3×3): two transforms around 16 matrix
-/// products, 4/9 of the direct multiplications. Rounding errors are a little larger than the
-/// direct kernel's (docs/numerics.md), and a value that is not finite may reach all four outputs of
-/// a tile.
+/// A dense 3×3 or 5×5 convolution of stride 1 by one of Winograd's algorithms: two transforms
+/// around a matrix product for each product of a tile. Rounding errors are larger than the direct
+/// kernel's (docs/numerics.md), and a value that is not finite may reach all outputs of a tile.
 class WinogradRows final : public RowOp {
  public:
   /// As ConvRows, without groups.
-  WinogradRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-               const LayerWeights& weights, const Epilogue& epilogue);
+  WinogradRows(WinogradSize size, const ImageShape& input, const ImageShape& output,
+               const Window2d& window, const LayerWeights& weights, const Epilogue& epilogue);
 
-  /// Whether it can compute this window, and is faster than ConvRows at it.
-  static bool pays(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                   std::int64_t groups);
+  /// The size that should take the least time, nothing if that is ConvRows.
+  static std::optional<WinogradSize> best(const ImageShape& input, const ImageShape& output,
+                                          const Window2d& window, std::int64_t groups);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
-  std::int64_t row_multiple() const override { return 2; }
-  std::int64_t row_tile() const override { return 2; }
+  std::int64_t row_multiple() const override { return side(); }
+  std::int64_t row_tile() const override { return side(); }
   std::int64_t shares() const override;
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
@@ -37,15 +37,17 @@ class WinogradRows final : public RowOp {
   std::string describe() const override;
 
  private:
+  std::int64_t side() const { return static_cast<std::int64_t>(size_.outputs); }
   SharedWeights pack(const float* weight, const float* bias) const;
   std::size_t matrix_floats(std::size_t tile_rows, std::int64_t channels) const;
 
+  WinogradSize size_;
   Window2d window_;
   Epilogue epilogue_;
   std::size_t tiles_;  ///< in a row
   const WinogradKernels* kernels_;
   std::vector<std::unique_ptr<ConvRows>> products_;  ///< one for each matrix: tiles as pixels
-  SharedWeights packed_;  ///< the 16 matrices; the products' bias, zero, and the layer's own
+  SharedWeights packed_;  ///< all matrices; the products' bias, zero, and the layer's own
 };
 
 }  // namespace sepconv

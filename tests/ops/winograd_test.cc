@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
+#include <vector>
 
 #include "support/reference.h"
 #include "support/targets.h"
@@ -13,20 +15,22 @@
 namespace sepconv {
 namespace {
 
-using Square = std::array<std::array<double, 4>, 4>;
+constexpr WinogradSize kSizes[] = {{2, 3}, {4, 3}, {2, 5}};
 
 struct Problem {
+  WinogradSize size;
   ImageShape input, output;
   Window2d window;
   std::vector<float> x, weight, bias, residual;
 
-  Problem(std::int64_t height, std::int64_t width, std::int64_t in, std::int64_t out,
-          std::int64_t pad, std::mt19937& random)
-      : input{height, width, in},
-        output{height + 2 * pad - 2, width + 2 * pad - 2, out},
-        window{{3, 1, 1, pad}, {3, 1, 1, pad}},
+  Problem(WinogradSize size_, std::int64_t height, std::int64_t width, std::int64_t in,
+          std::int64_t out, std::int64_t pad, std::mt19937& random)
+      : size(size_),
+        input{height, width, in},
+        output{height + 2 * pad - taps() + 1, width + 2 * pad - taps() + 1, out},
+        window{{taps(), 1, 1, pad}, {taps(), 1, 1, pad}},
         x(static_cast<std::size_t>(height * width * in)),
-        weight(static_cast<std::size_t>(9 * in * out)),
+        weight(static_cast<std::size_t>(taps() * taps() * in * out)),
         bias(static_cast<std::size_t>(out)),
         residual(static_cast<std::size_t>(output.height * output.row_floats())) {
     for (auto* v : {&x, &weight, &bias, &residual}) {
@@ -34,8 +38,9 @@ struct Problem {
     }
   }
   WinogradRows op(const Epilogue& e = {}) const {
-    return {input, output, window, {weight.data(), bias.data()}, e};
+    return {size, input, output, window, {weight.data(), bias.data()}, e};
   }
+  std::int64_t taps() const { return static_cast<std::int64_t>(size.taps); }
   double pixel(std::int64_t h, std::int64_t w, std::int64_t c) const {
     const bool inside = h >= 0 && h < input.height && w >= 0 && w < input.width;
     return inside ? static_cast<double>(
@@ -44,7 +49,7 @@ struct Problem {
   }
   double tap(std::int64_t o, std::int64_t c, std::int64_t u, std::int64_t v) const {
     return static_cast<double>(
-        weight[static_cast<std::size_t>(((o * input.channels + c) * 3 + u) * 3 + v)]);
+        weight[static_cast<std::size_t>(((o * input.channels + c) * taps() + u) * taps() + v)]);
   }
 };
 
@@ -75,25 +80,66 @@ std::vector<float> run(const RowOp& op, const std::vector<float>& x,
   return y;
 }
 
+using Matrix = std::vector<std::vector<double>>;
+
+// Toom and Cook's matrices of a size in absolute values, from its points alone: the input's, the
+// weights' and the output's.
+struct Transforms {
+  Matrix input, weight, output;
+
+  explicit Transforms(WinogradSize s) {
+    const double root = std::sqrt(0.5);
+    std::vector<double> points{0, 1, -1};
+    if (s.points() == 6) points = {0, root, -root, 2 * root, -2 * root};
+    const std::size_t n = s.points();
+    input.assign(n, std::vector<double>(n));
+    weight.assign(n, std::vector<double>(s.taps));
+    output.assign(s.outputs, std::vector<double>(n));
+    for (std::size_t p = 0; p < n; ++p) {
+      // The product of (x − q) over the other points, by powers of x.
+      std::vector<double> others{1};
+      double distances = 1;
+      for (std::size_t q = 0; q + 1 < n; ++q) {
+        if (q == p) continue;
+        others.insert(others.begin(), 0);
+        for (std::size_t i = 0; i + 1 < others.size(); ++i) others[i] -= points[q] * others[i + 1];
+        if (p + 1 < n) distances *= points[p] - points[q];
+      }
+      for (std::size_t i = 0; i < others.size(); ++i) input[p][i] = std::abs(others[i]);
+      const auto power = [&](std::size_t i, std::size_t last) {
+        if (p + 1 < n) return std::pow(std::abs(points[p]), static_cast<double>(i));
+        return i == last ? 1.0 : 0.0;
+      };
+      for (std::size_t i = 0; i < s.taps; ++i)
+        weight[p][i] = power(i, s.taps - 1) / std::abs(distances);
+      for (std::size_t i = 0; i < s.outputs; ++i) output[i][p] = power(i, s.outputs - 1);
+    }
+  }
+};
+
 // Σ over channels of Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A in absolute values: what rounding errors are a
 // multiple of.
-double magnitude(const Problem& p, std::int64_t o, std::int64_t i, std::int64_t j) {
-  const std::int64_t top = i / 2 * 2 - p.window.rows.pad, left = j / 2 * 2 - p.window.columns.pad;
-  constexpr double kInput[4][4] = {{1, 0, 1, 0}, {0, 1, 1, 0}, {0, 1, 1, 0}, {0, 1, 0, 1}};
-  constexpr double kWeight[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}, {0, 0, 1}};
-  constexpr double kOutput[2][4] = {{1, 1, 1, 0}, {0, 1, 1, 1}};
+double magnitude(const Problem& p, const Transforms& t, std::int64_t o, std::int64_t i,
+                 std::int64_t j) {
+  const auto side = static_cast<std::int64_t>(p.size.outputs);
+  const std::int64_t top = i / side * side - p.window.rows.pad;
+  const std::int64_t left = j / side * side - p.window.columns.pad;
   double sum = std::abs(static_cast<double>(p.bias[static_cast<std::size_t>(o)]));
   for (std::int64_t c = 0; c < p.input.channels; ++c) {
-    for (int r = 0; r < 4; ++r) {
-      for (int s = 0; s < 4; ++s) {
+    for (std::size_t r = 0; r < p.size.points(); ++r) {
+      for (std::size_t s = 0; s < p.size.points(); ++s) {
         double d = 0, g = 0;
-        for (int a = 0; a < 4; ++a)
-          for (int b = 0; b < 4; ++b)
-            d += kInput[r][a] * kInput[s][b] * std::abs(p.pixel(top + a, left + b, c));
-        for (int a = 0; a < 3; ++a)
-          for (int b = 0; b < 3; ++b)
-            g += kWeight[r][a] * kWeight[s][b] * std::abs(p.tap(o, c, a, b));
-        sum += kOutput[i % 2][r] * kOutput[j % 2][s] * d * g;
+        for (std::size_t a = 0; a < p.size.points(); ++a)
+          for (std::size_t b = 0; b < p.size.points(); ++b)
+            d += t.input[r][a] * t.input[s][b] *
+                 std::abs(p.pixel(top + static_cast<std::int64_t>(a),
+                                  left + static_cast<std::int64_t>(b), c));
+        for (std::size_t a = 0; a < p.size.taps; ++a)
+          for (std::size_t b = 0; b < p.size.taps; ++b)
+            g += t.weight[r][a] * t.weight[s][b] *
+                 std::abs(p.tap(o, c, static_cast<std::int64_t>(a), static_cast<std::int64_t>(b)));
+        sum += t.output[static_cast<std::size_t>(i % side)][r] *
+               t.output[static_cast<std::size_t>(j % side)][s] * d * g;
       }
     }
   }
@@ -103,8 +149,8 @@ double magnitude(const Problem& p, std::int64_t o, std::int64_t i, std::int64_t 
 double exact(const Problem& p, std::int64_t o, std::int64_t i, std::int64_t j) {
   double sum = static_cast<double>(p.bias[static_cast<std::size_t>(o)]);
   for (std::int64_t c = 0; c < p.input.channels; ++c)
-    for (std::int64_t u = 0; u < 3; ++u)
-      for (std::int64_t v = 0; v < 3; ++v)
+    for (std::int64_t u = 0; u < p.taps(); ++u)
+      for (std::int64_t v = 0; v < p.taps(); ++v)
         sum +=
             p.pixel(i + u - p.window.rows.pad, j + v - p.window.columns.pad, c) * p.tap(o, c, u, v);
   return sum;
@@ -114,69 +160,79 @@ class WinogradTest : public testing::EachTarget {};
 
 TEST_P(WinogradTest, StaysWithinItsBound) {
   std::mt19937 random(1);
-  for (const auto& [height, width, in, out, pad] : {std::array<std::int64_t, 5>{1, 1, 3, 5, 1},
-                                                    {2, 7, 16, 8, 1},
-                                                    {9, 6, 33, 40, 1},
-                                                    {8, 8, 64, 17, 0},
-                                                    {3, 3, 5, 5, 0},
-                                                    {5, 12, 20, 33, 2}}) {
-    const Problem p(height, width, in, out, pad, random);
-    const std::vector<float> y = run(p.op(), p.x, nullptr, p.output.height);
-    for (std::int64_t i = 0; i < p.output.height; ++i)
-      for (std::int64_t j = 0; j < p.output.width; ++j)
-        for (std::int64_t o = 0; o < out; ++o) {
-          const float got = y[static_cast<std::size_t>((i * p.output.width + j) * out + o)];
-          // Of a product's way through both transforms, 12 roundings besides its channels' sum.
-          const double limit = 2.0 * static_cast<double>(in + 12) * 0x1p-24 * magnitude(p, o, i, j);
-          EXPECT_NEAR(static_cast<double>(got), exact(p, o, i, j), limit);
-        }
+  for (const WinogradSize size : kSizes) {
+    const Transforms transforms(size);
+    for (const auto& [height, width, in, out, pad] : {std::array<std::int64_t, 5>{1, 1, 3, 5, 2},
+                                                      {2, 7, 16, 8, 2},
+                                                      {9, 6, 33, 40, 1},
+                                                      {8, 8, 64, 17, 0},
+                                                      {5, 5, 5, 5, 0},
+                                                      {5, 12, 20, 33, 3}}) {
+      const Problem p(size, height, width, in, out, pad, random);
+      const std::vector<float> y = run(p.op(), p.x, nullptr, p.output.height);
+      for (std::int64_t i = 0; i < p.output.height; ++i)
+        for (std::int64_t j = 0; j < p.output.width; ++j)
+          for (std::int64_t o = 0; o < out; ++o) {
+            const float got = y[static_cast<std::size_t>((i * p.output.width + j) * out + o)];
+            // Of a product's way through both transforms, 12 roundings besides its channels' sum.
+            const double limit =
+                2.0 * static_cast<double>(in + 12) * 0x1p-24 * magnitude(p, transforms, o, i, j);
+            EXPECT_NEAR(static_cast<double>(got), exact(p, o, i, j), limit) << p.taps();
+          }
+    }
   }
 }
 
 TEST_P(WinogradTest, BitsDoNotDependOnHowRowsAreSplit) {
   std::mt19937 random(2);
-  for (std::int64_t pad : {0, 1, 2}) {
-    const Problem p(11, 9, 20, 24, pad, random);
-    for (const bool before : {false, true}) {
-      Epilogue e;
-      e.lo = 0;
-      e.residual_first = before;
-      const WinogradRows op = p.op(e);
-      const std::vector<float> whole = run(op, p.x, &p.residual, p.output.height);
-      for (std::int64_t step : {1, 2, 3, 5}) EXPECT_EQ(run(op, p.x, &p.residual, step), whole);
+  for (const WinogradSize size : kSizes) {
+    for (std::int64_t pad : {0, 1, 2}) {
+      const Problem p(size, 11, 9, 20, 24, pad, random);
+      for (const bool before : {false, true}) {
+        Epilogue e;
+        e.lo = 0;
+        e.residual_first = before;
+        const WinogradRows op = p.op(e);
+        const std::vector<float> whole = run(op, p.x, &p.residual, p.output.height);
+        for (std::int64_t step : {1, 2, 3, 5}) EXPECT_EQ(run(op, p.x, &p.residual, step), whole);
+      }
     }
   }
 }
 
 TEST_P(WinogradTest, BitsDoNotDependOnHowChannelsAreShared) {
   std::mt19937 random(4);
-  const Problem p(9, 7, 24, 112, 1, random);
-  for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kSilu}) {
-    for (const bool before : {false, true}) {
-      Epilogue e{Activation(kind)};
-      e.residual_first = before;
-      const WinogradRows op = p.op(e);
-      EXPECT_GT(op.shares(), 2);
-      EXPECT_EQ(run(op, p.x, &p.residual, 9, true), run(op, p.x, &p.residual, 9));
+  for (const WinogradSize size : kSizes) {
+    const Problem p(size, 9, 7, 24, 112, 1, random);
+    for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kSilu}) {
+      for (const bool before : {false, true}) {
+        Epilogue e{Activation(kind)};
+        e.residual_first = before;
+        const WinogradRows op = p.op(e);
+        EXPECT_GT(op.shares(), 2);
+        EXPECT_EQ(run(op, p.x, &p.residual, 9, true), run(op, p.x, &p.residual, 9));
+      }
     }
   }
 }
 
 TEST_P(WinogradTest, FinishesLikeTheDirectKernel) {
   std::mt19937 random(3);
-  const Problem p(7, 10, 40, 36, 1, random);
-  for (const ActivationKind kind : {ActivationKind::kNone, ActivationKind::kRelu6,
-                                    ActivationKind::kSilu, ActivationKind::kGelu}) {
-    for (const bool before : {false, true}) {
-      Epilogue e{Activation(kind)};
-      e.residual_first = before;
-      const ConvRows direct(p.input, p.output, p.window, 1,
-                            LayerWeights(p.weight.data(), p.bias.data()), e);
-      const auto ours = run(p.op(e), p.x, &p.residual, 4);
-      const auto expected = run(direct, p.x, &p.residual, 4);
-      for (std::size_t i = 0; i < ours.size(); ++i) {
-        // No activation's slope is above 1.13; sums of 360 products of size-1 values.
-        EXPECT_NEAR(ours[i], expected[i], 2e-4F) << i;
+  for (const WinogradSize size : kSizes) {
+    const Problem p(size, 7, 10, 40, 36, 1, random);
+    for (const ActivationKind kind : {ActivationKind::kNone, ActivationKind::kRelu6,
+                                      ActivationKind::kSilu, ActivationKind::kGelu}) {
+      for (const bool before : {false, true}) {
+        Epilogue e{Activation(kind)};
+        e.residual_first = before;
+        const ConvRows direct(p.input, p.output, p.window, 1,
+                              LayerWeights(p.weight.data(), p.bias.data()), e);
+        const auto ours = run(p.op(e), p.x, &p.residual, 4);
+        const auto expected = run(direct, p.x, &p.residual, 4);
+        for (std::size_t i = 0; i < ours.size(); ++i) {
+          // No activation's slope is above 1.13; sums of up to 1000 products of size-1 values.
+          EXPECT_NEAR(ours[i], expected[i], 1e-3F) << i;
+        }
       }
     }
   }
@@ -185,19 +241,24 @@ TEST_P(WinogradTest, FinishesLikeTheDirectKernel) {
 INSTANTIATE_TEST_SUITE_P(Targets, WinogradTest, ::testing::ValuesIn(testing::built_targets()),
                          testing::target_name);
 
-TEST(Winograd, IsForDenseThreeByThreeWithWorkEnough) {
-  const auto pays = [](std::int64_t size, std::int64_t in, std::int64_t out, Window w,
-                       std::int64_t groups) {
+TEST(Winograd, TakesTheSizeThatSavesMost) {
+  // Outputs along an edge of the tile chosen; 0 is the direct kernel.
+  const auto best = [](std::int64_t size, std::int64_t in, std::int64_t out, Window w,
+                       std::int64_t groups = 1) -> std::size_t {
     const ImageShape input{size, size, in}, output{size, size, out};
-    return WinogradRows::pays(input, output, {w, w}, groups);
+    const auto chosen = WinogradRows::best(input, output, {w, w}, groups);
+    return chosen ? chosen->outputs : 0;
   };
-  EXPECT_TRUE(pays(14, 256, 256, {3, 1, 1, 1}, 1));
-  EXPECT_FALSE(pays(7, 512, 512, {3, 1, 1, 1}, 1));
-  EXPECT_FALSE(pays(14, 256, 256, {3, 2, 1, 1}, 1));
-  EXPECT_FALSE(pays(14, 256, 256, {3, 1, 2, 2}, 1));
-  EXPECT_FALSE(pays(14, 256, 256, {5, 1, 1, 2}, 1));
-  EXPECT_FALSE(pays(14, 256, 256, {3, 1, 1, 1}, 32));
-  EXPECT_FALSE(pays(112, 3, 32, {3, 1, 1, 1}, 1));
+  EXPECT_EQ(best(56, 64, 64, {3, 1, 1, 1}), 4);
+  EXPECT_EQ(best(28, 128, 128, {3, 1, 1, 1}), 4);
+  EXPECT_EQ(best(14, 256, 256, {3, 1, 1, 1}), 2);  // 36 matrices of weights take too long to read
+  EXPECT_EQ(best(35, 48, 64, {5, 1, 1, 2}), 2);
+  EXPECT_EQ(best(4, 512, 512, {3, 1, 1, 1}), 0);
+  EXPECT_EQ(best(56, 64, 64, {7, 1, 1, 3}), 0);
+  EXPECT_EQ(best(14, 256, 256, {3, 2, 1, 1}), 0);
+  EXPECT_EQ(best(14, 256, 256, {3, 1, 2, 2}), 0);
+  EXPECT_EQ(best(14, 256, 256, {3, 1, 1, 1}, 32), 0);
+  EXPECT_EQ(best(112, 3, 32, {3, 1, 1, 1}), 0);
 }
 
 }  // namespace
