@@ -111,6 +111,24 @@ void run_op(const Op& op, const ConstArray& x, const Array& y,
   }
 }
 
+using NumpyArray = nb::ndarray<nb::numpy, float>;
+
+// Uninitialised, in the op's layout and staggered from x.
+NumpyArray empty_result(const Op& op, const ConstArray& x) {
+  const Shape& shape = op.output_shape();
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * sizeof(float);
+  auto* room = new std::byte[bytes + kStagger];
+  const nb::capsule owner(room, [](void* p) noexcept { delete[] static_cast<std::byte*>(p); });
+  std::byte* data = room + result_offset(reinterpret_cast<std::uintptr_t>(room),
+                                         reinterpret_cast<std::uintptr_t>(x.data()));
+  std::array<std::size_t, Shape::kMaxRank> sizes{};
+  for (int i = 0; i < shape.rank(); ++i) {
+    sizes[static_cast<std::size_t>(i)] = static_cast<std::size_t>(shape[i]);
+  }
+  return NumpyArray(data, static_cast<std::size_t>(shape.rank()), sizes.data(), owner,
+                    dense_strides(shape, op.layout()).data());
+}
+
 TensorView dense_at(std::uintptr_t address, const Shape& shape, Layout layout) {
   return TensorView(reinterpret_cast<float*>(address), shape, layout);
 }
@@ -181,6 +199,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro("output_shape", [](const Op& op) { return dims(op.output_shape()); })
       .def_prop_ro("flops", &Op::flops)
       .def("describe", &Op::describe)
+      .def("empty_result", empty_result, "x"_a)
       .def("run", run_op, "x"_a, "y"_a, "residual"_a = nb::none())
       // For tensors that are known to fit: what makes an array of a torch tensor takes
       // microseconds.
@@ -392,6 +411,7 @@ NB_MODULE(_core, m) {
         prefer_huge_pages(reinterpret_cast<void*>(address), bytes);
       },
       "address"_a, "bytes"_a);
+  m.def("result_offset", result_offset, "room"_a, "x"_a);
   m.def("models", [] {
     std::vector<std::string> names;
     for (const models::ModelInfo& info : models::list()) names.push_back(info.name);

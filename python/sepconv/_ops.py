@@ -97,7 +97,7 @@ class Conv2d:
         """Convolves x; adds residual, of the result's shape, after the activation."""
         array, nhwc = as_image_batch(as_float32(x, "x"))
         op = self._op(array.shape, nhwc, residual is not None)
-        y = empty(op.output_shape, nhwc)
+        y = op.empty_result(array)
         if residual is None:
             op.run(array, y)
         else:
@@ -206,7 +206,7 @@ class SeparableConv2d:
                 *self._activations,
                 nhwc,
             )
-        y = empty(op.output_shape, nhwc)
+        y = op.empty_result(array)
         op.run(array, y)
         return like(y, x)
 

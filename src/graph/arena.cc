@@ -26,10 +26,12 @@ ArenaPlan plan_arena(const std::vector<std::size_t>& bytes, const std::vector<in
     }
     std::sort(rivals.begin(), rivals.end(),
               [&](std::size_t a, std::size_t b) { return plan.offset[a] < plan.offset[b]; });
-    std::size_t at = 0;
+    // Values in chains are at odd lines: see Chain.
+    const std::size_t line = 2 * static_cast<std::size_t>(first_use[v]);
+    std::size_t at = stagger(0, line);
     for (std::size_t rival : rivals) {
       if (at + align_up(bytes[v]) <= plan.offset[rival]) break;
-      at = std::max(at, plan.offset[rival] + align_up(bytes[rival]));
+      at = std::max(at, stagger(plan.offset[rival] + align_up(bytes[rival]), line));
     }
     plan.offset[v] = at;
     plan.bytes = std::max(plan.bytes, at + align_up(bytes[v]));

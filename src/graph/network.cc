@@ -43,6 +43,7 @@ struct Network::Plan {
 
   Plan(Graph g, const Shape& in, const Plan* like);
   std::size_t workspace_bytes(int threads) const;
+  std::size_t scratch_offset() const;
   const float* to_nhwc(const TensorView& x, float* to, const ThreadPool& pool) const;
   template <class Visit>
   void run(const TensorView& x, std::span<const TensorView> ys, std::byte* workspace,
@@ -98,10 +99,14 @@ std::size_t Network::Plan::workspace_bytes(int threads) const {
   if (last >> 48 == asked >> 48) return last & ((std::uint64_t{1} << 48) - 1);
   std::size_t most = 0;
   for (const Step& step : steps) most = std::max(most, step.op->workspace_bytes(threads));
-  const std::size_t bytes =
-      align_up(arena.bytes) + align_up(most_sides * sizeof(float*)) + align_up(most);
+  const std::size_t bytes = scratch_offset() + align_up(most);
   last_workspace.store(asked | bytes, std::memory_order_relaxed);
   return bytes;
+}
+
+// Where the steps' own workspace begins, behind the arena and the pointers to sides.
+std::size_t Network::Plan::scratch_offset() const {
+  return stagger(align_up(arena.bytes) + align_up(most_sides * sizeof(float*)), 0);
 }
 
 const float* Network::Plan::to_nhwc(const TensorView& x, float* to, const ThreadPool& pool) const {
@@ -122,9 +127,8 @@ const float* Network::Plan::to_nhwc(const TensorView& x, float* to, const Thread
 template <class Visit>
 void Network::Plan::run(const TensorView& x, std::span<const TensorView> ys, std::byte* workspace,
                         const ThreadPool& pool, const Visit& after_step) const {
-  Carver carver(workspace + align_up(arena.bytes));
-  const float** sides = carver.take<const float*>(most_sides);
-  std::byte* scratch = carver.rest();
+  const float** sides = Carver(workspace + align_up(arena.bytes)).take<const float*>(most_sides);
+  std::byte* scratch = workspace + scratch_offset();
   const auto place = [&](ValueId v) {
     const auto [whole, first] = slice_of[v];
     float* base = output_of[whole] == kNone

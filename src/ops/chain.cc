@@ -187,7 +187,7 @@ std::size_t Chain::thread_bytes() const {
   const std::size_t pointers =
       align_up(sizeof(float*) * stages_.size()) + align_up(sizeof(float*) * to_size(in)) +
       2 * align_up(sizeof(float*) * to_size(out)) + align_up(2 * sizeof(RowRange) * stages_.size());
-  return align_up(pointers + ring_bytes() + op_workspace_ + kAlignment);
+  return stagger(pointers + ring_bytes() + stages_.size() * kStagger + op_workspace_, 0);
 }
 
 std::size_t Chain::workspace_bytes(int threads) const {
@@ -245,7 +245,7 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
   RowRange* made = need + stages_.size();
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
     const std::int64_t floats = ring_rows_[i] * stages_[i].op->output().row_floats();
-    s.rings[i] = stages_[i].kept ? images.kept : carver.take<float>(to_size(floats));
+    s.rings[i] = stages_[i].kept ? images.kept : take_ring(carver, i, floats);
   }
   s.op = carver.rest();
 

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
+#include "base/sizes.h"
 #include "ops/grid.h"
 #include "ops/row_op.h"
 #include "sepconv/threads.h"
@@ -76,6 +78,11 @@ class Chain {
   void size_rings(std::int64_t band, std::int64_t step = 1);
   double price(std::int64_t band);
   double flops_of(const std::vector<RowRange>& rows) const;
+  // Rings are at odd lines, each at another than its neighbours': what a network keeps between
+  // chains is at even ones.
+  static float* take_ring(Carver& carver, std::size_t i, std::int64_t floats) {
+    return carver.take_staggered<float>(to_size(floats), 2 * i + 1);
+  }
   std::size_t thread_bytes() const;
   void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;
   void run_stage(std::size_t i, RowRange rows, RowRange shares, const Images& images,

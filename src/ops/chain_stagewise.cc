@@ -83,7 +83,9 @@ std::size_t Chain::stagewise_bytes(int threads) const {
   std::size_t bytes = align_up(sizeof(float*) * stages_.size());
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
     const ImageShape& s = stages_[i].op->output();
-    if (!stages_[i].kept) bytes += align_up(sizeof(float) * to_size(s.height * s.row_floats()));
+    if (!stages_[i].kept) {
+      bytes += align_up(sizeof(float) * to_size(s.height * s.row_floats())) + kStagger;
+    }
   }
   return bytes + to_size(threads) * cell_bytes(threads);
 }
@@ -95,8 +97,7 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
   float** rings = carver.take<float*>(stages_.size());
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
     const ImageShape& s = stages_[i].op->output();
-    rings[i] =
-        stages_[i].kept ? images.kept : carver.take<float>(to_size(s.height * s.row_floats()));
+    rings[i] = stages_[i].kept ? images.kept : take_ring(carver, i, s.height * s.row_floats());
   }
   std::byte* cells = carver.rest();
   for (std::size_t i = 0; i < stages_.size(); ++i) {

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/nearest.h"
 #include "sepconv/sepconv.h"
 
@@ -75,6 +76,40 @@ TEST(Activation, NamesAndRange) {
 TEST(NearestNames, OrdersByEditDistance) {
   const auto near = nearest_names("relu7", {"gelu", "relu6", "relu"}, 2);
   EXPECT_EQ(near, (std::vector<std::string>{"relu", "relu6"}));
+}
+
+TEST(Aligned, ArraysMadeOneAfterTheOtherAreStaggered) {
+  const auto line = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kStagger; };
+  const auto a = make_aligned<float>(1 << 18), b = make_aligned<float>(1 << 18);
+  EXPECT_EQ(line(a.get()) % kAlignment, 0u);
+  EXPECT_EQ(line(b.get()) % kAlignment, 0u);
+  EXPECT_NE(line(a.get()), line(b.get()));
+}
+
+TEST(Aligned, ResultsBeginThreeLinesFromWhatTheyAreMadeOf) {
+  for (std::uintptr_t x : {4096, 4096 + 16, 5000, 4096 + 448}) {
+    for (std::uintptr_t room : {8192, 8192 + 16, 12345, 8192 + 500}) {
+      const std::size_t skipped = result_offset(room, x);
+      EXPECT_LT(skipped, kStagger);
+      EXPECT_EQ((room + skipped) % kAlignment, 0u);
+      EXPECT_EQ((room + skipped - x / kAlignment * kAlignment) % kStagger, 3 * kAlignment);
+    }
+  }
+}
+
+TEST(Carver, StaggersFromWhereItBegins) {
+  const auto memory = make_aligned<std::byte>(1 << 14);
+  for (const std::size_t shift : {std::size_t{0}, 3 * kAlignment}) {
+    std::byte* begin = memory.get() + shift;
+    Carver carver(begin);
+    carver.take<float>(100);
+    const auto at = [&](std::size_t line) {
+      return reinterpret_cast<std::byte*>(carver.take_staggered<float>(512, line)) - begin;
+    };
+    EXPECT_EQ(at(1), 512 + 64);
+    EXPECT_EQ(at(3), 512 + 64 + 2048 + 128);
+    EXPECT_EQ(at(9), 10 * 512 + 64);
+  }
 }
 
 }  // namespace

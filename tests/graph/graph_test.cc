@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "base/aligned.h"
 #include "graph/plan.h"
 #include "sepconv/sepconv.h"
 #include "support/reference.h"
@@ -192,6 +193,15 @@ TEST(PlanArena, NeverLetsLivingValuesOverlap) {
                            plan.offset[j] + bytes[j] <= plan.offset[i];
         EXPECT_TRUE(!together || apart || bytes[i] == 0 || bytes[j] == 0);
       }
+  }
+}
+
+TEST(PlanArena, StaggersWhatOneStepReadsAndWrites) {
+  const std::size_t size = 28 * 28 * 256 * sizeof(float);
+  const ArenaPlan plan =
+      plan_arena({size, size, size, size, size}, {0, 1, 2, 3, 4}, {1, 2, 3, 4, 5});
+  for (std::size_t i = 1; i < 5; ++i) {
+    EXPECT_NE(plan.offset[i] % kStagger, plan.offset[i - 1] % kStagger);
   }
 }
 

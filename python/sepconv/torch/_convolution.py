@@ -5,6 +5,7 @@ In our kernels where these can take the call, else in PyTorch's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,9 +98,28 @@ def make_forward(
     )  # fmt: skip
 
 
-def _empty(shape: Any, format_: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
-    """Memory for a result: large ones are fresh pages at every call, so that these are huge."""
-    y = torch.empty(shape, dtype=torch.float32, memory_format=format_)
+def _is_staggered(shape: Any) -> bool:
+    """Whether it matters where a channels-last result lies: see kStagger in src/base/aligned.h."""
+    return shape[1] % 64 == 0 and math.prod(shape) >= 1 << 14
+
+
+def _empty(
+    shape: Any,
+    format_: torch.memory_format = torch.contiguous_format,
+    x: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Memory for a result, of a convolution of x if that is given.
+
+    Large ones are fresh pages at every call, so that these are huge.
+    """
+    if x is not None and format_ is torch.channels_last and _is_staggered(shape):
+        n, c, h, w = shape
+        size = n * c * h * w
+        room = torch.empty(size + 128, dtype=torch.float32)
+        first = _core.result_offset(room.data_ptr(), x.data_ptr()) // 4
+        y = room[first : first + size].view(n, h, w, c).permute(0, 3, 1, 2)
+    else:
+        y = torch.empty(shape, dtype=torch.float32, memory_format=format_)
     _core.prefer_huge_pages(y.data_ptr(), 4 * y.numel())
     return y
 
@@ -108,7 +128,7 @@ def run(op: _core.Op, x: torch.Tensor, residual: torch.Tensor | None = None) -> 
     """Runs an op on x in its own memory format; x in neither format is copied once."""
     format_ = memory_format(x)
     x = x.detach().contiguous(memory_format=format_)
-    y = _empty(op.output_shape, format_)
+    y = _empty(op.output_shape, format_, x)
     if residual is None:
         op.run_at(x.data_ptr(), y.data_ptr())
     else:
@@ -164,11 +184,11 @@ def gradients(
     arguments = geometry.stride, geometry.pads(), geometry.dilation, geometry.groups, nhwc
     dx = dw = db = None
     if mask[0] and mask[1]:
-        dx, dw = _empty(x.shape, format_), _empty(weight.shape)
+        dx, dw = _empty(x.shape, format_, grad), _empty(weight.shape)
         _core.conv2d_gradients(x, weight, grad, dx, dw, *arguments)
     elif mask[0]:
         op = _core.conv2d_input_gradient(list(x.shape), weight, *arguments)
-        dx = _empty(x.shape, format_)
+        dx = _empty(x.shape, format_, grad)
         op.run(grad, dx)
     elif mask[1]:
         op = _core.Conv2dWeightGradient(list(x.shape), list(weight.shape), *arguments)
