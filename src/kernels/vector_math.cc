@@ -193,19 +193,30 @@ void weighted_sum(const float* const* rows, const float* weights, size_t count, 
   });
 }
 
-// Σ term(vector, index) over n floats, in two sums that take the vectors in turns.
+// Σ term(vector, index, lanes that count) over n floats, in four sums that take the vectors in turns;
+// those that are left go into the first.
 template <class Term>
 HWY_INLINE float sum_of(const float* x, size_t n, const Term& term) {
   const D d;
-  V sum[2] = {hn::Zero(d), hn::Zero(d)};
-  size_t turn = 0;
-  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    V v = term(load(x + i, m), i, m);
-    if (m < hn::Lanes(d)) v = hn::IfThenElseZero(hn::FirstN(d, m), v);
-    sum[turn] = hn::Add(sum[turn], v);
-    turn ^= 1;
-  });
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(sum[0], sum[1])));
+  const size_t lanes = hn::Lanes(d);
+  V sum[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  size_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+#pragma GCC unroll 4
+    for (size_t j = 0; j < 4; ++j) {
+      const size_t at = i + j * lanes;
+      sum[j] = hn::Add(sum[j], term(hn::LoadU(d, x + at), at, lanes));
+    }
+  }
+  for (; i + lanes <= n; i += lanes) {
+    sum[0] = hn::Add(sum[0], term(hn::LoadU(d, x + i), i, lanes));
+  }
+  if (i < n) {
+    const V v = term(load_first(d, n - i, x + i), i, n - i);
+    sum[0] = hn::Add(sum[0], hn::IfThenElseZero(hn::FirstN(d, n - i), v));
+  }
+  const V all = hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
+  return hn::GetLane(hn::SumOfLanes(d, all));
 }
 
 void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, float* y,
