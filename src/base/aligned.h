@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "base/pages.h"
+
 namespace sepconv {
 
 inline constexpr std::size_t kAlignment = 64;
@@ -48,8 +50,9 @@ template <class T>
 AlignedArray<T> make_aligned(std::size_t count) {
   static std::atomic<std::size_t> made = 0;
   const std::size_t line = made.fetch_add(1, std::memory_order_relaxed);
-  auto* p = static_cast<std::byte*>(
-      ::operator new (align_up(count * sizeof(T) + 1) + kStagger, std::align_val_t{kStagger}));
+  const std::size_t bytes = align_up(count * sizeof(T) + 1) + kStagger;
+  auto* p = static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kStagger}));
+  prefer_huge_pages(p, bytes);
   T* array = reinterpret_cast<T*>(p + stagger(0, line));
   std::uninitialized_value_construct_n(array, count);
   return AlignedArray<T>(array);

@@ -21,8 +21,6 @@ RowRange join(RowRange a, RowRange b) {
 constexpr double kFar = 1.0, kNear = 0.15;
 // Price, in bytes, of starting an op on a band.
 constexpr double kBandOverhead = 16384;
-// Operations that take as long as a byte from beyond L2.
-constexpr double kFlopsPerByte = 5;
 
 }  // namespace
 
@@ -53,8 +51,9 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
   cost_ += flops_ / kFlopsPerByte;
   if (height > 1) {
     std::vector<RowRange> upper, lower;
-    needs({0, height / 2}, upper);
-    needs({height / 2, height}, lower);
+    const std::int64_t tile = stages_.back().op->row_tile(), half = height / 2 / tile * tile;
+    needs({0, half}, upper);
+    needs({half, height}, lower);
     seam_flops_ = std::max(0.0, flops_of(upper) + flops_of(lower) - flops_);
   }
   size_rings(band_);
@@ -82,12 +81,13 @@ std::int64_t Chain::band_step() const {
   return kLongest;
 }
 
-// Which rows of every stage some rows of the output need.
+// Which rows of every stage some rows of the output need, and what else is made with these.
 void Chain::needs(RowRange out, std::vector<RowRange>& need) const {
   need.assign(stages_.size(), RowRange{0, 0});
   need.back() = out;
   for (std::size_t i = stages_.size(); i-- > 0;) {
     const Stage& s = stages_[i];
+    if (i + 1 < stages_.size()) need[i] = s.op->whole_tiles(need[i]);
     if (s.input >= 0) {
       RowRange& source = need[to_size(s.input)];
       source = join(source, s.op->input_rows(need[i]));
@@ -157,7 +157,7 @@ double Chain::flops_of(const std::vector<RowRange>& rows) const {
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     const double height = static_cast<double>(std::max<std::int64_t>(op.output().height, 1));
-    sum += op.flops() * static_cast<double>(rows[i].size()) / height;
+    sum += op.flops() * static_cast<double>(op.whole_tiles(rows[i]).size()) / height;
   }
   return sum;
 }
@@ -256,6 +256,7 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
     need[stages_.size() - 1] = {b, std::min(b + band_, rows.end)};
     for (std::size_t i = stages_.size(); i-- > 0;) {
       const Stage& stage = stages_[i];
+      if (i + 1 < stages_.size()) need[i] = stage.op->whole_tiles(need[i]);
       if (made[i].end >= 0) need[i].begin = std::max(need[i].begin, made[i].end);
       if (need[i].size() == 0) continue;
       if (stage.input >= 0) {
@@ -277,7 +278,8 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
 
 void Chain::run(std::int64_t images, const float* x, std::span<const float* const> sides, float* y,
                 std::byte* workspace, const ThreadPool& pool, float* kept) const {
-  const std::int64_t height = output().height, all = images * height;
+  const std::int64_t height = output().height, tile = stages_.back().op->row_tile();
+  const std::int64_t tiles = (height + tile - 1) / tile, all = images * tiles;
   const std::int64_t in_floats = input().height * input().row_floats();
   const std::int64_t out_floats = height * output().width * stages_.back().op->output_pixel();
   const Stage& before_last = stages_[stages_.size() > 1 ? stages_.size() - 2 : 0];
@@ -289,14 +291,13 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
   }
   const std::size_t bytes = thread_bytes();
   pool.parallel_for(to_size(parts), [&](std::size_t part) {
-    const std::int64_t p = static_cast<std::int64_t>(part);
-    for (std::int64_t row = all * p / parts, end = all * (p + 1) / parts; row < end;) {
-      const std::int64_t image = row / height, first = row % height;
-      const std::int64_t stop = std::min(height, first + end - row);
+    const RowRange own = Grid::part(all, static_cast<std::int64_t>(part), parts);
+    for (std::int64_t image = own.begin / tiles; image * tiles < own.end; ++image) {
+      const std::int64_t first = std::max<std::int64_t>(0, own.begin - image * tiles);
+      const RowRange rows{first * tile, std::min(height, (own.end - image * tiles) * tile)};
       float* whole = kept ? kept + image * kept_floats : nullptr;
-      run_rows({x + image * in_floats, sides, image, y + image * out_floats, whole}, {first, stop},
+      run_rows({x + image * in_floats, sides, image, y + image * out_floats, whole}, rows,
                workspace + part * bytes);
-      row += stop - first;
     }
   });
 }

@@ -66,13 +66,18 @@ class Chain {
   struct Images;
   struct Scratch;
   struct Times;
+  /// Operations that take as long as a byte from beyond L2.
+  static constexpr double kFlopsPerByte = 5;
 
   void needs(RowRange out, std::vector<RowRange>& need) const;
   std::int64_t band_step() const;
   std::int64_t rows_held(std::size_t i, bool whole) const;
+  static double streamed_weights(const RowOp& op);
   Times times(int threads) const;
   bool gains_stagewise(int threads) const;
-  std::size_t cell_bytes(int threads) const;
+  std::int64_t cell_rows(std::size_t i) const;
+  std::size_t cell_bytes() const;
+  std::size_t bytes_between() const;
   std::size_t stagewise_bytes(int threads) const;
   void run_stagewise(const Images& images, std::byte* workspace, const ThreadPool& pool) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);

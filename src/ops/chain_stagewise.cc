@@ -14,8 +14,15 @@ namespace {
 constexpr double kMeetingFlops = 4e5;
 }  // namespace
 
+// What a core computes while weights that do not stay in L2 come from beyond it.
+double Chain::streamed_weights(const RowOp& op) {
+  const bool stay = op.weight_bytes() <= l2_cache_bytes() / 2;
+  return stay ? 0 : kFlopsPerByte * static_cast<double>(op.weight_bytes());
+}
+
 // For one image, in operations of the busiest thread.
 struct Chain::Times {
+  double alone;
   double by_rows;    // each thread runs its own rows of the result through all stages
   double stagewise;  // threads share out one stage after the other
 };
@@ -23,15 +30,18 @@ struct Chain::Times {
 Chain::Times Chain::times(int threads) const {
   const std::int64_t height = output().height;
   const std::int64_t parts = std::min<std::int64_t>(threads, std::max<std::int64_t>(height, 1));
-  Times t{parts > 1 ? seam_flops_ : 0, 0};
+  Times t{0, parts > 1 ? seam_flops_ : 0, 0};
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     const std::int64_t rows = whole_[i].size();
     if (rows == 0) continue;
     const double flops =
         op.flops() * static_cast<double>(rows) / static_cast<double>(op.output().height);
-    t.by_rows += busiest({parts, 1}, op, rows) * flops;
-    t.stagewise += busiest(make_grid(op, rows, threads), op, rows) * flops;
+    const Grid grid = make_grid(op, rows, threads);
+    const double weights = streamed_weights(op);
+    t.alone += flops + weights;
+    t.by_rows += busiest({parts, 1}, op, rows) * flops + weights;
+    t.stagewise += busiest(grid, op, rows) * flops + weights / static_cast<double>(grid.shares);
     if (i > 0) t.stagewise += kMeetingFlops;
   }
   return t;
@@ -48,51 +58,58 @@ bool Chain::runs_stagewise(int threads) const {
 
 bool Chain::gains_stagewise(int threads) const {
   if (threads < 2 || output().height == 0) return false;
-  std::size_t between = 0;
-  for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
-    const ImageShape& s = stages_[i].op->output();
-    if (!stages_[i].kept) between += to_size(s.height * s.row_floats()) * sizeof(float);
-  }
   // What lies between two stages stays in the threads' caches.
-  if (between > to_size(threads) * l2_cache_bytes() / 2) return false;
+  if (bytes_between() > to_size(threads) * l2_cache_bytes() / 2) return false;
   const Times t = times(threads);
   return t.stagewise < 0.98 * t.by_rows;
 }
 
 double Chain::speedup(int threads) const {
   const Times t = times(threads);
-  return flops_ / (runs_stagewise(threads) ? t.stagewise : t.by_rows);
+  return t.alone / (runs_stagewise(threads) ? t.stagewise : t.by_rows);
+}
+
+// Output rows of a stage that a cell computes at once: as many as one thread alone.
+std::int64_t Chain::cell_rows(std::size_t i) const {
+  const std::int64_t tile = stages_[i].op->row_tile();
+  const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
+  return std::max<std::int64_t>(1, rows / tile) * tile;
 }
 
 // Of any cell of a stage's grid: row pointers, and the op's own.
-std::size_t Chain::cell_bytes(int threads) const {
+std::size_t Chain::cell_bytes() const {
   std::size_t most = 0;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
-    const Grid grid = make_grid(op, whole_[i].size(), threads);
-    const std::int64_t rows = (whole_[i].size() + grid.rows - 1) / grid.rows;
+    const std::int64_t rows = cell_rows(i);
     most = std::max(most, align_up(sizeof(float*) * to_size(op.input().height)) +
                               2 * align_up(sizeof(float*) * to_size(rows)) +
-                              align_up(op.workspace_bytes(std::max<std::int64_t>(rows, 1))));
+                              align_up(op.workspace_bytes(rows)));
   }
   return most;
 }
 
-// Whole images between the stages, then the cells.
-std::size_t Chain::stagewise_bytes(int threads) const {
-  std::size_t bytes = align_up(sizeof(float*) * stages_.size());
+// Whole images between the stages.
+std::size_t Chain::bytes_between() const {
+  std::size_t bytes = 0;
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
     const ImageShape& s = stages_[i].op->output();
     if (!stages_[i].kept) {
       bytes += align_up(sizeof(float) * to_size(s.height * s.row_floats())) + kStagger;
     }
   }
-  return bytes + to_size(threads) * cell_bytes(threads);
+  return bytes;
+}
+
+// These, then the cells.
+std::size_t Chain::stagewise_bytes(int threads) const {
+  return align_up(sizeof(float*) * stages_.size()) + bytes_between() +
+         to_size(threads) * cell_bytes();
 }
 
 void Chain::run_stagewise(const Images& images, std::byte* workspace,
                           const ThreadPool& pool) const {
-  const std::size_t bytes = cell_bytes(pool.threads());
+  const std::size_t bytes = cell_bytes();
   Carver carver(workspace);
   float** rings = carver.take<float*>(stages_.size());
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
@@ -107,17 +124,20 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
     const Grid grid = make_grid(op, rows.size(), pool.threads());
     pool.parallel_for(to_size(grid.cells()), [&](std::size_t cell) {
       const auto n = static_cast<std::int64_t>(cell);
-      RowRange own = Grid::part(rows.size(), n / grid.shares, grid.rows);
-      own = {rows.begin + own.begin, rows.begin + own.end};
+      const RowRange own = Grid::part(rows.size(), n / grid.shares, grid.rows, op.row_tile());
+      const RowRange shares = Grid::part(op.shares(), n % grid.shares, grid.shares);
       Carver of_cell(cells + cell * bytes);
       Scratch s{};
       s.rings = rings;
       s.whole = true;
       s.in = of_cell.take<const float*>(to_size(op.input().height));
-      s.add = of_cell.take<const float*>(to_size(own.size()));
-      s.out = of_cell.take<float*>(to_size(own.size()));
+      s.add = of_cell.take<const float*>(to_size(cell_rows(i)));
+      s.out = of_cell.take<float*>(to_size(cell_rows(i)));
       s.op = of_cell.rest();
-      run_stage(i, own, Grid::part(op.shares(), n % grid.shares, grid.shares), images, s);
+      for (std::int64_t r = own.begin; r < own.end; r += cell_rows(i)) {
+        const std::int64_t end = std::min(own.end, r + cell_rows(i));
+        run_stage(i, {rows.begin + r, rows.begin + end}, shares, images, s);
+      }
     });
   }
 }

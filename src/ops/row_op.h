@@ -70,6 +70,13 @@ class RowOp {
   virtual std::int64_t row_multiple() const { return 1; }
   /// Rows of which one takes as long to compute as all.
   virtual std::int64_t row_tile() const { return 1; }
+  /// These rows and the others of their tiles.
+  RowRange whole_tiles(RowRange rows) const {
+    const std::int64_t tile = row_tile();
+    if (rows.size() == 0) return rows;
+    return {rows.begin / tile * tile,
+            std::min((rows.end + tile - 1) / tile * tile, output_.height)};
+  }
   /// Of the packed weights, all of which a call reads.
   virtual std::size_t weight_bytes() const { return 0; }
   /// What a call costs, however few its rows: as bytes that could be read from L2 meanwhile.

@@ -50,11 +50,12 @@ void transform_weight(WinogradSize size, const float* g, double* u) {
 }
 
 // What `products` products of [pixels][depth] by [depth][out] cost, as multiplications: leaving one
-// tile of GEMM for the next takes as long as some, fetching a weight from memory as others, and
+// tile of GEMM for the next takes as long as some, fetching a weight from memory, which threads
+// share, as others, and
 // making and reading one of a pixel's `values` of the transforms too (measured with AVX-512).
 double multiplications(std::size_t products, std::size_t pixels, std::size_t depth, std::size_t out,
                        std::size_t values) {
-  constexpr std::size_t kBetweenTiles = 4, kFetch = 20, kTransform = 8;
+  constexpr std::size_t kBetweenTiles = 4, kFetch = 32, kTransform = 8;
   const std::size_t by_pixel = (depth + kBetweenTiles) * out + kTransform * values;
   return static_cast<double>(products) *
          static_cast<double>(pixels * by_pixel + kFetch * depth * out);
@@ -129,9 +130,7 @@ std::optional<WinogradSize> WinogradRows::best(const ImageShape& input, const Im
 // Those of whole tiles: what an output's products have of inputs that are not its own cancels out
 // but for rounding, so that bits would depend on which rows are there.
 RowRange WinogradRows::input_rows(RowRange out) const {
-  const RowRange tiles{out.begin / side() * side(),
-                       std::min((out.end + side() - 1) / side() * side(), output().height)};
-  return positions(window_.rows, tiles, input().height);
+  return positions(window_.rows, whole_tiles(out), input().height);
 }
 
 std::size_t WinogradRows::matrix_floats(std::size_t tile_rows, std::int64_t channels) const {

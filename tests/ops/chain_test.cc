@@ -8,6 +8,7 @@
 
 #include "base/aligned.h"
 #include "ops/arguments.h"
+#include "ops/winograd_rows.h"
 #include "support/reference.h"
 #include "support/targets.h"
 
@@ -37,6 +38,24 @@ std::vector<float> run(const Chain& chain, const std::vector<float>& x, int thre
   return y;
 }
 
+// The last stage's result; an operand, where there is one, is the first stage's.
+std::vector<float> one_by_one(const std::vector<Chain::Stage>& stages, const std::vector<float>& x,
+                              std::int64_t images) {
+  std::vector<std::vector<float>> values;
+  for (const Chain::Stage& s : stages) {
+    const auto& in = s.input == Chain::kInput ? x : values[static_cast<std::size_t>(s.input)];
+    const int add = s.operand == Chain::kNone ? Chain::kNone : Chain::side(0);
+    const Chain single({{s.op, Chain::kInput, add}});
+    const float* skip = values.empty() ? x.data() : values[0].data();
+    const ImageShape& o = single.output();
+    std::vector<float> y(static_cast<std::size_t>(images * o.height * o.row_floats()));
+    const auto workspace = make_aligned<std::byte>(single.workspace_bytes(1));
+    single.run(images, in.data(), {&skip, 1}, y.data(), workspace.get(), ThreadPool::single());
+    values.push_back(std::move(y));
+  }
+  return values.back();
+}
+
 class ChainTest : public testing::EachTarget {};
 
 TEST_P(ChainTest, EqualsItsOpsOneByOne) {
@@ -57,20 +76,41 @@ TEST_P(ChainTest, EqualsItsOpsOneByOne) {
       std::vector<float> x(static_cast<std::size_t>(images * 3 * size * size));
       testing::fill(x.data(), static_cast<std::int64_t>(x.size()), random);
 
-      std::vector<std::vector<float>> values;
-      for (const Chain::Stage& s : stages) {
-        const auto& in = s.input == Chain::kInput ? x : values[static_cast<std::size_t>(s.input)];
-        const int add = s.operand == Chain::kNone ? Chain::kNone : Chain::side(0);
-        const Chain single({{s.op, Chain::kInput, add}});
-        const float* skip = values.empty() ? x.data() : values[0].data();
-        const ImageShape& o = single.output();
-        std::vector<float> y(static_cast<std::size_t>(images * o.height * o.row_floats()));
-        const auto workspace = make_aligned<std::byte>(single.workspace_bytes(1));
-        single.run(images, in.data(), {&skip, 1}, y.data(), workspace.get(), ThreadPool::single());
-        values.push_back(std::move(y));
-      }
+      const std::vector<float> expected = one_by_one(stages, x, images);
       const Chain whole(stages);
-      for (int threads : {1, 2, 3, 7}) EXPECT_EQ(run(whole, x, threads, images), values.back());
+      for (int threads : {1, 2, 3, 7}) EXPECT_EQ(run(whole, x, threads, images), expected);
+    }
+  }
+}
+
+// Their rows come in tiles of four or two, wherever a band or a thread's part begins.
+TEST_P(ChainTest, EqualsItsOpsOneByOneWithWinogradsAmongThem) {
+  std::mt19937 random(6);
+  const auto winograd = [&](WinogradSize form, std::int64_t size, std::int64_t in,
+                            std::int64_t out) {
+    const auto taps = static_cast<std::int64_t>(form.taps);
+    const Tensor weight = testing::random_tensor({out, in, taps, taps}, random);
+    const Window window{taps, 1, 1, taps / 2};
+    return std::make_shared<WinogradRows>(form, ImageShape{size, size, in},
+                                          ImageShape{size, size, out}, Window2d{window, window},
+                                          LayerWeights(weight.data(), nullptr), Epilogue());
+  };
+  for (std::int64_t size : {5, 22}) {
+    const std::int64_t half = (size + 1) / 2;
+    const std::vector<Chain::Stage> stages = {
+        {winograd({4, 3}, size, 8, 16), Chain::kInput},
+        {winograd({2, 5}, size, 16, 32), 0},
+        {conv({1, 32, size, size}, 32, 3, 2, true, random), 1},
+        {winograd({2, 3}, half, 32, 16), 2},
+        {winograd({4, 3}, half, 16, 64), 3}};
+    for (const std::int64_t images : {1, 3}) {
+      std::vector<float> x(static_cast<std::size_t>(images * 8 * size * size));
+      testing::fill(x.data(), static_cast<std::int64_t>(x.size()), random);
+      for (std::ptrdiff_t length : {5, 3, 1}) {
+        const std::vector<Chain::Stage> some(stages.begin(), stages.begin() + length);
+        const std::vector<float> expected = one_by_one(some, x, images);
+        for (int threads : {1, 2, 3, 7}) EXPECT_EQ(run(Chain(some), x, threads, images), expected);
+      }
     }
   }
 }
