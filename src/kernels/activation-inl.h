@@ -10,26 +10,11 @@
 
 #include "kernels/epilogue.h"
 #include "kernels/tables.h"
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
-
-// NaN passes through: x86's min and max return the second operand if either is NaN, NEON's return
-// NaN; Highway's scalar ones would return the number.
-HWY_INLINE V clamp(V x, V lo, V hi) {
-#if HWY_TARGET == HWY_SCALAR
-  return hn::IfThenElse(hn::Lt(x, lo), lo, hn::IfThenElse(hn::Lt(hi, x), hi, x));
-#else
-  return hn::Min(hi, hn::Max(lo, x));
-#endif
-}
-
-HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
 // exp(−x); infinity for x < −87, and x taken as 87 beyond that, so that no result is
 // denormal. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
@@ -165,45 +150,6 @@ HWY_INLINE V activate(D d, ActivationKind kind, V x) {
       return sigmoid(d, x);
     default:
       return x;
-  }
-}
-
-// The first `n` of a vector's lanes, the others zero, touching no other memory. Below AVX2, and on
-// NEON, Highway's masked loads and stores access the whole vector, so these go lane by lane there.
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-HWY_INLINE V load_first(D d, size_t n, const float* p) {
-  return hn::MaskedLoad(hn::FirstN(d, n), d, p);
-}
-
-HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
-  hn::BlendedStore(v, hn::FirstN(d, n), d, p);
-}
-#else
-HWY_INLINE V load_first(D d, size_t n, const float* p) {
-  HWY_ALIGN float lanes[hn::MaxLanes(D())] = {};
-  for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
-  return hn::Load(d, lanes);
-}
-
-HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
-  HWY_ALIGN float lanes[hn::MaxLanes(D())];
-  hn::Store(v, d, lanes);
-  for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
-}
-#endif
-
-// A vector at p, or, with kPartial, its first n lanes alone.
-template <bool kPartial>
-HWY_INLINE V load_lanes(const float* p, size_t n) {
-  return kPartial ? load_first(D(), n, p) : hn::LoadU(D(), p);
-}
-
-template <bool kPartial>
-HWY_INLINE void store_lanes(V v, size_t n, float* p) {
-  if (kPartial) {
-    store_first(D(), v, n, p);
-  } else {
-    hn::StoreU(v, D(), p);
   }
 }
 

@@ -24,8 +24,8 @@
 #include <array>
 #include <utility>
 
-#include "kernels/activation-inl.h"
 #include "kernels/depthwise_transposed.h"
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {

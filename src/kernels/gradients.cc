@@ -29,8 +29,8 @@
 #include <array>
 #include <utility>
 
-#include "kernels/activation-inl.h"
 #include "kernels/gradients.h"
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {

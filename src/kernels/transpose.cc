@@ -19,7 +19,7 @@
 #include "kernels/transpose.h"
 #include <hwy/cache_control.h>
 
-#include "kernels/activation-inl.h"
+#include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {

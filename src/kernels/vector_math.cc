@@ -19,29 +19,6 @@ namespace sepconv {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Calls f(i, lanes in use) for every vector of n elements.
-template <class F>
-HWY_INLINE void for_vectors(size_t n, const F& f) {
-  const size_t lanes = hn::Lanes(D());
-  size_t i = 0;
-  for (; i + lanes <= n; i += lanes) f(i, lanes);
-  if (i < n) f(i, n - i);
-}
-
-HWY_INLINE V load(const float* p, size_t n) {
-  const D d;
-  return n == hn::Lanes(d) ? hn::LoadU(d, p) : load_first(d, n, p);
-}
-
-HWY_INLINE void store(V v, float* p, size_t n) {
-  const D d;
-  if (n == hn::Lanes(d)) {
-    hn::StoreU(v, d, p);
-  } else {
-    store_first(d, v, n, p);
-  }
-}
-
 HWY_INLINE V apply(const Epilogue& e, V v) {
   const D d;
   v = clamp(v, hn::Set(d, e.lo), hn::Set(d, e.hi));
@@ -49,19 +26,20 @@ HWY_INLINE V apply(const Epilogue& e, V v) {
 }
 
 void activate_all(const Epilogue& e, const float* x, float* y, size_t n) {
-  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR { store(apply(e, load(x + i, m)), y + i, m); });
+  for_vectors(
+      n, [&](size_t i, size_t m) HWY_ATTR { store_some(apply(e, load_some(x + i, m)), m, y + i); });
 }
 
 void add(const Epilogue& e, const float* a, const float* b, float* y, size_t n) {
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    store(apply(e, hn::Add(load(a + i, m), load(b + i, m))), y + i, m);
+    store_some(apply(e, hn::Add(load_some(a + i, m), load_some(b + i, m))), m, y + i);
   });
 }
 
 void scale_channels(const float* x, const float* s, float* y, size_t pixels, size_t channels) {
   for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
     for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
-      store(hn::Mul(load(x + c, m), load(s + c, m)), y + c, m);
+      store_some(hn::Mul(load_some(x + c, m), load_some(s + c, m)), m, y + c);
     });
   }
 }
@@ -70,19 +48,21 @@ void affine(const Epilogue& e, const float* x, const float* s, const float* b, f
             size_t pixels, size_t channels) {
   for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
     for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
-      store(apply(e, hn::MulAdd(load(x + c, m), load(s + c, m), load(b + c, m))), y + c, m);
+      store_some(
+          apply(e, hn::MulAdd(load_some(x + c, m), load_some(s + c, m), load_some(b + c, m))), m,
+          y + c);
     });
   }
 }
 
 void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
-    V best = load(pixels[0] + c, m);
+    V best = load_some(pixels[0] + c, m);
     for (size_t p = 1; p < count; ++p) {
-      const V v = load(pixels[p] + c, m);
+      const V v = load_some(pixels[p] + c, m);
       best = hn::IfThenElse(hn::Or(hn::Gt(v, best), hn::IsNaN(v)), v, best);
     }
-    store(best, y + c, m);
+    store_some(best, m, y + c);
   });
 }
 
@@ -93,9 +73,9 @@ HWY_INLINE V sum_part(const float* const* pixels, size_t begin, size_t end, size
   V sum[4] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D()), hn::Zero(D())};
   size_t p = begin;
   for (; p + 4 <= end; p += 4) {
-    for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], term(load(pixels[p + i] + c, m)));
+    for (size_t i = 0; i < 4; ++i) sum[i] = hn::Add(sum[i], term(load_some(pixels[p + i] + c, m)));
   }
-  for (size_t i = 0; p < end; ++i, ++p) sum[i] = hn::Add(sum[i], term(load(pixels[p] + c, m)));
+  for (size_t i = 0; p < end; ++i, ++p) sum[i] = hn::Add(sum[i], term(load_some(pixels[p] + c, m)));
   return hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3]));
 }
 
@@ -113,7 +93,7 @@ HWY_INLINE void sum_terms(const float* const* pixels, size_t count, float scale,
         parts = hn::Zero(D());
       }
     }
-    store(hn::Mul(hn::Add(total, parts), hn::Set(D(), scale)), y + c, m);
+    store_some(hn::Mul(hn::Add(total, parts), hn::Set(D(), scale)), m, y + c);
   });
 }
 
@@ -141,7 +121,7 @@ HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y
     const auto add = [&](V* sums) HWY_ATTR {
 #pragma GCC unroll 4
       for (int v = 0; v < kCount; ++v) {
-        sums[v] = hn::Add(sums[v], load(x + static_cast<size_t>(v) * lanes, used(v)));
+        sums[v] = hn::Add(sums[v], load_some(x + static_cast<size_t>(v) * lanes, used(v)));
       }
       x += channels;
     };
@@ -161,7 +141,7 @@ HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y
   }
 #pragma GCC unroll 4
   for (int v = 0; v < kCount; ++v) {
-    store(hn::Mul(total[v], hn::Set(d, scale)), y + static_cast<size_t>(v) * lanes, used(v));
+    store_some(hn::Mul(total[v], hn::Set(d, scale)), used(v), y + static_cast<size_t>(v) * lanes);
   }
 }
 
@@ -185,16 +165,16 @@ void weighted_sum(const float* const* rows, const float* weights, size_t count, 
                   size_t n) {
   const D d;
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    V sum = hn::Mul(hn::Set(d, weights[0]), load(rows[0] + i, m));
+    V sum = hn::Mul(hn::Set(d, weights[0]), load_some(rows[0] + i, m));
     for (size_t r = 1; r < count; ++r) {
-      sum = hn::MulAdd(hn::Set(d, weights[r]), load(rows[r] + i, m), sum);
+      sum = hn::MulAdd(hn::Set(d, weights[r]), load_some(rows[r] + i, m), sum);
     }
-    store(sum, y + i, m);
+    store_some(sum, m, y + i);
   });
 }
 
-// Σ term(vector, index, lanes that count) over n floats, in four sums that take the vectors in turns;
-// those that are left go into the first.
+// Σ term(vector, index, lanes that count) over n floats, in four sums that take the vectors in
+// turns; those that are left go into the first.
 template <class Term>
 HWY_INLINE float sum_of(const float* x, size_t n, const Term& term) {
   const D d;
@@ -232,8 +212,8 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
     const float variance = squares / static_cast<float>(channels);
     const V scale = hn::Set(d, 1.0f / std::sqrt(variance + epsilon));
     for_vectors(channels, [&](size_t i, size_t m) HWY_ATTR {
-      const V normal = hn::Mul(hn::Sub(load(x + i, m), mean), scale);
-      store(hn::MulAdd(normal, load(weight + i, m), load(bias + i, m)), y + i, m);
+      const V normal = hn::Mul(hn::Sub(load_some(x + i, m), mean), scale);
+      store_some(hn::MulAdd(normal, load_some(weight + i, m), load_some(bias + i, m)), m, y + i);
     });
   }
 }
@@ -243,7 +223,7 @@ void softmax(const float* x, float* y, size_t n) {
   const D d;
   V most = hn::Set(d, x[0]);
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    const V v = load(x + i, m);
+    const V v = load_some(x + i, m);
     most = hn::Max(most, m < hn::Lanes(d) ? hn::IfThenElse(hn::FirstN(d, m), v, most) : v);
   });
   const V shift = hn::MaxOfLanes(d, most);
@@ -252,12 +232,12 @@ void softmax(const float* x, float* y, size_t n) {
     // What is lost against the highest value is nothing, not the least normal number.
     const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
     const V result = keep_nan(z, e);
-    store(result, y + i, m);
+    store_some(result, m, y + i);
     return result;
   });
   const V scale = hn::Set(d, 1.0f / sum);
-  for_vectors(
-      n, [&](size_t i, size_t m) HWY_ATTR { store(hn::Mul(load(y + i, m), scale), y + i, m); });
+  for_vectors(n, [&](size_t i, size_t m)
+                     HWY_ATTR { store_some(hn::Mul(load_some(y + i, m), scale), m, y + i); });
 }
 
 void interleave3(const float* const planes[3], float* y, size_t n) {

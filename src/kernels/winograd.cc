@@ -30,27 +30,6 @@ namespace sepconv {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Calls work(first channel, how many, whether that is a whole vector) over all channels.
-template <class Work>
-HWY_INLINE void each_vector(size_t channels, const Work& work) {
-  const size_t lanes = hn::Lanes(D());
-  size_t c = 0;
-  for (; c + lanes <= channels; c += lanes) work(c, lanes, true);
-  if (c < channels) work(c, channels - c, false);
-}
-
-HWY_INLINE V load_some(const float* p, size_t n, bool whole) {
-  return whole ? hn::LoadU(D(), p) : load_first(D(), n, p);
-}
-
-HWY_INLINE void store_some(V v, float* p, size_t n, bool whole) {
-  if (whole) {
-    hn::StoreU(v, D(), p);
-  } else {
-    store_first(D(), v, n, p);
-  }
-}
-
 // Along one axis, a column of Bᵀ·d or a row of its product with B.
 HWY_INLINE void spread(const V (&d)[4], V (&y)[4]) {
   y[0] = hn::Sub(d[2], d[0]);
@@ -99,15 +78,14 @@ HWY_INLINE void gather(const V (&m)[6], V (&y)[kOutputs]) {
 }
 
 template <int kPoints>
-HWY_INLINE void transform_column(const WinogradTiles& a, int64_t x, size_t c, size_t n, bool whole,
+HWY_INLINE void transform_column(const WinogradTiles& a, int64_t x, size_t c, size_t n,
                                  V (&y)[kPoints]) {
   V d[kPoints];
   const bool inside = x >= 0 && x < a.width;
 #pragma GCC unroll 6
   for (int r = 0; r < kPoints; ++r) {
-    d[r] = inside && a.in[r]
-               ? load_some(a.in[r] + static_cast<size_t>(x) * a.channels + c, n, whole)
-               : hn::Zero(D());
+    d[r] = inside && a.in[r] ? load_some(a.in[r] + static_cast<size_t>(x) * a.channels + c, n)
+                             : hn::Zero(D());
   }
   spread(d, y);
 }
@@ -117,10 +95,10 @@ void transform_input(const WinogradTiles& args, float* matrices) {
   const WinogradTiles a = args;
   for (size_t tile = 0; tile < a.tiles; ++tile) {
     const int64_t x = a.left + a.step * static_cast<int64_t>(tile);
-    each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
+    for_vectors(a.channels, [&](size_t c, size_t n) HWY_ATTR {
       V columns[kPoints][kPoints];
 #pragma GCC unroll 6
-      for (int j = 0; j < kPoints; ++j) transform_column(a, x + j, c, n, whole, columns[j]);
+      for (int j = 0; j < kPoints; ++j) transform_column(a, x + j, c, n, columns[j]);
       float* to = matrices + tile * a.pitch + c;
 #pragma GCC unroll 6
       for (int r = 0; r < kPoints; ++r) {
@@ -129,22 +107,22 @@ void transform_input(const WinogradTiles& args, float* matrices) {
         for (int j = 0; j < kPoints; ++j) row[j] = columns[j][r];
         spread(row, y);
 #pragma GCC unroll 6
-        for (int j = 0; j < kPoints; ++j, to += a.matrix) store_some(y[j], to, n, whole);
+        for (int j = 0; j < kPoints; ++j, to += a.matrix) store_some(y[j], n, to);
       }
     });
   }
 }
 
 // Bias, residual and clamp of one output, then its store.
-HWY_INLINE void finish(const WinogradTiles& a, int row, size_t at, V v, size_t n, bool whole) {
+HWY_INLINE void finish(const WinogradTiles& a, int row, size_t at, V v, size_t n) {
   const D d;
   V add = hn::Zero(d);
   const float* residual = a.residual ? a.residual[row] : nullptr;
-  if (residual) add = load_some(residual + at, n, whole);
+  if (residual) add = load_some(residual + at, n);
   if (a.epilogue.residual_first) v = hn::Add(v, add);
   v = clamp(v, hn::Set(d, a.epilogue.lo), hn::Set(d, a.epilogue.hi));
   if (!a.epilogue.residual_first) v = hn::Add(v, add);
-  store_some(v, a.out[row] + at, n, whole);
+  store_some(v, n, a.out[row] + at);
 }
 
 template <int kOutputs, int kPoints>
@@ -154,14 +132,14 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
   const bool late = kind != ActivationKind::kNone && !args.epilogue.residual_first;
   if (late) a.residual = nullptr;
   for (size_t tile = 0; tile < a.tiles; ++tile) {
-    each_vector(a.channels, [&](size_t c, size_t n, bool whole) HWY_ATTR {
+    for_vectors(a.channels, [&](size_t c, size_t n) HWY_ATTR {
       const float* from = matrices + tile * a.pitch + c;
       V half[kPoints][kOutputs];
 #pragma GCC unroll 6
       for (int r = 0; r < kPoints; ++r) {
         V m[kPoints];
 #pragma GCC unroll 6
-        for (int j = 0; j < kPoints; ++j, from += a.matrix) m[j] = load_some(from, n, whole);
+        for (int j = 0; j < kPoints; ++j, from += a.matrix) m[j] = load_some(from, n);
         gather(m, half[r]);
       }
       const V bias = hn::Load(D(), a.bias + c);
@@ -175,7 +153,7 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
         if (static_cast<int64_t>(x) >= a.width) continue;
 #pragma GCC unroll 4
         for (int r = 0; r < kOutputs; ++r) {
-          if (a.out[r]) finish(a, r, x * a.pixel + c, hn::Add(y[r], bias), n, whole);
+          if (a.out[r]) finish(a, r, x * a.pixel + c, hn::Add(y[r], bias), n);
         }
       }
     });

@@ -1,0 +1,96 @@
+// Vectors of a target and their partial ends. Included once per target by the kernel files.
+#if defined(SEPCONV_VECTORS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SEPCONV_VECTORS_INL_H_
+#undef SEPCONV_VECTORS_INL_H_
+#else
+#define SEPCONV_VECTORS_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace sepconv {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+// NaN passes through: x86's min and max return the second operand if either is NaN, NEON's return
+// NaN; Highway's scalar ones would return the number.
+HWY_INLINE V clamp(V x, V lo, V hi) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Lt(x, lo), lo, hn::IfThenElse(hn::Lt(hi, x), hi, x));
+#else
+  return hn::Min(hi, hn::Max(lo, x));
+#endif
+}
+
+HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
+
+// The first `n` of a vector's lanes, the others zero, touching no other memory. Below AVX2, and on
+// NEON, Highway's masked loads and stores access the whole vector, so these go lane by lane there.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+HWY_INLINE V load_first(D d, size_t n, const float* p) {
+  return hn::MaskedLoad(hn::FirstN(d, n), d, p);
+}
+
+HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
+  hn::BlendedStore(v, hn::FirstN(d, n), d, p);
+}
+#else
+HWY_INLINE V load_first(D d, size_t n, const float* p) {
+  HWY_ALIGN float lanes[hn::MaxLanes(D())] = {};
+  for (size_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return hn::Load(d, lanes);
+}
+
+HWY_INLINE void store_first(D d, V v, size_t n, float* p) {
+  HWY_ALIGN float lanes[hn::MaxLanes(D())];
+  hn::Store(v, d, lanes);
+  for (size_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+#endif
+
+// A vector at p, or, with kPartial, its first n lanes alone.
+template <bool kPartial>
+HWY_INLINE V load_lanes(const float* p, size_t n) {
+  return kPartial ? load_first(D(), n, p) : hn::LoadU(D(), p);
+}
+
+template <bool kPartial>
+HWY_INLINE void store_lanes(V v, size_t n, float* p) {
+  if (kPartial) {
+    store_first(D(), v, n, p);
+  } else {
+    hn::StoreU(v, D(), p);
+  }
+}
+
+// The first n lanes, whole vectors without a mask.
+HWY_INLINE V load_some(const float* p, size_t n) {
+  return n == hn::Lanes(D()) ? hn::LoadU(D(), p) : load_first(D(), n, p);
+}
+
+HWY_INLINE void store_some(V v, size_t n, float* p) {
+  if (n == hn::Lanes(D())) {
+    hn::StoreU(v, D(), p);
+  } else {
+    store_first(D(), v, n, p);
+  }
+}
+
+// Calls f(i, lanes in use) for every vector of n elements.
+template <class F>
+HWY_INLINE void for_vectors(size_t n, const F& f) {
+  const size_t lanes = hn::Lanes(D());
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) f(i, lanes);
+  if (i < n) f(i, n - i);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace sepconv
+HWY_AFTER_NAMESPACE();
+
+#endif
