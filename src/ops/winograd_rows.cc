@@ -49,16 +49,16 @@ void transform_weight(WinogradSize size, const float* g, double* u) {
   }
 }
 
-// What `products` products of [pixels][depth] by [depth][out] cost, as multiplications: leaving one
-// tile of GEMM for the next takes as long as some, fetching a weight from memory, which threads
-// share, as others, and
-// making and reading one of a pixel's `values` of the transforms too (measured with AVX-512).
+// What `products` products of [pixels][depth] by [depth][out] cost, as multiplications: as long as
+// some takes leaving one tile of GEMM for the next, as others fetching a weight from memory, which
+// threads share, as others making and reading one of a pixel's `values` of the transforms (measured
+// with AVX-512).
 double multiplications(std::size_t products, std::size_t pixels, std::size_t depth, std::size_t out,
                        std::size_t values) {
-  constexpr std::size_t kBetweenTiles = 4, kFetch = 32, kTransform = 8;
-  const std::size_t by_pixel = (depth + kBetweenTiles) * out + kTransform * values;
-  return static_cast<double>(products) *
-         static_cast<double>(pixels * by_pixel + kFetch * depth * out);
+  constexpr double kBetweenTiles = 4, kFetch = 32, kTransform = 8;
+  const auto d = static_cast<double>(depth), n = static_cast<double>(out);
+  const double by_pixel = (d + kBetweenTiles) * n + kTransform * static_cast<double>(values);
+  return static_cast<double>(products) * (static_cast<double>(pixels) * by_pixel + kFetch * d * n);
 }
 
 }  // namespace
