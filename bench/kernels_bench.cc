@@ -69,6 +69,21 @@ void run(benchmark::State& state, const Op& op, double weights) {
   state.SetLabel(op.describe());
 }
 
+// A network of one node, for kernels that no op of the public API uses, or not alone.
+template <class NodeOp>
+void run_node(benchmark::State& state, const Shape& in, const NodeOp& node, double weights) {
+  Graph graph;
+  graph.add("node", node, {0});
+  const Network network(graph, in);
+  const StepInfo step = network.explain().front();
+  const Tensor x = random(in, Layout::kNHWC);
+  Tensor y(network.output_shape(), Layout::kNHWC);
+  const Workspace workspace(network.workspace_bytes());
+  measure(state, step.flops, floats(in) + floats(y.shape()) + weights,
+          [&] { network.run(x.view(), y.view(), workspace.get()); });
+  state.SetLabel(step.kernel);
+}
+
 // Both gradients of a convolution of one image.
 void run_gradients(benchmark::State& state, const Shape& in, const Shape& weight,
                    const Conv2dOptions& options, std::int64_t groups) {
@@ -116,6 +131,35 @@ void dense(benchmark::State& state) {
   options.padding = 1;
   run(state, Conv2d({1, in, size, size}, w->view(), {}, options),
       static_cast<double>(9 * in * out));
+}
+
+// As networks compute dense layers of stride 1. Arguments: kernel, channels in, channels out, size.
+void winograd(benchmark::State& state) {
+  const std::int64_t k = state.range(0), in = state.range(1), out = state.range(2);
+  models::RandomWeights weights;
+  Conv2dNode node{weights.get("w", {out, in, k, k}), nullptr, {}};
+  node.options.padding = k / 2;
+  run_node(state, {1, in, state.range(3), state.range(3)}, node,
+           static_cast<double>(k * k * in * out));
+}
+
+// Arguments: channels, size.
+void layer_norm(benchmark::State& state) {
+  const std::int64_t c = state.range(0);
+  models::RandomWeights weights;
+  run_node(state, {1, c, state.range(1), state.range(1)},
+           LayerNormNode{weights.get("w", {c}), weights.get("b", {c})},
+           2.0 * static_cast<double>(c));
+}
+
+void activation(benchmark::State& state, ActivationKind kind) {
+  run_node(state, {1, 96, 28, 28}, ActivationNode{Activation(kind)}, 0);
+}
+
+// Arguments: heads of 64, tokens.
+void attention(benchmark::State& state) {
+  const std::int64_t heads = state.range(0);
+  run_node(state, {1, 3 * 64 * heads, state.range(1), 1}, AttentionNode{heads}, 0);
 }
 
 // Arguments: kernel, channels, size, stride.
@@ -179,6 +223,18 @@ BENCHMARK(pointwise)
     ->ArgsProduct({{16, 96, 512}, {24, 96, 512}, {14, 56}, {0, 1}})
     ->ArgNames({"in", "out", "size", "nchw"});
 BENCHMARK(dense)->Args({3, 32, 224})->Args({64, 64, 56})->ArgNames({"in", "out", "size"});
+BENCHMARK(winograd)
+    ->Args({3, 64, 64, 56})
+    ->Args({3, 128, 128, 28})
+    ->Args({3, 256, 256, 14})
+    ->Args({3, 24, 24, 96})
+    ->Args({5, 48, 64, 35})
+    ->ArgNames({"k", "in", "out", "size"});
+BENCHMARK(layer_norm)->Args({96, 28})->Args({768, 7})->ArgNames({"c", "size"});
+BENCHMARK_CAPTURE(activation, silu, ActivationKind::kSilu);
+BENCHMARK_CAPTURE(activation, gelu, ActivationKind::kGelu);
+BENCHMARK_CAPTURE(activation, hardswish, ActivationKind::kHardSwish);
+BENCHMARK(attention)->Args({3, 197})->Args({12, 197})->ArgNames({"heads", "tokens"});
 BENCHMARK(depthwise_gradients)
     ->Args({3, 144, 56, 1})
     ->Args({3, 512, 14, 1})
