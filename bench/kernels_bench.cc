@@ -227,7 +227,7 @@ BENCHMARK(winograd)
     ->Args({3, 64, 64, 56})
     ->Args({3, 128, 128, 28})
     ->Args({3, 256, 256, 14})
-    ->Args({3, 24, 24, 96})
+    ->Args({3, 32, 32, 96})
     ->Args({5, 48, 64, 35})
     ->ArgNames({"k", "in", "out", "size"});
 BENCHMARK(layer_norm)->Args({96, 28})->Args({768, 7})->ArgNames({"c", "size"});

@@ -252,7 +252,9 @@ TEST(Winograd, TakesTheSizeThatSavesMost) {
   EXPECT_EQ(best(56, 64, 64, {3, 1, 1, 1}), 4);
   EXPECT_EQ(best(28, 128, 128, {3, 1, 1, 1}), 4);
   EXPECT_EQ(best(14, 256, 256, {3, 1, 1, 1}), 2);  // 36 matrices of weights take too long to read
+  EXPECT_EQ(best(112, 32, 32, {3, 1, 1, 1}), 2);   // six points are not accurate enough
   EXPECT_EQ(best(35, 48, 64, {5, 1, 1, 2}), 2);
+  EXPECT_EQ(best(35, 32, 64, {5, 1, 1, 2}), 0);
   EXPECT_EQ(best(4, 512, 512, {3, 1, 1, 1}), 0);
   EXPECT_EQ(best(56, 64, 64, {7, 1, 1, 3}), 0);
   EXPECT_EQ(best(14, 256, 256, {3, 2, 1, 1}), 0);
