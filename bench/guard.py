@@ -66,7 +66,7 @@ def main():
         path = FOLDER / f"{target}.json"
         if arguments.record:
             FOLDER.mkdir(exist_ok=True)
-            rounded = {name: round(share, 3) for name, share in shares.items()}
+            rounded = {name: round(share, 3) for name, share in sorted(shares.items())}
             facts = {"processor": processor, "of_peak": rounded}
             path.write_text(json.dumps(facts, indent=1) + "\n")
             print(f"{path}: {len(shares)} kernels")
