@@ -49,10 +49,9 @@ void transform_weight(WinogradSize size, const float* g, double* u) {
   }
 }
 
-// What `products` products of [pixels][depth] by [depth][out] cost, as multiplications: as long as
-// some takes leaving one tile of GEMM for the next, as others fetching a weight from memory, which
-// threads share, as others making and reading one of a pixel's `values` of the transforms (measured
-// with AVX-512).
+// What `products` products of [pixels][depth] by [depth][out] cost, in multiplications. Beside
+// these: going from one tile of GEMM to the next, fetching a weight from memory, which threads
+// share, and making and reading one of a pixel's `values` of the transforms (measured with AVX-512).
 double multiplications(std::size_t products, std::size_t pixels, std::size_t depth, std::size_t out,
                        std::size_t values) {
   constexpr double kBetweenTiles = 4, kFetch = 32, kTransform = 8;
