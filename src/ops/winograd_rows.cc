@@ -51,7 +51,8 @@ void transform_weight(WinogradSize size, const float* g, double* u) {
 
 // What `products` products of [pixels][depth] by [depth][out] cost, in multiplications. Beside
 // these: going from one tile of GEMM to the next, fetching a weight from memory, which threads
-// share, and making and reading one of a pixel's `values` of the transforms (measured with AVX-512).
+// share, and making and reading one of a pixel's `values` of the transforms (measured with
+// AVX-512).
 double multiplications(std::size_t products, std::size_t pixels, std::size_t depth, std::size_t out,
                        std::size_t values) {
   constexpr double kBetweenTiles = 4, kFetch = 32, kTransform = 8;
