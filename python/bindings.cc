@@ -14,8 +14,8 @@
 #include <mutex>
 
 #include "base/aligned.h"
+#include "base/block_cache.h"
 #include "base/check.h"
-#include "base/pages.h"
 #include "sepconv/sepconv.h"
 
 namespace nb = nanobind;
@@ -111,22 +111,27 @@ void run_op(const Op& op, const ConstArray& x, const Array& y,
   }
 }
 
-using NumpyArray = nb::ndarray<nb::numpy, float>;
-
-// Uninitialised, in the op's layout and staggered from x.
-NumpyArray empty_result(const Op& op, const ConstArray& x) {
-  const Shape& shape = op.output_shape();
-  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * sizeof(float);
-  auto* room = new std::byte[bytes + kStagger];
-  const nb::capsule owner(room, [](void* p) noexcept { delete[] static_cast<std::byte*>(p); });
-  std::byte* data = room + result_offset(reinterpret_cast<std::uintptr_t>(room),
-                                         reinterpret_cast<std::uintptr_t>(x.data()));
+// An array of the framework's, uninitialised, dense in the layout, staggered from what lies at x.
+template <class Framework>
+nb::ndarray<Framework, float> empty_array(const Shape& shape, Layout layout, std::uintptr_t x) {
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * sizeof(float) + kStagger;
+  std::byte* room;
+  nb::capsule owner;
+  if (bytes >= BlockCache::kLeastBytes) {
+    auto* block = new Block(BlockCache::take(bytes));
+    room = block->data();
+    owner = nb::capsule(block, [](void* p) noexcept { delete static_cast<Block*>(p); });
+  } else {
+    room = new std::byte[bytes];
+    owner = nb::capsule(room, [](void* p) noexcept { delete[] static_cast<std::byte*>(p); });
+  }
+  std::byte* data = room + result_offset(reinterpret_cast<std::uintptr_t>(room), x);
   std::array<std::size_t, Shape::kMaxRank> sizes{};
   for (int i = 0; i < shape.rank(); ++i) {
     sizes[static_cast<std::size_t>(i)] = static_cast<std::size_t>(shape[i]);
   }
-  return NumpyArray(data, static_cast<std::size_t>(shape.rank()), sizes.data(), owner,
-                    dense_strides(shape, op.layout()).data());
+  return nb::ndarray<Framework, float>(data, static_cast<std::size_t>(shape.rank()), sizes.data(),
+                                       owner, dense_strides(shape, layout).data());
 }
 
 TensorView dense_at(std::uintptr_t address, const Shape& shape, Layout layout) {
@@ -199,7 +204,13 @@ NB_MODULE(_core, m) {
       .def_prop_ro("output_shape", [](const Op& op) { return dims(op.output_shape()); })
       .def_prop_ro("flops", &Op::flops)
       .def("describe", &Op::describe)
-      .def("empty_result", empty_result, "x"_a)
+      .def(
+          "empty_result",
+          [](const Op& op, const ConstArray& x) {
+            return empty_array<nb::numpy>(op.output_shape(), op.layout(),
+                                          reinterpret_cast<std::uintptr_t>(x.data()));
+          },
+          "x"_a)
       .def("run", run_op, "x"_a, "y"_a, "residual"_a = nb::none())
       // For tensors that are known to fit: what makes an array of a torch tensor takes
       // microseconds.
@@ -406,12 +417,14 @@ NB_MODULE(_core, m) {
           "path"_a, "x"_a);
 
   m.def(
-      "prefer_huge_pages",
-      [](std::uintptr_t address, std::size_t bytes) {
-        prefer_huge_pages(reinterpret_cast<void*>(address), bytes);
+      "empty_tensor",
+      [](const std::vector<std::int64_t>& shape, bool nhwc, std::uintptr_t x) {
+        return empty_array<nb::pytorch>(shape_of(shape), nhwc ? Layout::kNHWC : Layout::kNCHW, x);
       },
-      "address"_a, "bytes"_a);
-  m.def("result_offset", result_offset, "room"_a, "x"_a);
+      "shape"_a, "nhwc"_a, "x"_a);
+  m.def("empty_cache", &BlockCache::clear, nb::call_guard<nb::gil_scoped_release>(),
+        "Gives memory that is kept for the next large results back to the system.");
+  m.def("cached_bytes", &BlockCache::kept_bytes);
   m.def("models", [] {
     std::vector<std::string> names;
     for (const models::ModelInfo& info : models::list()) names.push_back(info.name);
@@ -441,7 +454,10 @@ NB_MODULE(_core, m) {
     return nb::bytes(out.rgb.data(), out.rgb.size());
   });
   m.def("set_num_threads", [](int threads) { Runtime::get().set_threads(threads); });
-  m.def("after_fork", [] { Runtime::get().after_fork(); });
+  m.def("after_fork", [] {
+    Runtime::get().after_fork();
+    BlockCache::after_fork();
+  });
   m.def("get_num_threads", [] { return Runtime::get().pool()->threads(); });
   m.def("cpu_info", cpu_dict);
   m.def("set_target", &set_target);

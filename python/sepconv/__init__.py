@@ -8,7 +8,14 @@ import os
 
 from sepconv import _core
 from sepconv._compile import compile  # noqa: A004
-from sepconv._core import class_label, cpu_info, get_num_threads, models, set_num_threads
+from sepconv._core import (
+    class_label,
+    cpu_info,
+    empty_cache,
+    get_num_threads,
+    models,
+    set_num_threads,
+)
 from sepconv._networks import Network, load
 from sepconv._ops import (
     Conv2d,
@@ -35,6 +42,7 @@ __all__ = [
     "conv2d",
     "cpu_info",
     "depthwise_conv2d",
+    "empty_cache",
     "get_num_threads",
     "load",
     "models",

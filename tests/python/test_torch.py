@@ -102,6 +102,42 @@ def test_dense_input_is_not_copied(monkeypatch, memory_format):
     assert seen == [x.data_ptr()]
 
 
+def test_large_results_reuse_memory_and_are_tensors_like_others():
+    module = sepconv.torch.DepthwiseConv2d(64, 3, padding=1)
+    x = torch.randn(1, 64, 120, 120).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = module.conv(x)
+        y = module(x)
+        first, held = y.data_ptr(), y[:, :1]
+        del y
+        assert module(x).data_ptr() != first  # a view holds it
+        torch.testing.assert_close(held, expected[:, :1])
+        del held
+        y = module(x)
+        again = module(x)
+        assert first in (y.data_ptr(), again.data_ptr())
+    torch.testing.assert_close(copy.deepcopy(y), expected)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(y)), expected)
+    torch.testing.assert_close(y.clone().share_memory_(), expected)
+    y.share_memory_()
+    assert y.is_shared()
+    torch.testing.assert_close(y, expected)
+    array = again.numpy()
+    del again
+    module(x)
+    torch.testing.assert_close(torch.from_numpy(array), expected)
+    y.resize_(1, 64, 10, 10)
+
+
+def test_empty_cache_gives_memory_back():
+    module = sepconv.torch.DepthwiseConv2d(64, 3, padding=1)
+    with torch.no_grad():
+        module(torch.randn(1, 64, 120, 120))
+    assert sepconv._core.cached_bytes() >= 64 * 120 * 120 * 4
+    sepconv.empty_cache()
+    assert sepconv._core.cached_bytes() == 0
+
+
 def test_odd_strides_other_dtypes_and_devices_are_silently_correct():
     ours = sepconv.torch.DepthwiseConv2d(6, 3, padding=1)
     x = torch.randn(1, 6, 9, 18)[..., ::2]

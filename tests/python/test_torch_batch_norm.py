@@ -81,6 +81,28 @@ def test_timm_batch_norms_contain_their_activation(monkeypatch):
     assert calls == ["silu"]
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("contained", [False, True])
+def test_behind_convolutions_that_stay_in_pytorch(groups, contained, monkeypatch):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 24, 3, padding=1, groups=groups, bias=False)
+    if contained:
+        theirs = nn.Sequential(conv, BatchNormAct2d(24, act_layer=nn.SiLU))
+    else:
+        theirs = nn.Sequential(conv, nn.BatchNorm2d(24), nn.SiLU())
+    model = copy.deepcopy(ours.optimize(copy.deepcopy(theirs)))
+    calls = count_calls(monkeypatch)
+    x = image(2, 16, 9, 9)
+    for got, own in zip(results(model, x), results(theirs, x)):
+        torch.testing.assert_close(got, own, rtol=1e-4, atol=1e-4)
+    assert calls == ["silu"]
+    assert [(c.kernel, c.joined) for c in ours.report(model)] == [("", ())]
+    for m in (model, theirs):
+        m.eval()
+    torch.testing.assert_close(model(x), theirs(x))
+    assert not any("forward" in vars(m) for m in ours.restore(model).modules())
+
+
 def test_what_pytorch_computes(monkeypatch):
     calls = count_calls(monkeypatch)
     model = ours.optimize(block(nn.ReLU))

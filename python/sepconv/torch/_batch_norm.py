@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from sepconv import _core
-from sepconv.torch._convolution import _empty, activate, memory_format, plain, takes
+from sepconv.torch._convolution import activate, empty, memory_format, plain, takes
 
 # Those whose gradients are computed with the batch norm's.
 TRAINED_ACTIVATIONS = (None, "relu", "relu6", "silu", "hardswish")
@@ -22,7 +22,7 @@ class _BatchNormActivation(torch.autograd.Function):
     def forward(
         ctx: Any, x: Any, weight: Any, bias: Any, activation: str | None, eps: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        y = _empty(x.shape, torch.channels_last)
+        y = empty(x.shape, torch.channels_last)
         mean, variance = torch.empty_like(weight), torch.empty_like(weight)
         _core.batch_norm(
             x.detach(), weight.detach(), bias.detach(), y, mean, variance, activation or "none", eps
@@ -42,7 +42,7 @@ class _BatchNormActivation(torch.autograd.Function):
             )
             return *torch.autograd.grad(y, (x, weight, bias), grad, create_graph=True), None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        dx = _empty(x.shape, torch.channels_last)
+        dx = empty(x.shape, torch.channels_last)
         dweight, dbias = torch.empty_like(weight), torch.empty_like(weight)
         _core.batch_norm_backward(
             x.detach(), grad.detach(), weight.detach(), bias.detach(), mean, variance, dx, dweight,

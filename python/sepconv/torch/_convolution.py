@@ -16,6 +16,9 @@ from sepconv import _core
 
 aten = torch.ops.aten
 
+# Elements from which it matters where a result lies; PyTorch's own tensors are made more quickly.
+_LARGE = 1 << 14
+
 # By the names that sepconv gives them: the function, and its gradient given what went into it.
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "relu": (functional.relu, lambda g, x: aten.threshold_backward(g, x, 0)),
@@ -98,37 +101,26 @@ def make_forward(
     )  # fmt: skip
 
 
-def _is_staggered(shape: Any) -> bool:
-    """Whether it matters where a channels-last result lies: see kStagger in src/base/aligned.h."""
-    return shape[1] % 64 == 0 and math.prod(shape) >= 1 << 14
-
-
-def _empty(
-    shape: Any,
+def empty(
+    shape: torch.Size | list[int],
     format_: torch.memory_format = torch.contiguous_format,
     x: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Memory for a result, of a convolution of x if that is given.
+    """Memory for a result of four dimensions, computed from x if that is given.
 
-    Large ones are fresh pages at every call, so that these are huge.
+    Large ones are of memory that earlier results used (src/base/block_cache.h).
     """
-    if x is not None and format_ is torch.channels_last and _is_staggered(shape):
-        n, c, h, w = shape
-        size = n * c * h * w
-        room = torch.empty(size + 128, dtype=torch.float32)  # 512 bytes: fewer are skipped
-        first = _core.result_offset(room.data_ptr(), x.data_ptr()) // 4
-        y = room[first : first + size].view(n, h, w, c).permute(0, 3, 1, 2)
-    else:
-        y = torch.empty(shape, dtype=torch.float32, memory_format=format_)
-    _core.prefer_huge_pages(y.data_ptr(), 4 * y.numel())
-    return y
+    if math.prod(shape) < _LARGE:
+        return torch.empty(shape, dtype=torch.float32, memory_format=format_)
+    address = 0 if x is None else x.data_ptr()
+    return _core.empty_tensor(list(shape), format_ is torch.channels_last, address)
 
 
 def run(op: _core.Op, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
     """Runs an op on x in its own memory format; x in neither format is copied once."""
     format_ = memory_format(x)
     x = x.detach().contiguous(memory_format=format_)
-    y = _empty(op.output_shape, format_, x)
+    y = empty(op.output_shape, format_, x)
     if residual is None:
         op.run_at(x.data_ptr(), y.data_ptr())
     else:
@@ -184,15 +176,15 @@ def gradients(
     arguments = geometry.stride, geometry.pads(), geometry.dilation, geometry.groups, nhwc
     dx = dw = db = None
     if mask[0] and mask[1]:
-        dx, dw = _empty(x.shape, format_, grad), _empty(weight.shape)
+        dx, dw = empty(x.shape, format_, grad), empty(weight.shape)
         _core.conv2d_gradients(x, weight, grad, dx, dw, *arguments)
     elif mask[0]:
         op = _core.conv2d_input_gradient(list(x.shape), weight, *arguments)
-        dx = _empty(x.shape, format_, grad)
+        dx = empty(x.shape, format_, grad)
         op.run(grad, dx)
     elif mask[1]:
         op = _core.Conv2dWeightGradient(list(x.shape), list(weight.shape), *arguments)
-        dw = _empty(weight.shape)
+        dw = empty(weight.shape)
         op.run(x, grad, dw)
     if mask[2]:
         db = grad.sum((0, 2, 3))

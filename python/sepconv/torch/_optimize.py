@@ -92,11 +92,11 @@ class _ConvForward:
 class _JoinedForward:
     """Replaces the forward of what a convolution joins: lets through what was done already."""
 
-    def __init__(self, module: nn.Module, conv: _ConvForward) -> None:
-        self.module, self.conv = module, conv
+    def __init__(self, module: nn.Module, signs: object) -> None:
+        self.module, self.signs = module, signs
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if getattr(x, "_sepconv_joined", None) is self.conv:
+        if getattr(x, "_sepconv_joined", None) is self.signs:
             return x
         return type(self.module).forward(self.module, x, *args, **kwargs)
 
@@ -105,14 +105,14 @@ class _NormForward(_JoinedForward):
     """The same for a batch norm. In training it does the work of the activation behind it too."""
 
     def __init__(
-        self, norm: nn.BatchNorm2d, conv: _ConvForward, activation: str | None, contains: bool
+        self, norm: nn.BatchNorm2d, signs: object, activation: str | None, contains: bool
     ) -> None:
-        super().__init__(norm, conv)
+        super().__init__(norm, signs)
         self.activation = activation
         self.contains = contains  # the activation is a part of the batch norm itself
 
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if getattr(x, "_sepconv_joined", None) is self.conv or not takes_training(self.module, x):
+        if getattr(x, "_sepconv_joined", None) is self.signs or not takes_training(self.module, x):
             return super().__call__(x, *args, **kwargs)
         known = self.activation in TRAINED_ACTIVATIONS
         if self.contains:
@@ -121,7 +121,7 @@ class _NormForward(_JoinedForward):
         joins = known and not self.module._forward_hooks
         y = train_batch_norm(self.module, x, self.activation if joins else None)
         if joins:
-            y._sepconv_joined = self.conv
+            y._sepconv_joined = self.signs
         return y
 
 
@@ -218,6 +218,35 @@ def _norm_activation(norm: nn.BatchNorm2d) -> tuple[bool, str | None]:
     return name is not None, name
 
 
+class _Behind(NamedTuple):
+    """A batch norm behind a convolution, and the activation behind that or in it."""
+
+    norm: nn.BatchNorm2d
+    act: nn.Module | None  # None where the batch norm contains it
+    activation: str | None
+
+    def replace(self, signs: object) -> None:
+        """Replaces what these do. What has `signs` on it was done already."""
+        contains = self.activation is not None and self.act is None
+        self.norm.forward = _NormForward(self.norm, signs, self.activation, contains)
+        if self.act is not None:
+            self.act.forward = _JoinedForward(self.act, signs)
+
+
+def _behind(modules: dict[str, nn.Module], names: tuple[str, str | None] | None) -> _Behind | None:
+    """What is behind a convolution, by _followers()' names; None if it cannot be replaced."""
+    norm = modules[names[0]] if names is not None else None
+    if norm is None or "forward" in vars(norm):
+        return None
+    joinable, activation = _norm_activation(norm)
+    if not joinable:
+        return None
+    act = modules[names[1]] if activation is None and names[1] is not None else None
+    if act is None or "forward" in vars(act):
+        return _Behind(norm, None, activation)
+    return _Behind(norm, act, _activation_name(act))
+
+
 def optimize(model: Model, example: Any = None) -> Model:
     """Makes every depthwise and pointwise nn.Conv2d of a model run in sepconv's kernels.
 
@@ -225,9 +254,10 @@ def optimize(model: Model, example: Any = None) -> Model:
     stay as they are; gradients are computed in sepconv too. In eval mode under torch.no_grad() or
     inference_mode() a convolution also does the work of a batch norm and an activation that alone
     follow it (where torch.fx can trace the model), so that its own output is theirs then; in
-    training, channels last, the batch norm and the activation are computed together. report()
-    tells what was changed and why not the rest; restore() undoes it. With an `example`, an input,
-    the model runs once before and once after: ValueError where the results differ.
+    training, channels last, the batch norm and the activation behind any convolution are computed
+    together. report() tells what was changed and why not the rest; restore() undoes it. With an
+    `example`, an input, the model runs once before and once after: ValueError where the results
+    differ.
 
     Raises TypeError for anything but a module.
     """
@@ -237,25 +267,17 @@ def optimize(model: Model, example: Any = None) -> Model:
     followers = _followers(model)
     modules = dict(model.named_modules())
     for name, conv in modules.items():
-        if not isinstance(conv, nn.Conv2d) or _why_not(conv):
+        if not isinstance(conv, nn.Conv2d):
             continue
-        norm_name, act_name = followers.get(name, (None, None))
-        norm = modules[norm_name] if norm_name else None
-        joinable, activation = _norm_activation(norm) if norm is not None else (False, None)
-        plain_padding = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-        if not joinable or not plain_padding or "forward" in vars(norm):
-            conv.forward = _ConvForward(conv, None, None)
-            continue
-        contains = activation is not None
-        act = None if contains or act_name is None else modules[act_name]
-        if act is not None and "forward" in vars(act):
-            act = None
-        if act is not None:
-            activation = _activation_name(act)
-        conv.forward = _ConvForward(conv, norm, activation)
-        norm.forward = _NormForward(norm, conv.forward, activation, contains)
-        if act is not None:
-            act.forward = _JoinedForward(act, conv.forward)
+        behind = _behind(modules, followers.get(name))
+        signs = object()
+        if not _why_not(conv):
+            if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+                behind = None
+            norm, activation = (behind.norm, behind.activation) if behind else (None, None)
+            signs = conv.forward = _ConvForward(conv, norm, activation)
+        if behind is not None:
+            behind.replace(signs)
     if example is not None:
         _compare(before, _run(model, example))
     return model
@@ -281,7 +303,7 @@ def report(model: nn.Module) -> list[Change]:
     for module in modules.values():
         replaced = vars(module).get("forward")
         if isinstance(replaced, _JoinedForward):
-            joined.setdefault(id(replaced.conv), []).append(names[id(module)])
+            joined.setdefault(id(replaced.signs), []).append(names[id(module)])
     changes = []
     for name, conv in modules.items():
         if not isinstance(conv, nn.Conv2d):
