@@ -86,7 +86,9 @@ Network::Plan::Plan(Graph g, const Shape& in, const Plan* like)
       if (!made[out]) first[out] = now;
       made[out] = true;
       last[out] = now;
-      if (output_of[out] == kNone) bytes[out] = value_bytes(shapes[out]);
+      if (output_of[out] != kNone) continue;
+      const bool apart = out == own && steps[s].output_bytes > 0;
+      bytes[out] = apart ? steps[s].output_bytes : value_bytes(shapes[out]);
     }
   }
   arena = plan_arena(bytes, first, last);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/aligned.h"
+#include "base/sizes.h"
 #include "graph/chains.h"
 #include "ops/arrange.h"
 #include "ops/attention.h"
@@ -53,6 +55,7 @@ class Planner {
       ++uses_[output];
     }
     for (ValueId i = 1; i < graph.nodes.size(); ++i) plan_slices(i);
+    for (ValueId i = 1; i < graph.nodes.size(); ++i) plan_pixels(i);
   }
 
   std::vector<Step> run() {
@@ -90,12 +93,30 @@ class Planner {
     std::int64_t channel = 0;
     for (const ValueId part : node.inputs) {
       const bool alone = uses_[part] == 1 && graph_.nodes[part].inputs.size() == 1;
-      if (rows_[part] && alone && rows_[part]->can_slice()) {
-        rows_[part]->slice_of(shapes_[i][1]);
+      if (rows_[part] && alone && rows_[part]->can_write_slice()) {
+        rows_[part]->write_slice_of(shapes_[i][1]);
         slices_[part] = {i, channel};
       }
       channel += shapes_[part][1];
     }
+  }
+
+  // Moves apart the pixels that node i reads, where these would share a few places of L1: a set of
+  // it is chosen by the low twelve bits. Those that are i's alone.
+  void plan_pixels(ValueId i) {
+    const ValueId from = graph_.nodes[i].inputs[0];
+    if (!rows_[i] || !rows_[from] || uses_[from] > 1 || slices_[from].whole != 0) return;
+    RowOp &writer = *rows_[from], &reader = *rows_[i];
+    const std::int64_t channels = writer.output().channels;
+    const bool crowded = to_size(channels) * sizeof(float) % kStagger == 0;
+    const bool along = writer.goes_along_rows() || reader.goes_along_rows();
+    const bool alone = graph_.nodes[from].inputs.size() == 1;
+    if (!crowded || !along || !alone || !writer.can_write_slice() || !reader.can_read_slice()) {
+      return;
+    }
+    constexpr std::int64_t kApart = 2 * kAlignment / sizeof(float);
+    writer.write_slice_of(channels + kApart);
+    reader.read_slice_of(channels + kApart);
   }
 
   // A concatenation all of whose parts are there.
@@ -119,6 +140,11 @@ class Planner {
     step.whole = slices_[e - 1].whole;
     step.first_channel = slices_[e - 1].channel;
     Chain chain = chains().chain(b, e);
+    const RowOp& last = *rows_[e - 1];
+    if (step.whole == 0 && last.output_pixel() != last.output().channels) {
+      step.output_bytes = to_size(shapes_[step.input][0] * last.output().height) *
+                          to_size(last.output_row_floats()) * sizeof(float);
+    }
     step.band = chain.band();
     step.ring_bytes = chain.ring_bytes();
     step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC, false,

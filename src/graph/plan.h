@@ -18,6 +18,7 @@ struct Step {
   ValueId kept = 0;            ///< a value in between that others read, too; 0 if there is none
   ValueId whole = 0;           ///< the concatenation that its output is a slice of; 0 if of none
   std::int64_t first_channel = 0;  ///< where in it
+  std::size_t output_bytes = 0;    ///< of its output where its pixels lie apart; 0 where dense
   double weight_bytes = 0;
   std::int64_t band = 0;       ///< of a chain: output rows at a time; 0 for other ops
   std::size_t ring_bytes = 0;  ///< of a chain: what its intermediates need instead of whole images

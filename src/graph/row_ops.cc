@@ -63,11 +63,12 @@ struct RowOpOf {
       const std::int64_t channels = w->shape()[0], kernel = w->shape()[2];
       const Padding pad = mixed_padding(n, in, kernel);
       const Window2d window{{kernel, n.stride, 1, pad.top}, {kernel, n.stride, 1, pad.left}};
-      parts.push_back(
-          {std::make_unique<DepthwiseRows2d>(
-               ImageShape{in[2], in[3], channels}, ImageShape{out[2], out[3], channels}, window,
-               LayerWeights(w, n.bias, store, to_size(first)), Epilogue(n.activation), in[1]),
-           first});
+      auto op = std::make_unique<DepthwiseRows2d>(
+          ImageShape{in[2], in[3], channels}, ImageShape{out[2], out[3], channels}, window,
+          LayerWeights(w, n.bias, store, to_size(first)), Epilogue(n.activation));
+      op->read_slice_of(in[1]);
+      op->write_slice_of(in[1]);
+      parts.push_back({std::move(op), first});
       first += channels;
     }
     return std::make_shared<MixedDepthwiseRows>(image(in), image(out), std::move(parts));

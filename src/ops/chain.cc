@@ -166,8 +166,7 @@ std::size_t Chain::ring_bytes() const {
   std::size_t bytes = 0;
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
     if (stages_[i].kept) continue;
-    bytes +=
-        align_up(sizeof(float) * to_size(ring_rows_[i] * stages_[i].op->output().row_floats()));
+    bytes += align_up(sizeof(float) * to_size(ring_rows_[i] * stages_[i].op->output_row_floats()));
   }
   return bytes;
 }
@@ -201,7 +200,7 @@ void Chain::run_stage(std::size_t i, RowRange rows, RowRange shares, const Image
   // Row r of a source: the input image, an earlier stage's ring, or a side, of which an image of
   // one row is meant for all.
   const auto source_row = [&](int source, std::int64_t r) -> const float* {
-    if (source == kInput) return images.x + r * input().row_floats();
+    if (source == kInput) return images.x + r * input_row_floats();
     if (source < kNone) {
       const ImageShape shape = stage.op->operand();
       const float* image = images.sides[to_size(side(0) - source)];
@@ -209,12 +208,12 @@ void Chain::run_stage(std::size_t i, RowRange rows, RowRange shares, const Image
       return image + row * shape.row_floats();
     }
     const std::size_t k = to_size(source);
-    return s.rings[k] + (r % rows_held(k, s.whole)) * stages_[k].op->output().row_floats();
+    return s.rings[k] + (r % rows_held(k, s.whole)) * stages_[k].op->output_row_floats();
   };
   const RowRange in = stage.op->input_rows(rows);
   for (std::int64_t r = in.begin; r < in.end; ++r) s.in[r - in.begin] = source_row(stage.input, r);
   const bool last = i + 1 == stages_.size();
-  const std::int64_t row_floats = stage.op->output().width * stage.op->output_pixel();
+  const std::int64_t row_floats = stage.op->output_row_floats();
   for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     s.out[r - rows.begin] =
         last ? images.y + r * row_floats : s.rings[i] + (r % rows_held(i, s.whole)) * row_floats;
@@ -244,7 +243,7 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
   RowRange* need = carver.take<RowRange>(2 * stages_.size());
   RowRange* made = need + stages_.size();
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
-    const std::int64_t floats = ring_rows_[i] * stages_[i].op->output().row_floats();
+    const std::int64_t floats = ring_rows_[i] * stages_[i].op->output_row_floats();
     s.rings[i] = stages_[i].kept ? images.kept : take_ring(carver, i, floats);
   }
   s.op = carver.rest();
@@ -280,10 +279,10 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
                 std::byte* workspace, const ThreadPool& pool, float* kept) const {
   const std::int64_t height = output().height, tile = stages_.back().op->row_tile();
   const std::int64_t tiles = (height + tile - 1) / tile, all = images * tiles;
-  const std::int64_t in_floats = input().height * input().row_floats();
-  const std::int64_t out_floats = height * output().width * stages_.back().op->output_pixel();
+  const std::int64_t in_floats = input().height * input_row_floats();
+  const std::int64_t out_floats = height * stages_.back().op->output_row_floats();
   const Stage& before_last = stages_[stages_.size() > 1 ? stages_.size() - 2 : 0];
-  const std::int64_t kept_floats = kept ? height * before_last.op->output().row_floats() : 0;
+  const std::int64_t kept_floats = kept ? height * before_last.op->output_row_floats() : 0;
   const std::int64_t parts = std::min<std::int64_t>(pool.threads(), all);
   if (images == 1 && runs_stagewise(pool.threads())) {
     run_stagewise({x, sides, 0, y, kept}, workspace, pool);

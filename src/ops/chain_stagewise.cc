@@ -93,9 +93,10 @@ std::size_t Chain::cell_bytes() const {
 std::size_t Chain::bytes_between() const {
   std::size_t bytes = 0;
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
-    const ImageShape& s = stages_[i].op->output();
+    const RowOp& op = *stages_[i].op;
     if (!stages_[i].kept) {
-      bytes += align_up(sizeof(float) * to_size(s.height * s.row_floats())) + kStagger;
+      bytes +=
+          align_up(sizeof(float) * to_size(op.output().height * op.output_row_floats())) + kStagger;
     }
   }
   return bytes;
@@ -113,8 +114,9 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
   Carver carver(workspace);
   float** rings = carver.take<float*>(stages_.size());
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
-    const ImageShape& s = stages_[i].op->output();
-    rings[i] = stages_[i].kept ? images.kept : take_ring(carver, i, s.height * s.row_floats());
+    const RowOp& op = *stages_[i].op;
+    rings[i] = stages_[i].kept ? images.kept
+                               : take_ring(carver, i, op.output().height * op.output_row_floats());
   }
   std::byte* cells = carver.rest();
   for (std::size_t i = 0; i < stages_.size(); ++i) {

@@ -36,7 +36,6 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
   const bool joined = groups == 1 && window.columns.dilation == 1;
   taps_ = to_size(joined ? window.rows.size : window.taps());
   k_ = to_size(input.channels / groups * (joined ? window.columns.size : 1));
-  a_step_ = to_size(window.columns.stride * input.channels);
   const std::int64_t reach = (output.width - 1) * window.columns.stride + extent(window.columns);
   const std::int64_t below = (output.height - 1) * window.rows.stride + extent(window.rows);
   copies_rows_ = window.columns.pad > 0 || window.rows.pad > 0 ||
@@ -224,9 +223,12 @@ void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
   multiply(panels, batch);
 }
 
+// As in GemmTile. Rows that were copied are dense, and so are those they were copied from.
+std::size_t ConvRows::a_step() const { return to_size(window_.columns.stride * input_pixel()); }
+
 // Whether the pixels of b follow those of a at the same steps, in every tap and in the output.
 bool ConvRows::continues(const PixelRun& a, const PixelRun& b) const {
-  const std::size_t in = a.pixels * a_step_, out = a.pixels * to_size(output_pixel());
+  const std::size_t in = a.pixels * a_step(), out = a.pixels * to_size(output_pixel());
   for (std::size_t t = 0; t < taps_; ++t) {
     if (a.taps[t] + in != b.taps[t]) return false;
   }
@@ -237,7 +239,7 @@ GemmTile ConvRows::panel_tile(std::size_t panel) const {
   const std::size_t n = to_size(output().channels / groups_);
   GemmTile tile{};
   tile.a_offset = panel / panels_ * to_size(input().channels / groups_);
-  tile.a_step = a_step_;
+  tile.a_step = a_step();
   tile.taps = taps_;
   tile.k = k_;
   tile.b = weights_ + panel * panel_floats_;

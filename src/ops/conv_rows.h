@@ -45,7 +45,8 @@ class ConvRows final : public RowOp {
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
   // Splitting weights for AMX takes as long as reading them from L2 four times.
   std::size_t call_bytes() const override { return weight_bytes() * (amx_ ? 4 : 1); }
-  bool can_slice() const override { return true; }
+  bool can_write_slice() const override { return true; }
+  bool can_read_slice() const override { return window_.taps() == 1 && !copies_rows_; }
   double flops() const override;
   std::string describe() const override;
 
@@ -59,6 +60,7 @@ class ConvRows final : public RowOp {
   std::int64_t to_channel(std::int64_t panel) const;
   void use_weights(const float* weights, const float* bias);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
+  std::size_t a_step() const;
   bool continues(const PixelRun& a, const PixelRun& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
   void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
@@ -74,9 +76,9 @@ class ConvRows final : public RowOp {
   bool scaled_ = false;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
-  bool copies_rows_;               ///< rows are padded in the workspace before use
-  std::size_t taps_, k_, a_step_;  ///< as in GemmTile
-  std::size_t panels_;             ///< per group
+  bool copies_rows_;      ///< rows are padded in the workspace before use
+  std::size_t taps_, k_;  ///< as in GemmTile
+  std::size_t panels_;    ///< per group
   std::size_t panel_floats_;
   std::size_t weight_floats_;
   SharedWeights packed_;

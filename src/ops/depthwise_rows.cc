@@ -13,15 +13,13 @@ namespace sepconv {
 
 DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
                                  const Window2d& window, const LayerWeights& weights,
-                                 const Epilogue& epilogue, std::int64_t pixel)
+                                 const Epilogue& epilogue)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
       kernels_(&depthwise_nhwc_kernels()),
       scheme_(&kernels_->general),
-      multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
-      pixel_(pixel > 0 ? pixel : output.channels) {
-  slice_of(pixel_);
+      multiplier_(input.channels > 0 ? output.channels / input.channels : 1) {
   const Window &r = window.rows, &c = window.columns;
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
@@ -29,13 +27,31 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
   slides_ = square && known && undilated && to_size(output.channels) >= kernels_->lanes;
   if (slides_) {
     scheme_ = &kernels_->slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
+  }
+  choose_band();
+  packed_ = weights.packed(fmt::format("depthwise {}", kernels_->lanes),
+                           [&] { return pack(weights.weight(), weights.bias()); });
+}
+
+// With a multiplier rows are copied first.
+std::int64_t DepthwiseRows2d::source_pixel() const {
+  return multiplier_ > 1 ? output().channels : input_pixel();
+}
+
+void DepthwiseRows2d::read_slice_of(std::int64_t channels) {
+  RowOp::read_slice_of(channels);
+  choose_band();
+}
+
+void DepthwiseRows2d::choose_band() {
+  const Window& r = window_.rows;
+  band_ = 1;
+  if (slides_) {
     band_ = static_cast<std::int64_t>(scheme_->band);
     while (band_ > 2 && !fits_l1(band_)) --band_;
   } else if (r.stride == 1 && r.dilation == 1) {
     band_ = std::min(static_cast<std::int64_t>(scheme_->band), r.size);
   }
-  packed_ = weights.packed(fmt::format("depthwise {}", kernels_->lanes),
-                           [&] { return pack(weights.weight(), weights.bias()); });
 }
 
 // Whether four pixels of each row of a band, input and output, have places of their own in L1:
@@ -43,7 +59,7 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
 bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   constexpr std::int64_t kLine = 64, kSets = 64;
   const std::int64_t lines = static_cast<std::int64_t>(l1_cache_bytes()) / kLine;
-  const std::int64_t bytes = pixel_ * 4;
+  const std::int64_t bytes = source_pixel() * 4;
   const std::int64_t sharing = bytes % kLine == 0 ? std::gcd(bytes / kLine, kSets) : 1;
   const std::int64_t rows = (band - 1) * window_.rows.stride + window_.rows.size + band;
   return 4 * rows < lines / sharing;
@@ -144,7 +160,7 @@ void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows&
       (DepthwiseScheme::kMaxBand - 1) * to_size(rows.stride) + to_size(extent(rows)));
   DepthwiseRows args{};
   args.in = in;
-  args.in_pixel = to_size(pixel_);
+  args.in_pixel = to_size(source_pixel());
   args.out_pixel = to_size(output_pixel());
   args.channels = to_size(output().channels);
   args.in_width = input().width;

@@ -11,11 +11,8 @@ namespace sepconv {
 class DepthwiseRows2d final : public RowOp {
  public:
   /// Weights are [output.channels][rows.size][columns.size], the bias [output.channels] or null.
-  /// `pixel`: floats from one pixel of the input to the next, and of the output unless that is a
-  /// slice, where the channels are a range of a wider image's (not with a multiplier); 0: just
-  /// these.
   DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                  const LayerWeights& weights, const Epilogue& epilogue, std::int64_t pixel = 0);
+                  const LayerWeights& weights, const Epilogue& epilogue);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -25,7 +22,10 @@ class DepthwiseRows2d final : public RowOp {
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* second,
                   float* const* y, std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
-  bool can_slice() const override { return true; }
+  bool can_write_slice() const override { return true; }
+  bool can_read_slice() const override { return multiplier_ == 1; }
+  void read_slice_of(std::int64_t channels) override;
+  bool goes_along_rows() const override { return true; }
   void write_past_caches() override { past_caches_ = true; }
   std::size_t weight_bytes() const override { return packed_->floats * sizeof(float); }
   double flops() const override;
@@ -33,6 +33,8 @@ class DepthwiseRows2d final : public RowOp {
 
  private:
   std::size_t blocks() const;
+  std::int64_t source_pixel() const;
+  void choose_band();
   bool fits_l1(std::int64_t band) const;
   bool streams(RowRange out, const float* const* y) const;
   SharedWeights pack(const float* weight, const float* bias) const;
@@ -45,7 +47,6 @@ class DepthwiseRows2d final : public RowOp {
   bool slides_ = false;  ///< a kernel of its own for this size
   bool past_caches_ = false;
   std::int64_t multiplier_;
-  std::int64_t pixel_;
   std::int64_t band_ = 1;  ///< output rows at once
   SharedWeights packed_;
 };

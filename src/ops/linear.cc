@@ -64,7 +64,7 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
         Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
         ConvRows::Packed{packed, to_size(column * in[1]), to_size(column), column + each < out[1]},
         epilogue);
-    op->slice_of(out[1]);
+    op->write_slice_of(out[1]);
     parts.push_back({std::move(op), column});
   }
 }

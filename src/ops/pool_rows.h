@@ -17,7 +17,7 @@ class PoolRows final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
-  bool can_slice() const override { return true; }
+  bool can_write_slice() const override { return true; }
   double flops() const override;
   std::string describe() const override;
 

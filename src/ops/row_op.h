@@ -81,15 +81,22 @@ class RowOp {
   virtual std::size_t weight_bytes() const { return 0; }
   /// What a call costs, however few its rows: as bytes that could be read from L2 meanwhile.
   virtual std::size_t call_bytes() const { return weight_bytes(); }
-  /// Whether rows may be a slice of a wider image's channels, without a second operand.
-  virtual bool can_slice() const { return false; }
-  /// Makes them one: of an image with so many channels. Not once others use the op.
-  void slice_of(std::int64_t channels) { output_pixel_ = channels; }
+  /// Whether its output may be some channels of a wider image, without a second operand; its input.
+  virtual bool can_write_slice() const { return false; }
+  virtual bool can_read_slice() const { return false; }
+  /// Makes it one: of an image with so many channels. Not once others use the op.
+  virtual void write_slice_of(std::int64_t channels) { output_pixel_ = channels; }
+  virtual void read_slice_of(std::int64_t channels) { input_pixel_ = channels; }
+  /// Whether it goes along several rows at a time, and so wants pixels that L1 has places for.
+  virtual bool goes_along_rows() const { return false; }
   /// Lets it write past the caches, where it can: its output is far larger than these. Not once
   /// others use the op.
   virtual void write_past_caches() {}
-  /// Floats from one output pixel to the next.
+  /// Floats from one pixel to the next, and from one row of a whole image.
+  std::int64_t input_pixel() const { return input_pixel_; }
   std::int64_t output_pixel() const { return output_pixel_; }
+  std::int64_t input_row_floats() const { return input_.width * input_pixel_; }
+  std::int64_t output_row_floats() const { return output_.width * output_pixel_; }
   /// Floating-point operations for one image.
   virtual double flops() const = 0;
   /// "conv 3x3 s2 6x16" …: what runs, for people.
@@ -97,11 +104,14 @@ class RowOp {
 
  protected:
   RowOp(const ImageShape& input, const ImageShape& output)
-      : input_(input), output_(output), output_pixel_(output.channels) {}
+      : input_(input),
+        output_(output),
+        input_pixel_(input.channels),
+        output_pixel_(output.channels) {}
 
  private:
   ImageShape input_, output_;
-  std::int64_t output_pixel_;
+  std::int64_t input_pixel_, output_pixel_;
 };
 
 }  // namespace sepconv

@@ -92,7 +92,7 @@ TransposedConvRows::TransposedConvRows(const ImageShape& input, const ImageShape
         for (std::int64_t o = 0; o < a.output[1]; ++o) a.bias.data()[o] = bias[o % output.channels];
       }
       const std::shared_ptr<RowOp> op = conv_row_op(a, options);
-      op->slice_of(stride * output.channels);
+      op->write_slice_of(stride * output.channels);
       phases_.push_back({row, column, op});
     }
   }

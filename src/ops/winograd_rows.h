@@ -32,7 +32,7 @@ class WinogradRows final : public RowOp {
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
   std::size_t weight_bytes() const override;
-  bool can_slice() const override { return true; }
+  bool can_write_slice() const override { return true; }
   double flops() const override;
   std::string describe() const override;
 

@@ -243,6 +243,38 @@ TEST(Network, TellsWhyChainsEnd) {
   EXPECT_TRUE(any("is read again later"));
 }
 
+// 512 channels: pixels of values that depthwise layers alone read or write lie apart, in rings and
+// between chains; those that are outputs too are dense.
+TEST(Network, GivesTheSameBitsWithPixelsApart) {
+  std::mt19937 random(7);
+  Graph g;
+  ValueId x = g.add("expand", conv_node({512, 32, 1, 1}, random), {0});
+  for (const std::int64_t kernel : {3, 5}) {
+    Conv2dNode depthwise = conv_node({512, 1, kernel, kernel}, random);
+    depthwise.groups = 512;
+    depthwise.options.stride = kernel / 2;
+    x = g.add("depthwise", depthwise, {x});
+    x = g.add("pointwise", conv_node({512, 512, 1, 1}, random), {x});
+  }
+  x = g.add("project", conv_node({16, 512, 1, 1}, random), {x});
+  Graph dense = g;
+  for (ValueId v = 1; v <= x; ++v) dense.outputs.push_back(v);
+  std::sort(dense.outputs.begin(), dense.outputs.end());
+  dense.outputs.erase(std::unique(dense.outputs.begin(), dense.outputs.end()), dense.outputs.end());
+  for (const std::int64_t images : {1, 2}) {
+    const Tensor in = testing::random_tensor({images, 32, 14, 13}, random);
+    const Network apart(g, in.shape()), all(dense, in.shape());
+    const Tensor expected = std::move(all.run_all(in.view(), ThreadPool::single()).back());
+    EXPECT_GT(apart.explain().size(), 2u);
+    for (const int threads : {1, 2, 3}) {
+      const Tensor got = apart(in.view(), ThreadPool(threads));
+      for (std::int64_t i = 0; i < got.shape().elements(); ++i) {
+        ASSERT_EQ(got.data()[i], expected.data()[i]) << images << " images, " << i;
+      }
+    }
+  }
+}
+
 // Squeeze-excite's scale goes into the projection on maps of many pixels, and not on the last ones.
 TEST(Network, TakesScalesIntoTheWeightsWhereTheseAreFewer) {
   models::RandomWeights weights;

@@ -15,9 +15,9 @@
 namespace sepconv {
 namespace {
 
-std::shared_ptr<const RowOp> conv(const Shape& x, std::int64_t out, std::int64_t kernel,
-                                  std::int64_t stride, bool depthwise, std::mt19937& random,
-                                  bool residual = false) {
+std::shared_ptr<RowOp> conv(const Shape& x, std::int64_t out, std::int64_t kernel,
+                            std::int64_t stride, bool depthwise, std::mt19937& random,
+                            bool residual = false) {
   const std::int64_t groups = depthwise ? x[1] : 1;
   const Tensor weight = testing::random_tensor({out, x[1] / groups, kernel, kernel}, random);
   Conv2dOptions o;
@@ -110,6 +110,58 @@ TEST_P(ChainTest, EqualsItsOpsOneByOneWithWinogradsAmongThem) {
         const std::vector<Chain::Stage> some(stages.begin(), stages.begin() + length);
         const std::vector<float> expected = one_by_one(some, x, images);
         for (int threads : {1, 2, 3, 7}) EXPECT_EQ(run(Chain(some), x, threads, images), expected);
+      }
+    }
+  }
+}
+
+// `images` with `apart` floats behind every pixel of `channels`, or without.
+std::vector<float> move_apart(const std::vector<float>& images, std::int64_t channels,
+                              std::int64_t apart) {
+  std::vector<float> moved;
+  for (auto pixel = images.begin(); pixel != images.end(); pixel += channels) {
+    moved.insert(moved.end(), pixel, pixel + channels);
+    moved.insert(moved.end(), static_cast<std::size_t>(apart), 1e30F);
+  }
+  return moved;
+}
+
+TEST_P(ChainTest, EqualsItsOpsWithPixelsApart) {
+  constexpr std::int64_t kApart = 32, kWide = 128;
+  for (const std::int64_t size : {1, 9, 21}) {
+    const std::int64_t half = (size + 1) / 2;
+    const auto stages = [&](bool apart) {
+      std::mt19937 random(8);
+      const Shape wide{1, kWide, size, size};
+      std::vector<std::shared_ptr<RowOp>> ops = {
+          conv({1, 24, size, size}, kWide, 1, 1, false, random),
+          conv(wide, kWide, 3, 1, true, random), conv(wide, kWide, 5, 2, true, random),
+          conv({1, kWide, half, half}, kWide, 7, 1, true, random),
+          conv({1, kWide, half, half}, 40, 1, 1, false, random)};
+      std::vector<Chain::Stage> list;
+      for (const auto& op : ops) {
+        EXPECT_TRUE(op->can_read_slice() && op->can_write_slice());
+        if (apart) {
+          op->read_slice_of(op->input().channels + kApart);
+          op->write_slice_of(op->output().channels + kApart);
+        }
+        list.push_back({op, static_cast<int>(list.size()) - 1});
+      }
+      return list;
+    };
+    for (const std::int64_t images : {1, 2}) {
+      std::mt19937 random(9);
+      std::vector<float> x(static_cast<std::size_t>(images * 24 * size * size));
+      testing::fill(x.data(), static_cast<std::int64_t>(x.size()), random);
+      const std::vector<float> y = one_by_one(stages(false), x, images);
+      const Chain chain(stages(true));
+      const std::vector<float> in = move_apart(x, 24, kApart), expected = move_apart(y, 40, kApart);
+      for (int threads : {1, 2, 3, 7}) {
+        const ThreadPool pool(threads);
+        std::vector<float> got(expected.size(), 1e30F);
+        const auto workspace = make_aligned<std::byte>(chain.workspace_bytes(threads));
+        chain.run(images, in.data(), {}, got.data(), workspace.get(), pool);
+        EXPECT_EQ(got, expected);
       }
     }
   }
