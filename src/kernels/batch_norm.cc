@@ -16,6 +16,8 @@
 #include <hwy/highway.h>
 // clang-format on
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 
 #include "kernels/activation-inl.h"
@@ -28,10 +30,11 @@ namespace {
 
 constexpr size_t kPixels = 4;
 
-// gradient(z, dy): dy times the activation's derivative at z.
+// value(z): the activation's; gradient(z, dy): dy times its derivative at z.
 struct ThroughClamp {
   V lo, hi;
   explicit ThroughClamp(const Epilogue& e) : lo(hn::Set(D(), e.lo)), hi(hn::Set(D(), e.hi)) {}
+  HWY_INLINE V value(V z) const { return clamp(z, lo, hi); }
   // Nothing passes at the ends, as in PyTorch; NaN does, and infinity where there is no upper end.
   HWY_INLINE V gradient(V z, V dy) const {
     const auto below = hn::Le(z, lo);
@@ -42,6 +45,7 @@ struct ThroughClamp {
 
 struct ThroughSilu {
   explicit ThroughSilu(const Epilogue&) {}
+  HWY_INLINE V value(V z) const { return silu(D(), z); }
   HWY_INLINE V gradient(V z, V dy) const {
     const D d;
     const V one = hn::Set(d, 1.0f), s = sigmoid(d, z);
@@ -51,6 +55,7 @@ struct ThroughSilu {
 
 struct ThroughHardSwish {
   explicit ThroughHardSwish(const Epilogue&) {}
+  HWY_INLINE V value(V z) const { return hn::Mul(z, hardsigmoid(D(), z)); }
   HWY_INLINE V gradient(V z, V dy) const {
     const D d;
     const V slope = hn::MulAdd(z, hn::Set(d, 1.0f / 3), hn::Set(d, 0.5f));
@@ -75,6 +80,16 @@ HWY_INLINE void each_pixel(const BatchNormPixels& args, const Work& work) {
   size_t p = 0;
   for (; p + kPixels <= a.pixels; p += kPixels) each_vector<kPixels>(a, p, work);
   for (; p < a.pixels; ++p) each_vector<1>(a, p, work);
+}
+
+// Past the caches, if kStream, where the vector is whole.
+template <bool kPartial, bool kStream>
+HWY_INLINE void store_result(V v, size_t n, float* p) {
+  if (kStream && !kPartial) {
+    hn::Stream(v, D(), p);
+  } else {
+    store_lanes<kPartial>(v, n, p);
+  }
 }
 
 struct SquaredDeviations {
@@ -116,7 +131,24 @@ struct GradientSums {
   }
 };
 
-template <class Through>
+template <class Through, bool kStream>
+struct Normalize {
+  Through through;
+  float* y;
+  template <size_t kCount, bool kPartial>
+  HWY_INLINE void run(const BatchNormPixels& a, size_t pixel, size_t c, size_t n) const {
+    const V scale = load_lanes<kPartial>(a.scale + c, n);
+    const V shift = load_lanes<kPartial>(a.shift + c, n);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < kCount; ++i) {
+      const size_t at = (pixel + i) * a.channels + c;
+      const V z = hn::MulAdd(load_lanes<kPartial>(a.x + at, n), scale, shift);
+      store_result<kPartial, kStream>(through.value(z), n, y + at);
+    }
+  }
+};
+
+template <class Through, bool kStream>
 struct InputGradient {
   Through through;
   const float *slope, *level;
@@ -133,7 +165,7 @@ struct InputGradient {
       const V x = load_lanes<kPartial>(a.x + at, n);
       const V g = through.gradient(hn::MulAdd(x, scale, shift), load_lanes<kPartial>(a.dy + at, n));
       const V centred = hn::Sub(hn::NegMulAdd(hn::Sub(x, mean), k, g), l);
-      store_lanes<kPartial>(hn::Mul(scale, centred), n, dx + at);
+      store_result<kPartial, kStream>(hn::Mul(scale, centred), n, dx + at);
     }
   }
 };
@@ -162,8 +194,34 @@ void gradient_sums(const BatchNormPixels& a, float* of_g, float* of_product) {
 }
 
 template <class Through>
+void normalize_through(const BatchNormPixels& a, float* y) {
+  if (a.streams) {
+    each_pixel(a, Normalize<Through, true>{Through(a.activation), y});
+    hwy::FlushStream();
+  } else {
+    each_pixel(a, Normalize<Through, false>{Through(a.activation), y});
+  }
+}
+
+void normalize(const BatchNormPixels& a, float* y) {
+  switch (a.activation.kind) {
+    case ActivationKind::kSilu:
+      return normalize_through<ThroughSilu>(a, y);
+    case ActivationKind::kHardSwish:
+      return normalize_through<ThroughHardSwish>(a, y);
+    default:
+      return normalize_through<ThroughClamp>(a, y);
+  }
+}
+
+template <class Through>
 void gradient_through(const BatchNormPixels& a, const float* slope, const float* level, float* dx) {
-  each_pixel(a, InputGradient<Through>{Through(a.activation), slope, level, dx});
+  if (a.streams) {
+    each_pixel(a, InputGradient<Through, true>{Through(a.activation), slope, level, dx});
+    hwy::FlushStream();
+  } else {
+    each_pixel(a, InputGradient<Through, false>{Through(a.activation), slope, level, dx});
+  }
 }
 
 void input_gradient(const BatchNormPixels& a, const float* slope, const float* level, float* dx) {
@@ -178,7 +236,8 @@ void input_gradient(const BatchNormPixels& a, const float* slope, const float* l
 }
 
 const BatchNormKernels& kernels() {
-  static const BatchNormKernels table = {squared_deviations, gradient_sums, input_gradient};
+  static const BatchNormKernels table = {normalize, squared_deviations, gradient_sums,
+                                         input_gradient};
   return table;
 }
 

@@ -14,9 +14,12 @@ struct BatchNormPixels {
   std::size_t pixels, channels;
   const float *scale, *shift, *mean;
   Epilogue activation;  ///< a clamp, hardswish or silu
+  bool streams;         ///< stores go past the caches: whole vectors on their own boundaries
 };
 
 struct BatchNormKernels {
+  /// y = activation(x · scale + shift); y may be x.
+  void (*normalize)(const BatchNormPixels&, float* y);
   /// to[c] = Σ (x − mean)².
   void (*squared_deviations)(const BatchNormPixels&, float* to);
   /// of_g[c] = Σ g and of_product[c] = Σ g · (x − mean), where g = dy · activation'(x · scale +

@@ -20,8 +20,10 @@
 #include <hwy/highway.h>
 // clang-format on
 
-#include "kernels/gemm.h"
+#include <hwy/cache_control.h>
+
 #include "kernels/activation-inl.h"
+#include "kernels/gemm.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -200,9 +202,10 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
 enum class Residual { kNone, kFirst, kLast };
 
 // The common case: the activation is a clamp; kWhole: the last vector too is full; kRowBias: the
-// bias is one per row. Pointers are kept in registers and moved down: read from the tile, they
-// would be read again after every store, which might change them.
-template <int MR, int NV, Residual kResidual, bool kWhole, bool kRowBias = false>
+// bias is one per row; kStream: past the caches. Pointers are kept in registers and moved down:
+// read from the tile, they would be read again after every store, which might change them.
+template <int MR, int NV, Residual kResidual, bool kWhole, bool kRowBias = false,
+          bool kStream = false>
 HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
@@ -230,7 +233,9 @@ HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
       if (kResidual == Residual::kFirst) v = hn::Add(v, add);
       v = clamp(v, lo, hi);
       if (kResidual == Residual::kLast) v = hn::Add(v, add);
-      if (whole) {
+      if (kStream) {
+        hn::Stream(v, d, c + at);
+      } else if (whole) {
         hn::StoreU(v, d, c + at);
       } else {
         store_first(d, v, last, c + at);
@@ -268,13 +273,13 @@ HWY_NOINLINE void clamped_tile(GemmTile& t) {
 // The same for all products of one tap and whole columns: what a pointwise convolution mostly is.
 // With little to do before its first products, which matters where K is small; and its panel is
 // short enough to stay in L1, so that fetching it again would only take loads from the others.
-template <int MR, int NV, Residual kResidual, bool kRowBias = false>
+template <int MR, int NV, Residual kResidual, bool kRowBias = false, bool kStream = false>
 HWY_NOINLINE void pointwise_tile(GemmTile& t) {
   V acc[MR][NV];
   clear(acc);
   add_products<MR, NV, MR <= 2>(t.a[0] + t.a_offset, t.a_step, t.k, t.b, t.ahead, t.ahead_step,
                                 acc);
-  store_clamped<MR, NV, kResidual, true, kRowBias>(t, acc);
+  store_clamped<MR, NV, kResidual, true, kRowBias, kStream>(t, acc);
   move_on<MR, NV>(t);
 }
 
@@ -356,7 +361,11 @@ bool fits_half(const GemmTile&) {
 template <int MR, int NV, Residual kResidual>
 auto clamped_function(const GemmTile& t) {
   const bool whole = t.columns >= NV * hn::Lanes(D());
-  if (whole && t.start == 0 && t.taps == 1) return pointwise_tile<MR, NV, kResidual>;
+  if (whole && t.start == 0 && t.taps == 1) {
+    const bool streams = kResidual == Residual::kNone && t.streams;
+    return streams ? pointwise_tile<MR, NV, Residual::kNone, false, true>
+                   : pointwise_tile<MR, NV, kResidual>;
+  }
   return whole ? clamped_tile<MR, NV, kResidual, true> : clamped_tile<MR, NV, kResidual, false>;
 }
 
@@ -430,6 +439,8 @@ void scale_panel(const float* HWY_RESTRICT panel, const float* scale, size_t cou
   }
 }
 
+void finish_stream() { hwy::FlushStream(); }
+
 template <int... I>
 const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
   static const GemmFunction table[sizeof...(I)][2] = {{tile<I + 1, 1>, tile<I + 1, 2>}...};
@@ -438,10 +449,11 @@ const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
 
 const GemmKernels& kernels() {
   const size_t lanes = hn::Lanes(D());
-  static const GemmKernels table = {lanes,      kRows,
-                                    2 * lanes,  HWY_TARGET == HWY_AVX3,
-                                    256,        tiles(std::make_integer_sequence<int, kRows>()),
-                                    copy_panel, scale_panel};
+  static const GemmKernels table = {lanes,        kRows,
+                                    2 * lanes,    HWY_TARGET == HWY_AVX3,
+                                    256,          tiles(std::make_integer_sequence<int, kRows>()),
+                                    copy_panel,   scale_panel,
+                                    finish_stream};
   return table;
 }
 

@@ -27,6 +27,7 @@ struct GemmTile {
   const float* residual;  ///< with c's step, or null
   std::size_t c_step;
   std::size_t columns;  ///< how many of the panel's columns exist
+  bool streams;         ///< stores go past the caches where they can: rows on vectors' boundaries
   Epilogue epilogue;
   const char* ahead;       ///< what will be read after this panel: fetched into L2 meanwhile,
   std::size_t ahead_step;  ///< this many bytes further for each value of k
@@ -61,6 +62,8 @@ struct GemmKernels {
   /// to[k][j] = panel[k][j] · scale[k] for `count` rows of `width` floats, whole vectors.
   void (*scale_panel)(const float* panel, const float* scale, std::size_t count, std::size_t width,
                       float* to);
+  /// Behind tiles that stream: what they stored comes before all later stores.
+  void (*finish_stream)();
 };
 
 const GemmKernels& gemm_kernels();

@@ -316,17 +316,9 @@ void outer_products(const OuterProducts& o) {
   kTiles[o.rows - 1][vectors - 1][o.columns % lanes != 0](o);
 }
 
-void fetch(const float* p, size_t n) {
-  constexpr size_t kLine = 16;
-  float sum = 0;
-  for (size_t i = 0; i < n; i += kLine) sum += p[i];
-  volatile float keep = sum;
-  (void)keep;
-}
-
 const GradientKernels& kernels() {
-  static const GradientKernels table = {hn::Lanes(D()), kTileRows,        2 * hn::Lanes(D()),
-                                        fetch,          depthwise_weight, outer_products};
+  static const GradientKernels table = {hn::Lanes(D()), kTileRows, 2 * hn::Lanes(D()),
+                                        depthwise_weight, outer_products};
   return table;
 }
 

@@ -36,8 +36,6 @@ struct OuterProducts {
 struct GradientKernels {
   std::size_t lanes;
   std::size_t rows, columns;  ///< of the largest tile of C
-  /// Loads every cache line of n floats, in order.
-  void (*fetch)(const float* p, std::size_t n);
   void (*depthwise_weight)(const DepthwiseWeightGradient&);
   /// Adds to C, which is one tile at most.
   void (*outer_products)(const OuterProducts&);

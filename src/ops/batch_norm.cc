@@ -7,6 +7,7 @@
 
 #include "base/aligned.h"
 #include "base/check.h"
+#include "base/cpu.h"
 #include "base/sizes.h"
 #include "kernels/batch_norm.h"
 #include "kernels/vector_math.h"
@@ -60,6 +61,13 @@ struct BatchNorm::Impl {
     a.channels = channels;
     a.activation = activation;
     return a;
+  }
+
+  // Whether a result goes past the caches: so many images are more than these.
+  bool streams(std::size_t images, const float* to) const {
+    const std::size_t bytes = images * pixels * channels * sizeof(float);
+    return bytes > kBeyondCaches && channels * sizeof(float) % kAlignment == 0 &&
+           reinterpret_cast<std::uintptr_t>(to) % kAlignment == 0;
   }
 
   // By channel; the parts' means and squared deviations join as in Chan, Golub and LeVeque, 1979.
@@ -152,10 +160,13 @@ void BatchNorm::run(const TensorView& x, const TensorView& weight, const TensorV
   std::byte* const all = op.rows_for_all(workspace.data());
   float *scale = op.row(all, 0), *shift = op.row(all, 1);
   op.affine(weight.floats(), bias.floats(), mean.floats(), variance.floats(), scale, shift);
+  const bool streams = op.streams(2, y.floats());
   pool.parallel_for(op.parts(), [&](std::size_t i) {
-    const BatchNormPixels a = op.part(i, x.floats(), nullptr);
-    op.math->affine(op.activation, a.x, scale, shift, y.floats() + (a.x - x.floats()), a.pixels,
-                    op.channels);
+    BatchNormPixels a = op.part(i, x.floats(), nullptr);
+    a.scale = scale;
+    a.shift = shift;
+    a.streams = streams;
+    op.kernels->normalize(a, y.floats() + (a.x - x.floats()));
   });
 }
 
@@ -188,8 +199,10 @@ void BatchNorm::run_backward(const TensorView& x, const TensorView& dy, const Te
     op.kernels->gradient_sums(part(i), op.row(sums, 2 * i), op.row(sums, 2 * i + 1));
   });
   op.join_sums(variance.floats(), sums, dweight.floats(), dbias.floats(), slope, level);
+  const bool streams = op.streams(3, dx.floats());
   pool.parallel_for(op.parts(), [&](std::size_t i) {
-    const BatchNormPixels a = part(i);
+    BatchNormPixels a = part(i);
+    a.streams = streams;
     op.kernels->input_gradient(a, slope, level, dx.floats() + (a.x - x.floats()));
   });
 }

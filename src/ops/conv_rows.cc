@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "base/sizes.h"
+#include "kernels/fetch.h"
 
 namespace sepconv {
 
@@ -190,6 +191,12 @@ void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
 void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
                           const float* const* residual, float* const* y,
                           std::byte* workspace) const {
+  if (fetches_input_) {
+    const RowRange in = input_rows(out);
+    for (std::int64_t r = in.begin; r < in.end; ++r) {
+      fetch_lines(x.row[r - x.first], to_size(input_row_floats()));
+    }
+  }
   const Sources source = pad_rows(out, x, workspace);
   Carver carver(workspace);
   PixelRun* runs = carver.take<PixelRun>(to_size(out.size()));
@@ -251,13 +258,26 @@ GemmTile ConvRows::panel_tile(std::size_t panel) const {
   return tile;
 }
 
+// Whether every row of every tile is whole cache lines; what is activated is read again.
+bool ConvRows::streams(const Batch& batch) const {
+  constexpr std::size_t kLine = kAlignment / sizeof(float);
+  if (!past_caches_ || epilogue_.kind != ActivationKind::kNone) return false;
+  const bool lines = to_size(output().channels / groups_) % kLine == 0 &&
+                     to_size(output_pixel()) % kLine == 0 && kernels_->columns % kLine == 0;
+  return lines && std::all_of(batch.runs, batch.runs + batch.count, [](const PixelRun& run) {
+           return reinterpret_cast<std::uintptr_t>(run.y) % kAlignment == 0;
+         });
+}
+
 void ConvRows::multiply(RowRange panels, const Batch& batch) const {
+  const bool streams = ConvRows::streams(batch);
   std::size_t all_tiles = 0;
   for (std::size_t i = 0; i < batch.count; ++i) {
     all_tiles += divide_up(batch.runs[i].pixels, kernels_->rows);
   }
   for (std::size_t i = to_size(panels.begin); i < to_size(panels.end); ++i) {
     GemmTile tile = panel_tile(i);
+    tile.streams = streams;
     const bool last =
         i + 1 == to_size(panels.end) && !(followed_ && i + 1 == to_size(groups_) * panels_);
     if (!last) {
@@ -269,6 +289,7 @@ void ConvRows::multiply(RowRange panels, const Batch& batch) const {
       multiply_by_fma(tile, column, batch);
     }
   }
+  if (streams) kernels_->finish_stream();
 }
 
 // Part by part, so that the part stays in L1 while the band's pixels pass; the band is sized for

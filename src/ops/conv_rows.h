@@ -42,6 +42,8 @@ class ConvRows final : public RowOp {
   RowRange share_channels(RowRange shares) const;
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
+  void write_past_caches() override { past_caches_ = true; }
+  void fetch_input() override { fetches_input_ = true; }
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
   // Splitting weights for AMX takes as long as reading them from L2 four times.
   std::size_t call_bytes() const override { return weight_bytes() * (amx_ ? 4 : 1); }
@@ -61,6 +63,7 @@ class ConvRows final : public RowOp {
   void use_weights(const float* weights, const float* bias);
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   std::size_t a_step() const;
+  bool streams(const Batch& batch) const;
   bool continues(const PixelRun& a, const PixelRun& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
   void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
@@ -74,6 +77,8 @@ class ConvRows final : public RowOp {
   Window2d window_;
   std::int64_t groups_;
   bool scaled_ = false;
+  bool past_caches_ = false;
+  bool fetches_input_ = false;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
   bool copies_rows_;      ///< rows are padded in the workspace before use

@@ -5,6 +5,7 @@
 #include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
+#include "kernels/fetch.h"
 #include "kernels/transpose.h"
 #include "ops/weight_gradient.h"
 
@@ -128,7 +129,7 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
       const float* base = images + image * to_size(s.height * s.row_floats());
       const std::int64_t from = std::min(s.height, begin * stride);
       const std::int64_t rows = std::min(s.height, end * stride) - from;
-      kernels->fetch(base + from * s.row_floats(), to_size(rows * s.row_floats()));
+      fetch_lines(base + from * s.row_floats(), to_size(rows * s.row_floats()));
     };
     fetch(x, geometry.input_image(), geometry.window.rows.stride);
     fetch(dy, geometry.output_image(), 1);

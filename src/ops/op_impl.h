@@ -15,6 +15,10 @@ inline bool outgrows_caches(const Shape& input, const Shape& output) {
          kBeyondCaches;
 }
 
+inline bool outgrows_caches(const Shape& shape) {
+  return sizeof(float) * static_cast<std::size_t>(shape.elements()) > kBeyondCaches;
+}
+
 /// What stands behind an Op: pointers in, no checks.
 struct Op::Impl {
   Shape input, output;

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/aligned.h"
+#include "base/cpu.h"
 #include "base/sizes.h"
+#include "kernels/fetch.h"
 #include "ops/layout_change.h"
 #include "ops/weight_gradient.h"
 
@@ -64,6 +66,7 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
                   const RowVisitor* visitor) const {
     std::fill_n(dw, rows() * columns(), 0.0F);
     const std::size_t all = parts(pool.threads());
+    const bool fetches = from_memory(visitor != nullptr);
     const std::int64_t height = geometry.input[0] * geometry.input[2], step = rows_at_once();
     pool.parallel_for(all, [&](std::size_t part) {
       std::size_t turn = 0;
@@ -72,21 +75,32 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
         add_rows(some,
                  {static_cast<std::int64_t>(tiles() * part / all),
                   static_cast<std::int64_t>(tiles() * (part + 1) / all)},
-                 x, dy, dw);
+                 x, dy, dw, fetches);
         if (visitor && turn % all == part) visitor->visit(0, some, part);
       }
     });
   }
 
-  void add_rows(RowRange image_rows, RowRange own_tiles, const float* x, const float* dy,
-                float* dw) const {
+  void add_rows(RowRange image_rows, RowRange own_tiles, const float* x, const float* dy, float* dw,
+                bool fetches) const {
     const std::size_t width = to_size(geometry.input[3]), end = to_size(image_rows.end) * width;
     for (std::size_t p = to_size(image_rows.begin) * width; p < end; p += kPixels) {
       const std::size_t count = std::min(kPixels, end - p);
+      if (fetches) {
+        fetch_lines(x + p * columns(), count * columns());
+        fetch_lines(dy + p * rows(), count * rows());
+      }
       for (std::int64_t t = own_tiles.begin; t < own_tiles.end; ++t) {
         add_tile(to_size(t), x + p * columns(), dy + p * rows(), count, dw);
       }
     }
+  }
+
+  // X, dY and what a visitor makes, dX; tiles read some channels of every pixel, and then others.
+  bool from_memory(bool with_dx) const {
+    const std::size_t x = to_size(geometry.input.elements());
+    const std::size_t floats = (with_dx ? 2 * x : x) + to_size(geometry.output.elements());
+    return floats * sizeof(float) > kBeyondCaches;
   }
 
   // Tiles go down a panel of columns, then to the next.

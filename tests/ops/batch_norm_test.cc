@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/aligned.h"
+#include "kernels/batch_norm.h"
 #include "support/guarded.h"
 #include "support/reference.h"
 #include "support/targets.h"
@@ -153,6 +154,41 @@ TEST_P(BatchNormTest, SameBitsForAnyNumberOfThreads) {
     EXPECT_EQ(copy(p.y, all), y);
     EXPECT_EQ(copy(p.dx, all), dx);
     EXPECT_EQ(copy(p.dweight, p.channels), dweight);
+  }
+}
+
+// As images do that are larger than the caches.
+TEST_P(BatchNormTest, StoresTheSameBitsPastTheCaches) {
+  std::mt19937 random(3);
+  constexpr std::size_t kChannels = 48, kPixels = 7;
+  const auto floats = [&] {
+    auto values = make_aligned<float>(kChannels * kPixels);
+    testing::fill(values.get(), kChannels * kPixels, random);
+    return values;
+  };
+  const auto x = floats(), dy = floats(), by_channel = floats();
+  for (const ActivationKind kind :
+       {ActivationKind::kRelu6, ActivationKind::kSilu, ActivationKind::kHardSwish}) {
+    BatchNormPixels pixels{};
+    pixels.x = x.get();
+    pixels.dy = dy.get();
+    pixels.pixels = kPixels;
+    pixels.channels = kChannels;
+    pixels.scale = by_channel.get();
+    pixels.shift = by_channel.get() + kChannels;
+    pixels.mean = by_channel.get() + 2 * kChannels;
+    pixels.activation = Epilogue(kind);
+    const float *slope = pixels.mean + kChannels, *level = slope + kChannels;
+    std::vector<std::vector<float>> results;
+    for (const bool streams : {false, true}) {
+      pixels.streams = streams;
+      const auto y = floats(), dx = floats();
+      batch_norm_kernels().normalize(pixels, y.get());
+      batch_norm_kernels().input_gradient(pixels, slope, level, dx.get());
+      results.emplace_back(y.get(), y.get() + kChannels * kPixels);
+      results.back().insert(results.back().end(), dx.get(), dx.get() + kChannels * kPixels);
+    }
+    EXPECT_EQ(results[0], results[1]);
   }
 }
 

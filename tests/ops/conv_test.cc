@@ -189,6 +189,23 @@ TEST_P(ConvTest, BatchesBeyondTheCachesGiveTheBitsOfEachImage) {
   }
 }
 
+TEST_P(ConvTest, PointwiseBatchesBeyondTheCachesGiveTheBitsOfEachImage) {
+  std::mt19937 random(9);
+  const Shape batch{33, 16, 112, 112}, one{1, 16, 112, 112};  // 26 MB
+  const Tensor weight = testing::random_tensor({16, 16, 1, 1}, random);
+  const Tensor x = testing::random_tensor(batch, random, Layout::kNHWC);
+  Conv2dOptions options;
+  options.activation = ActivationKind::kRelu;
+  const Tensor y = PointwiseConv2d(batch, weight.view(), {}, options, Layout::kNHWC)(x.view());
+  const PointwiseConv2d each(one, weight.view(), {}, options, Layout::kNHWC);
+  const Tensor dx = Conv2dInputGradient(batch, weight.view(), {}, 1, Layout::kNHWC)(x.view());
+  const Conv2dInputGradient each_dx(one, weight.view(), {}, 1, Layout::kNHWC);
+  for (const std::int64_t i : {0, 32}) {
+    EXPECT_TRUE(same_bits(each(image(x, i)), in_layout(image(y, i), Layout::kNHWC)));
+    EXPECT_TRUE(same_bits(each_dx(image(x, i)), in_layout(image(dx, i), Layout::kNHWC)));
+  }
+}
+
 TEST_P(ConvTest, ClampAndResidualBeforeTheActivation) {
   std::mt19937 random(2);
   const Shape shape{1, 9, 4, 5};
