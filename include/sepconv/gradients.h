@@ -51,8 +51,9 @@ class Conv2dWeightGradient {
   std::shared_ptr<const Impl> impl_;
 };
 
-/// Both gradients with the bits of the two classes above, in one pass where that saves reading
-/// dL/dY twice. Immutable and copied like an Op.
+/// Both gradients in one pass, where that saves reading dL/dY twice. dL/dX has the bits of the
+/// class above; dL/dW may be added up in another order, which no number of threads changes either.
+/// Immutable and copied like an Op.
 class Conv2dGradients {
  public:
   struct Impl;

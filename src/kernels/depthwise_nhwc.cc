@@ -50,14 +50,6 @@ constexpr int kBand3Stride2 = 2, kBand5Stride2 = 2;
 constexpr int kBand = 3, kPixels = 8, kPixelsOfBand = 4;
 #endif
 
-// GCC would rather load a weight again for each row than keep it: loads are the limit.
-HWY_INLINE V in_register(V v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !HWY_COMPILER_CLANG
-  asm("" : "+v"(v.raw));
-#endif
-  return v;
-}
-
 // A line of the output that is written past the caches need not be read from memory first.
 HWY_INLINE void store(const DepthwiseRows& a, V v, float* p) {
   if (a.streams) {

@@ -28,6 +28,14 @@ HWY_INLINE V clamp(V x, V lo, V hi) {
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
+// GCC would rather load a weight again for each row than keep it: loads are the limit.
+HWY_INLINE V in_register(V v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !HWY_COMPILER_CLANG
+  asm("" : "+v"(v.raw));
+#endif
+  return v;
+}
+
 // The first `n` of a vector's lanes, the others zero, touching no other memory. Below AVX2, and on
 // NEON, Highway's masked loads and stores access the whole vector, so these go lane by lane there.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3

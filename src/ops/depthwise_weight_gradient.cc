@@ -58,7 +58,9 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
     } else {
       add_planes(x, dy, zero_row, partial, carver.rest(), pool);
     }
-    pool.parallel_for(blocks(), [&](std::size_t block) { add_images(block, partial, dw); });
+    pool.parallel_for(blocks(), [&](std::size_t block) {
+      join_images({images(), channels(), taps(), lanes()}, block, partial, dw);
+    });
   }
 
   // Some rows of all channels at a time, so that what lies beside a vector of channels is in L2 for
@@ -170,25 +172,26 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
     return a;
   }
 
-  void add_images(std::size_t block, float* partial, float* dw) const {
-    const std::size_t c = block_channel(block, channels(), lanes());
-    const std::size_t count = std::min(lanes(), channels() - c), floats = taps() * lanes();
-    float* sum = partial + block * floats;
-    for (std::size_t n = 1; n < images(); ++n) {
-      const float* image = sum + n * blocks() * floats;
-      for (std::size_t i = 0; i < floats; ++i) sum[i] += image[i];
-    }
-    for (std::size_t t = 0; t < taps(); ++t) {
-      for (std::size_t i = 0; i < count; ++i) dw[(c + i) * taps() + t] = sum[t * lanes() + i];
-    }
-  }
-
   std::string describe() const override {
     return fmt::format("depthwise weight gradient {}x{} of {}", weight[2], weight[3], lanes());
   }
 };
 
 }  // namespace
+
+void join_images(const ImageSums& sums, std::size_t block, float* partial, float* dw) {
+  const auto [images, channels, taps, lanes] = sums;
+  const std::size_t c = block_channel(block, channels, lanes), floats = taps * lanes;
+  const std::size_t count = std::min(lanes, channels - c), blocks = divide_up(channels, lanes);
+  float* sum = partial + block * floats;
+  for (std::size_t n = 1; n < images; ++n) {
+    const float* image = sum + n * blocks * floats;
+    for (std::size_t i = 0; i < floats; ++i) sum[i] += image[i];
+  }
+  for (std::size_t t = 0; t < taps; ++t) {
+    for (std::size_t i = 0; i < count; ++i) dw[(c + i) * taps + t] = sum[t * lanes + i];
+  }
+}
 
 WeightGradient depthwise_weight_gradient(const ConvGeometry& g, const Shape& weight,
                                          Layout layout) {

@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/aligned.h"
 #include "base/check.h"
 #include "base/sizes.h"
 #include "ops/arguments.h"
+#include "ops/depthwise_backward.h"
 #include "ops/input_gradient.h"
 #include "ops/weight_gradient.h"
 #include "sepconv/gradients.h"
@@ -17,10 +19,15 @@ struct Conv2dGradients::Impl {
   ConvGeometry seen;                      // the images as dW's pass goes over them
   std::shared_ptr<RowOp> rows;            // of dX, or null where dW's pass never tells of any
   std::shared_ptr<const Op::Impl> apart;  // dX by itself; null where dW's pass always tells
+  std::optional<DepthwiseBackwardPass> together;  // instead of all these
 
   Impl(ConvArguments a, WeightGradient weight)
       : to_weight(std::move(weight)), seen(to_weight->seen()) {
     const Layout layout = to_weight->layout;
+    if (DepthwiseBackwardPass::takes(a, layout)) {
+      together.emplace(a);
+      return;
+    }
     if (!to_weight->visits(1)) {
       apart = input_gradient_op(a, layout);
       return;
@@ -53,6 +60,7 @@ struct Conv2dGradients::Impl {
   }
 
   std::size_t workspace_bytes(int threads) const {
+    if (together) return together->workspace_bytes();
     const std::size_t of_weight = align_up(to_weight->workspace_bytes(threads));
     if (to_weight->visits(threads)) return of_weight + to_weight->slots(threads) * slot_bytes();
     return std::max(of_weight, apart->workspace_bytes(threads));
@@ -112,6 +120,10 @@ void Conv2dGradients::run(const TensorView& x, const TensorView& dy, const Tenso
   check_view("dw", dw, w.weight, Layout::kNCHW);
   check_workspace(workspace, workspace_bytes(pool.threads()));
   std::byte* const space = workspace.data();
+  if (impl_->together) {
+    impl_->together->run(x.floats(), dy.floats(), dx.floats(), dw.floats(), space, pool);
+    return;
+  }
   if (!w.visits(pool.threads())) {
     impl_->apart->run(dy.floats(), {}, dx.floats(), space, pool);
     w.run(x.floats(), dy.floats(), dw.floats(), space, pool, nullptr);

@@ -47,6 +47,13 @@ WeightGradient weight_gradient(const Shape& input, const Shape& weight,
                                const Conv2dOptions& options, std::int64_t groups, Layout layout);
 /// For weights [C, 1, kh, kw] with C groups.
 WeightGradient depthwise_weight_gradient(const ConvGeometry& g, const Shape& weight, Layout layout);
+/// Sums of products by image, [images][blocks][taps][lanes], where a block is a vector of channels.
+struct ImageSums {
+  std::size_t images, channels, taps, lanes;
+};
+/// Adds the images up for one block, in order, in place of the first's, and moves them to dw,
+/// [channels][taps].
+void join_images(const ImageSums& sums, std::size_t block, float* partial, float* dw);
 /// For weights [Cout, C, 1, 1], stride 1, without padding.
 WeightGradient pointwise_weight_gradient(const ConvGeometry& g, const Shape& weight, Layout layout);
 
