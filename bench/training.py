@@ -1,8 +1,8 @@
 """sepconv.torch against PyTorch: layers forward and backward, whole models by optimize(), and
 torch.compile(backend="sepconv") against Inductor with frozen weights.
 
-One thread on one pinned core, float32, the runtimes taking turns and the fastest of many runs
-counting. Prints Markdown.
+One thread on one pinned core, float32, the runtimes taking turns, three runs each, and the fastest
+of many counting; layers in a process for each runtime. Prints Markdown.
 
 Example: .venv/bin/python bench/training.py --only layers
 """
@@ -10,7 +10,9 @@ Example: .venv/bin/python bench/training.py --only layers
 import argparse
 import copy
 import datetime
+import functools
 import math
+import multiprocessing
 import os
 import time
 import warnings
@@ -35,20 +37,31 @@ POINTWISE = [(24, 144, 56), (96, 576, 14), (576, 96, 14), (160, 960, 7), (320, 1
 BATCH = 8
 
 
-def interleaved(runs, seconds):
-    """The fastest run of each, three at a turn, until the time is over."""
-    for run in runs.values():  # what the first calls set up is no part of it
+def fastest(run):
+    """The seconds of the fastest of three runs."""
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
         run()
-        run()
-    best = dict.fromkeys(runs, math.inf)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def in_turns(measures, seconds):
+    """The least that each measure tells, in turns, until the time is over."""
+    for measure in measures.values():  # what the first calls set up is no part of it
+        measure()
+    best = dict.fromkeys(measures, math.inf)
     stop = time.perf_counter() + seconds
     while time.perf_counter() < stop:
-        for name, run in runs.items():
-            for _ in range(3):
-                start = time.perf_counter()
-                run()
-                best[name] = min(best[name], time.perf_counter() - start)
+        for name, measure in measures.items():
+            best[name] = min(best[name], measure())
     return best
+
+
+def interleaved(runs, seconds):
+    """The fastest run of each, three at a turn, until the time is over."""
+    return in_turns({k: functools.partial(fastest, f) for k, f in runs.items()}, seconds)
 
 
 def table(title, columns):
@@ -75,21 +88,56 @@ def backward(function, x, weight, grad):
     return run
 
 
-def layers(title, cases, seconds):
-    """cases: name, x's shape, weight, PyTorch's function, ours."""
-    table(title, ["torch NCHW", "torch channels_last", "sepconv"])
+def layer(runtime, kind, index):
+    """One of the layers below, forward and backward, as a runtime runs it."""
+    _, shape, weight, theirs, own = list(CASES[kind]())[index]
+    memory_format = torch.contiguous_format if runtime == "torch NCHW" else torch.channels_last
+    x = torch.randn(shape).contiguous(memory_format=memory_format).requires_grad_()
+    grad = torch.randn_like(theirs(x, weight))
+    return backward(own if runtime == "sepconv" else theirs, x, weight, grad)
+
+
+def work(pipe, runtime):
+    """What a runtime's process does: sets a layer up, or tells the fastest of three runs."""
+    prepare()
+    run = None
+    while (asked := pipe.recv()) != "end":
+        if asked == "run":
+            pipe.send(fastest(run))
+        else:
+            run = layer(runtime, *asked)
+
+
+class Worker:
+    """A process for each runtime, so that none finds memory that another one has left."""
+
+    def __init__(self, runtime):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, runtime), daemon=True)
+        self.process.start()
+
+    def fastest(self):
+        """The seconds of the fastest of three runs."""
+        self.pipe.send("run")
+        return self.pipe.recv()
+
+    def end(self):
+        self.pipe.send("end")
+        self.process.join()
+
+
+def layers(title, kind, seconds):
+    runtimes = ["torch NCHW", "torch channels_last", "sepconv"]
+    table(title, runtimes)
+    workers = {name: Worker(name) for name in runtimes}
     ratios = []
-    for name, shape, weight, theirs, own in cases:
-        runs = {}
-        for key, function, memory_format in (
-            ("NCHW", theirs, torch.contiguous_format),
-            ("channels_last", theirs, torch.channels_last),
-            ("sepconv", own, torch.channels_last),
-        ):  # each with its own x, so that none frees the gradients of another
-            x = torch.randn(shape).contiguous(memory_format=memory_format).requires_grad_()
-            grad = torch.randn_like(theirs(x, weight))
-            runs[key] = backward(function, x, weight, grad)
-        row(name, interleaved(runs, seconds), ratios)
+    for i, (name, *_) in enumerate(CASES[kind]()):
+        for worker in workers.values():
+            worker.pipe.send((kind, i))
+        row(name, in_turns({k: w.fastest for k, w in workers.items()}, seconds), ratios)
+    for worker in workers.values():
+        worker.end()
     mean(ratios)
 
 
@@ -111,6 +159,10 @@ def pointwise_cases():
             f"pw {c}→{out}@{size}", (BATCH, c, size, size), weight, functional.conv2d,
             ours.pointwise_conv2d,
         )  # fmt: skip
+
+
+# Name, x's shape, weight, PyTorch's function, ours.
+CASES = {"depthwise": depthwise_cases, "pointwise": pointwise_cases}
 
 
 def step(model, x):
@@ -165,7 +217,8 @@ def compiled(names, seconds):
         with torch.no_grad():
             runs = {"Inductor": lambda f=inductor, y=y: f(y), "sepconv": lambda f=own, x=x: f(x)}
             row(name, interleaved(runs, seconds), ratios)
-    mean(ratios)
+    mean(ratios[:3])
+    print("(the separable networks)")
 
 
 def calls(seconds):
@@ -182,6 +235,12 @@ def calls(seconds):
             row(name, {k: t * 1e3 for k, t in best.items()}, [])
 
 
+def prepare():
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    torch.set_num_threads(1)
+    sepconv.set_num_threads(1)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -190,9 +249,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row of a table")
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
-    torch.set_num_threads(1)
-    sepconv.set_num_threads(1)
+    prepare()
     info = sepconv.cpu_info()
     print(
         f"{info['name']}, target {info['target']}, FMA peak {_core.measure_peak_gflops():.0f} "
@@ -201,8 +258,8 @@ def main():
     )
     if "layers" in arguments.only:
         title = f"forward and backward, batch {BATCH}, ms"
-        layers(f"Depthwise, {title}", depthwise_cases(), arguments.seconds)
-        layers(f"Pointwise, {title}", pointwise_cases(), arguments.seconds)
+        layers(f"Depthwise, {title}", "depthwise", arguments.seconds)
+        layers(f"Pointwise, {title}", "pointwise", arguments.seconds)
     if "models" in arguments.only:
         models(["mobilenetv2_100", "efficientnet_b0"], arguments.seconds)
     if "compile" in arguments.only:
