@@ -140,12 +140,14 @@ double Chain::price(std::int64_t band) {
                           static_cast<double>(std::max<std::int64_t>(output().height, 1)) +
                       image_bytes(input()) * rows_in / static_cast<double>(input().height);
   const double working = static_cast<double>(ring_bytes()) + edge;
+  // Rings of their own for every intermediate, where chains of one op would use the same memory.
+  const double beyond = std::max(0.0, static_cast<double>(ring_bytes()) - 1.25 * l2);
   // `bytes` that belong to a set of `resident` bytes which is used again and again.
   const auto moved = [l2](double bytes, double resident) {
     const double outside = std::clamp((resident - 0.5 * l2) / (0.75 * l2), 0.0, 1.0);
     return bytes * (kNear + (kFar - kNear) * outside);
   };
-  return moved(bands * weights, weights) + moved(between, working) +
+  return moved(bands * weights, weights) + moved(between, working) + kFar * beyond +
          moved(image_bytes(input()), image_bytes(input())) + moved(out, out) +
          // A GEMM reads the band's pixels once per panel of weights.
          moved(edge * bands, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
