@@ -76,8 +76,9 @@ def row(name, best, ratios):
     print(f"| {name} | {cells} | {ratios[-1]:.2f} |", flush=True)
 
 
-def mean(ratios):
-    print(f"\nGeometric mean: **{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}**.")
+def mean(ratios, of=""):
+    value = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    print(f"\nGeometric mean{of}: **{value:.2f}**.")
 
 
 def backward(function, x, weight, grad):
@@ -217,8 +218,7 @@ def compiled(names, seconds):
         with torch.no_grad():
             runs = {"Inductor": lambda f=inductor, y=y: f(y), "sepconv": lambda f=own, x=x: f(x)}
             row(name, interleaved(runs, seconds), ratios)
-    mean(ratios[:3])
-    print("(the separable networks)")
+    mean(ratios[:3], " of the separable networks")
 
 
 def calls(seconds):

@@ -70,9 +70,10 @@ Block in_use(State& s, Blocks block) {
 }
 
 Blocks allocate(std::size_t bytes) {
-  auto* data = static_cast<std::byte*>(::operator new(bytes, kBlockAlignment));
-  prefer_huge_pages(data, bytes);
-  return {Block::Memory{data, bytes}};
+  Blocks block{{nullptr, bytes}};
+  block.front().data = static_cast<std::byte*>(::operator new(bytes, kBlockAlignment));
+  prefer_huge_pages(block.front().data, bytes);
+  return block;
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ class Chain {
 
   void needs(RowRange out, std::vector<RowRange>& need) const;
   std::int64_t band_step() const;
-  // Of a whole image; operands that are the input are dense.
+  // Floats from one row of the input image to the next; one that is an operand too is dense.
   std::int64_t input_row_floats() const { return stages_.front().op->input_row_floats(); }
   std::int64_t rows_held(std::size_t i, bool whole) const;
   static double streamed_weights(const RowOp& op);

@@ -15,6 +15,7 @@ inline bool outgrows_caches(const Shape& input, const Shape& output) {
          kBeyondCaches;
 }
 
+/// The same of one tensor by itself.
 inline bool outgrows_caches(const Shape& shape) {
   return sizeof(float) * static_cast<std::size_t>(shape.elements()) > kBeyondCaches;
 }
