@@ -105,7 +105,8 @@ struct Pass {
       pixel(dy, x, dx, q + 1, w, u, v);
       pixel(dy, x, dx, q + 2, v, w, u);
     }
-    if (q < a.width) pixel(dy, x, dx, q, u, v, w);
+    if (q == a.width) return;
+    pixel(dy, x, dx, q, u, v, w);
     if (q + 1 < a.width) pixel(dy, x, dx, q + 1, w, u, v);
   }
 
