@@ -16,6 +16,10 @@ constexpr std::size_t align_up(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+inline bool is_aligned(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % kAlignment == 0;
+}
+
 /// A load waits for stores before it whose addresses have the same low twelve bits, and the pixels
 /// of 128 · n channels repeat these every few pixels: where an op reads one image and writes
 /// another, a multiple of this between the two makes a depthwise layer take up to twice as long.

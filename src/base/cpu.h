@@ -19,6 +19,7 @@ std::size_t l2_cache_bytes();
 /// More bytes than one core's share of the last cache is expected to hold. Not asked of the
 /// machine: virtual ones name the cache of a whole socket.
 inline constexpr std::size_t kBeyondCaches = std::size_t{24} << 20;
+inline bool outgrows_caches(std::size_t floats) { return floats * sizeof(float) > kBeyondCaches; }
 
 /// L1 data cache bytes of one core.
 std::size_t l1_cache_bytes();

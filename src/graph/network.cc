@@ -188,8 +188,7 @@ void Network::run(const TensorView& x, std::span<const TensorView> ys,
   const std::size_t bytes = workspace_bytes(pool.threads());
   check(workspace.size() >= bytes, "workspace: has {} bytes, expected at least {}",
         workspace.size(), bytes);
-  check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
-        "workspace: address is not a multiple of {}", kAlignment);
+  check(is_aligned(workspace.data()), "workspace: address is not a multiple of {}", kAlignment);
   if (input_shape().elements() == 0) return;
   plan_->run(x, ys, workspace.data(), pool, [](std::size_t) {});
 }

@@ -65,9 +65,8 @@ struct BatchNorm::Impl {
 
   // Whether a result goes past the caches: so many images are more than these.
   bool streams(std::size_t images, const float* to) const {
-    const std::size_t bytes = images * pixels * channels * sizeof(float);
-    return bytes > kBeyondCaches && channels * sizeof(float) % kAlignment == 0 &&
-           reinterpret_cast<std::uintptr_t>(to) % kAlignment == 0;
+    return outgrows_caches(images * pixels * channels) &&
+           channels * sizeof(float) % kAlignment == 0 && is_aligned(to);
   }
 
   // By channel; the parts' means and squared deviations join as in Chan, Golub and LeVeque, 1979.

@@ -264,9 +264,8 @@ bool ConvRows::streams(const Batch& batch) const {
   if (!past_caches_ || epilogue_.kind != ActivationKind::kNone) return false;
   const bool lines = to_size(output().channels / groups_) % kLine == 0 &&
                      to_size(output_pixel()) % kLine == 0 && kernels_->columns % kLine == 0;
-  return lines && std::all_of(batch.runs, batch.runs + batch.count, [](const PixelRun& run) {
-           return reinterpret_cast<std::uintptr_t>(run.y) % kAlignment == 0;
-         });
+  return lines && std::all_of(batch.runs, batch.runs + batch.count,
+                              [](const PixelRun& run) { return is_aligned(run.y); });
 }
 
 void ConvRows::multiply(RowRange panels, const Batch& batch) const {

@@ -62,7 +62,7 @@ std::size_t DepthwiseBackwardPass::workspace_bytes() const {
 bool DepthwiseBackwardPass::streams(const float* dx) const {
   constexpr std::size_t kLine = kAlignment / sizeof(float);
   return outgrows_caches(geometry_.input, geometry_.output) && lanes_ == kLine &&
-         channels() % kLine == 0 && reinterpret_cast<std::uintptr_t>(dx) % kAlignment == 0;
+         channels() % kLine == 0 && is_aligned(dx);
 }
 
 void DepthwiseBackwardPass::run(const float* x, const float* dy, float* dx, float* dw,

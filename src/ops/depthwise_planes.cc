@@ -88,7 +88,7 @@ void DepthwisePlanes::run_block(std::size_t block, const float* x, float* y,
     const std::size_t channel = first + std::min(c, count - 1);
     in_planes[c] = x + channel / multiplier * to_size(input[2] * width);
   }
-  const bool streams = streams_ && reinterpret_cast<std::uintptr_t>(y) % kAlignment == 0;
+  const bool streams = streams_ && is_aligned(y);
   Carver carver(workspace);
   Ring ring{carver.take<float>(to_size(ring_rows_ * width) * lanes), 0};
   float* out = carver.take<float>(to_size(band_ * out_width) * lanes);

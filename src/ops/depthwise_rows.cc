@@ -124,9 +124,7 @@ bool DepthwiseRows2d::streams(RowRange out, const float* const* y) const {
     return false;
   }
   if (to_size(output().channels) % line != 0 || to_size(output_pixel()) % line != 0) return false;
-  return std::all_of(y, y + out.size(), [](const float* row) {
-    return reinterpret_cast<std::uintptr_t>(row) % kAlignment == 0;
-  });
+  return std::all_of(y, y + out.size(), [](const float* row) { return is_aligned(row); });
 }
 
 std::size_t DepthwiseRows2d::blocks() const {

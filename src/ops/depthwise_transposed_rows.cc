@@ -61,8 +61,7 @@ void DepthwiseTransposedRows::run_rows(RowRange out, const InputRows& x, const f
       weights[row.count++] = packed_.weights.get() + to_size(tap * window_.columns.size) * pitch_;
     }
     row.out = y[r - out.begin];
-    row.streams = past_caches_ && row.out_pixel % kernels_->lanes == 0 &&
-                  reinterpret_cast<std::uintptr_t>(row.out) % kAlignment == 0;
+    row.streams = past_caches_ && row.out_pixel % kernels_->lanes == 0 && is_aligned(row.out);
     kernels_->row(row);
   }
 }

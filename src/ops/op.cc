@@ -18,8 +18,7 @@ void check_view(const char* name, const TensorView& view, const Shape& shape, La
 void check_workspace(std::span<std::byte> workspace, std::size_t bytes) {
   check(workspace.size() >= bytes, "workspace: has {} bytes, expected at least {}",
         workspace.size(), bytes);
-  check(reinterpret_cast<std::uintptr_t>(workspace.data()) % kAlignment == 0,
-        "workspace: address is not a multiple of {}", kAlignment);
+  check(is_aligned(workspace.data()), "workspace: address is not a multiple of {}", kAlignment);
 }
 
 const Shape& Op::input_shape() const { return impl_->input; }

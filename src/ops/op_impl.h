@@ -11,13 +11,12 @@ namespace sepconv {
 
 /// Whether what an op reads and writes is more than stays in the caches until the next one runs.
 inline bool outgrows_caches(const Shape& input, const Shape& output) {
-  return sizeof(float) * static_cast<std::size_t>(input.elements() + output.elements()) >
-         kBeyondCaches;
+  return outgrows_caches(static_cast<std::size_t>(input.elements() + output.elements()));
 }
 
 /// The same of one tensor by itself.
 inline bool outgrows_caches(const Shape& shape) {
-  return sizeof(float) * static_cast<std::size_t>(shape.elements()) > kBeyondCaches;
+  return outgrows_caches(static_cast<std::size_t>(shape.elements()));
 }
 
 /// What stands behind an Op: pointers in, no checks.

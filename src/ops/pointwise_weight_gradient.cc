@@ -99,8 +99,7 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
   // X, dY and what a visitor makes, dX; tiles read some channels of every pixel, and then others.
   bool from_memory(bool with_dx) const {
     const std::size_t x = to_size(geometry.input.elements());
-    const std::size_t floats = (with_dx ? 2 * x : x) + to_size(geometry.output.elements());
-    return floats * sizeof(float) > kBeyondCaches;
+    return outgrows_caches((with_dx ? 2 * x : x) + to_size(geometry.output.elements()));
   }
 
   // Tiles go down a panel of columns, then to the next.

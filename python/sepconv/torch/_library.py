@@ -16,6 +16,7 @@ from sepconv.torch._convolution import (
     Geometry,
     check_activation,
     convolve,
+    empty,
     gradients,
     memory_format,
     takes,
@@ -251,7 +252,7 @@ def separable_conv2d(
         g.dilation, depthwise_activation or "none", activation or "none",
         format_ is torch.channels_last,
     )  # fmt: skip
-    y = torch.empty(op.output_shape, dtype=torch.float32, memory_format=format_)
+    y = empty(op.output_shape, format_, x)
     op.run(x.detach().contiguous(memory_format=format_), y)
     return y
 
