@@ -12,6 +12,8 @@ import sepconv
 import sepconv.torch as ours
 from sepconv.torch._convolution import ACTIVATIONS
 
+ops = torch.ops.sepconv
+
 FORMATS = [torch.contiguous_format, torch.channels_last]
 EPSILON = torch.finfo(torch.float32).eps
 
@@ -32,18 +34,21 @@ def within_the_bound(got, exact, magnitude, products):
 def test_opcheck(memory_format, activation):
     x = randn(2, 6, 9, 8).detach().contiguous(memory_format=memory_format).requires_grad_()
     depthwise, pointwise = randn(6, 1, 3, 3), randn(5, 6, 1, 1)
-    opcheck(ours.depthwise_conv2d, (x, depthwise, randn(6), [2, 1], [1, 1], [1, 1], activation))
-    opcheck(ours.depthwise_conv2d, (x, depthwise))
+    opcheck(
+        ops.depthwise_conv2d.default, (x, depthwise, randn(6), [2, 1], [1, 1], [1, 1], activation)
+    )
+    opcheck(ops.depthwise_conv2d.default, (x, depthwise))
     residual = randn(2, 5, 9, 8)
-    opcheck(ours.pointwise_conv2d, (x, pointwise, None, [1, 1], activation, residual))
+    opcheck(ops.pointwise_conv2d.default, (x, pointwise, None, [1, 1], activation, residual))
     biases = randn(6), randn(5)
     windows = [1, 1], [1, 1], [1, 1]
     opcheck(
-        ours.separable_conv2d, (x, depthwise, pointwise, *biases, *windows, activation, "hardswish")
+        ops.separable_conv2d.default,
+        (x, depthwise, pointwise, *biases, *windows, activation, "hardswish"),
     )
     grad = torch.randn(2, 5, 9, 8).contiguous(memory_format=memory_format)
     arguments = (grad, x.detach(), pointwise.detach(), [1, 1], [0, 0], [1, 1], 1)
-    opcheck(torch.ops.sepconv.conv2d_backward.default, (*arguments, [True, False, True]))
+    opcheck(ops.conv2d_backward.default, (*arguments, [True, False, True]))
 
 
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
@@ -188,11 +193,102 @@ def test_autocast_export_and_inductor():
     torch.testing.assert_close(leaf.grad, again.grad)
 
 
+@pytest.mark.parametrize("activation", [None, "hardswish"])
+def test_functions_and_operators_give_the_same_bits(activation):
+    leaves = [randn(2, 6, 9, 8), randn(6, 1, 3, 3), randn(5, 6, 1, 1), randn(6), randn(5)]
+    x, depthwise, pointwise, bias, other = leaves
+    window, separable = ([2, 1], [1, 1], [1, 1]), (x, depthwise, pointwise, bias, other)
+    calls = {
+        "depthwise_conv2d": (x, depthwise, bias, *window, activation),
+        "pointwise_conv2d": (x, pointwise, other, [1, 1], activation, randn(2, 5, 9, 8)),
+        "separable_conv2d": (*separable, *window, activation, "relu"),
+    }
+    for name, args in calls.items():
+        direct, dispatched = getattr(ours, name)(*args), getattr(ops, name)(*args)
+        assert torch.equal(direct, dispatched)
+        used = [t for t in leaves if any(t is a for a in args)]
+        grads = [torch.autograd.grad(y.square().sum(), used) for y in (direct, dispatched)]
+        assert all(torch.equal(a, b) for a, b in zip(*grads))
+
+
+def test_ints_and_pairs_are_the_same():
+    x, weight = torch.randn(1, 6, 9, 9), torch.randn(6, 1, 3, 3)
+    expected = ours.depthwise_conv2d(x, weight, None, (2, 2), (1, 1), (1, 1))
+    assert torch.equal(ours.depthwise_conv2d(x, weight, None, 2, 1, 1), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # through the operator
+        got = ours.depthwise_conv2d(x, weight, None, 2, [1])
+    torch.testing.assert_close(got.float(), expected, rtol=0.03, atol=0.03)
+
+
+def directions(function, x, weight):
+    """A directional derivative by torch.func, one by dual numbers, and one of a gradient."""
+    gradient = torch.func.grad(lambda w: function(x, w).square().sum())
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        by_dual = torch.autograd.forward_ad.unpack_dual(function(dual, weight)).tangent
+    return (
+        torch.func.jvp(function, (x, weight), (x, weight))[1],
+        by_dual,
+        torch.func.jvp(gradient, (weight,), (weight,))[1],
+    )
+
+
+def test_forward_mode_derivatives_are_those_of_pytorch():
+    x, weight = torch.randn(2, 6, 9, 8), torch.randn(6, 1, 3, 3)
+    module = ours.DepthwiseConv2d(6, 3, bias=False, activation="silu").requires_grad_(False)
+
+    def by_module(x, w):
+        return torch.func.functional_call(module, {"conv.weight": w}, (x,))
+
+    def by_function(x, w):
+        return ours.depthwise_conv2d(x, w, activation="silu")
+
+    def theirs(x, w):
+        return functional.silu(functional.conv2d(x, w, groups=6))
+
+    for function in (by_module, by_function):
+        for got, expected in zip(directions(function, x, weight), directions(theirs, x, weight)):
+            torch.testing.assert_close(got, expected)
+
+
+class Calls(torch.utils._python_dispatch.TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.functions = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.functions.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.*:FutureWarning")
+def test_tracers_modes_and_default_devices_see_an_operator():
+    x, module = torch.randn(1, 6, 9, 9), ours.DepthwiseConv2d(6, 3)
+    with torch.no_grad():
+        traced = torch.jit.trace(module, x)
+        assert "sepconv::depthwise_conv2d" in str(traced.graph)
+        other = torch.randn(1, 6, 7, 8)
+        torch.testing.assert_close(traced(other), module(other))
+    with Calls() as calls, torch.no_grad():
+        torch.testing.assert_close(module(x), module.conv(x))
+    assert calls.functions[0] is ops.depthwise_conv2d.default
+    with torch.device("meta"), torch.no_grad():
+        assert torch.equal(
+            module(x), ours.depthwise_conv2d(x, module.conv.weight, module.conv.bias)
+        )
+
+
 def test_bad_arguments_are_named():
     x, weight = torch.randn(1, 6, 9, 9), torch.randn(6, 1, 3, 3)
     with pytest.raises(ValueError, match="activation: got 'swish'"):
         ours.depthwise_conv2d(x, weight, activation="swish")
     with pytest.raises(ValueError, match="expected 4 dimensions"):
         ours.depthwise_conv2d(x[0], weight)
+    with pytest.raises(TypeError, match="stride: got '2', expected an int or a pair"):
+        ours.depthwise_conv2d(x, weight, stride="2")
+    with pytest.raises(TypeError, match=r"padding: got \(1, 1, 1\)"):
+        ours.separable_conv2d(x, weight, torch.randn(4, 6, 1, 1), padding=(1, 1, 1))
     with pytest.raises((ValueError, RuntimeError)):
         ours.pointwise_conv2d(x, torch.randn(4, 5, 1, 1))
+    with pytest.raises((TypeError, RuntimeError)):
+        ours.pointwise_conv2d(x.numpy(), torch.randn(4, 6, 1, 1))

@@ -3,7 +3,8 @@
 Importing it registers torch.ops.sepconv.*; torch.compile knows the backend "sepconv" without.
 """
 
-from sepconv.torch._library import depthwise_conv2d, pointwise_conv2d, separable_conv2d
+from sepconv.torch import _library  # noqa: F401 registers the operators
+from sepconv.torch._functional import depthwise_conv2d, pointwise_conv2d, separable_conv2d
 from sepconv.torch._modules import (
     DepthwiseConv2d,
     InvertedResidual,

@@ -12,8 +12,8 @@ from torch import fx, nn
 
 from sepconv._compile import export
 from sepconv._networks import Network
-from sepconv.torch import _library
-from sepconv.torch._convolution import Geometry
+from sepconv.torch._convolution import make_geometry
+from sepconv.torch._functional import depthwise_conv2d, pointwise_conv2d
 
 _log = logging.getLogger("sepconv")
 
@@ -167,19 +167,16 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    def pair(value: Any) -> tuple[int, int]:
-        return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
     depthwise = groups > 1 and groups == x.shape[1]
     pointwise = groups == 1 and tuple(weight.shape[2:]) == (1, 1)
     if x.dim() != 4 or isinstance(padding, str) or not (depthwise or pointwise):
         return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    g = Geometry(pair(stride), pair(padding), pair(dilation), groups)
+    g = make_geometry(stride, padding, dilation, groups)
     if depthwise:
-        return _library.depthwise_conv2d(x, weight, bias, *g[:3])
+        return depthwise_conv2d(x, weight, bias, *g[:3])
     if g.padding != (0, 0):
         return nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    return _library.pointwise_conv2d(x, weight, bias, g.stride)
+    return pointwise_conv2d(x, weight, bias, g.stride)
 
 
 def backend(graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:

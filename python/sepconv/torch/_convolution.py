@@ -6,15 +6,18 @@ In our kernels where these can take the call, else in PyTorch's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from sepconv import _core
 
 aten = torch.ops.aten
+
+_INTS = (int, torch.SymInt)
 
 # Elements from which it matters where a result lies; PyTorch's own tensors are made more quickly.
 _LARGE = 1 << 14
@@ -59,6 +62,24 @@ class Geometry(NamedTuple):
         return self.padding[0], self.padding[0], self.padding[1], self.padding[1]
 
 
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    """Rows and columns of an int or of one or two."""
+    if isinstance(value, _INTS):
+        return value, value
+    if isinstance(value, Sequence) and 1 <= len(value) <= 2:
+        first, last = value[0], value[-1]
+        if isinstance(first, _INTS) and isinstance(last, _INTS):
+            return first, last
+    raise TypeError(f"{name}: got {value!r}, expected an int or a pair of them")
+
+
+def make_geometry(stride: Any, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Geometry:
+    """From ints or pairs. Raises TypeError for anything else."""
+    return Geometry(
+        _pair("stride", stride), _pair("padding", padding), _pair("dilation", dilation), groups
+    )
+
+
 def memory_format(x: torch.Tensor) -> torch.memory_format:
     """The format of a result: channels last where x is that alone, else contiguous."""
     if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
@@ -77,12 +98,27 @@ def takes(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
 
 
 def plain(*tensors: torch.Tensor | None) -> bool:
-    """Whether nothing watches or transforms the tensors: no autocast, compiler, functorch."""
+    """Whether nothing but reverse-mode autograd watches or transforms the tensors.
+
+    No compiler, tracer, functorch, forward-mode autograd, autocast, and no mode for operators.
+    """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
-    if torch.is_autocast_enabled("cpu"):
+    if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack() > 0:
+        return False
+    if torch.is_autocast_enabled("cpu") or differentiates_forward():
         return False
     return all(type(t) in (torch.Tensor, torch.nn.Parameter) for t in tensors if t is not None)
+
+
+def differentiates_forward() -> bool:
+    """Whether derivatives may be carried along with values (torch.autograd.forward_ad, jvp)."""
+    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+
+
+def is_recorded(*tensors: torch.Tensor | None) -> bool:
+    """Whether autograd wants the gradient of something of this call."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def make_forward(
@@ -111,7 +147,7 @@ def empty(
     Large ones are of memory that earlier results used (src/base/block_cache.h).
     """
     if math.prod(shape) < _LARGE:
-        return torch.empty(shape, dtype=torch.float32, memory_format=format_)
+        return torch.empty(shape, dtype=torch.float32, device="cpu", memory_format=format_)
     address = 0 if x is None else x.data_ptr()
     return _core.empty_tensor(list(shape), format_ is torch.channels_last, address)
 

@@ -10,17 +10,18 @@ from torch import nn
 from torch.nn import functional
 
 from sepconv import _core
-from sepconv.torch import _library
 from sepconv.torch._convolution import (
     Geometry,
     activate,
     check_activation,
+    is_recorded,
     make_forward,
     memory_format,
     plain,
     run,
     takes,
 )
+from sepconv.torch._functional import depthwise_conv2d, pointwise_conv2d, separable_conv2d
 
 IntPair = Union[int, "tuple[int, int]"]
 
@@ -58,11 +59,6 @@ class Packed:
         return op
 
 
-def is_recorded(*tensors: torch.Tensor | None) -> bool:
-    """Whether autograd wants the gradient of something of this call."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
 def forward(conv: nn.Conv2d, x: torch.Tensor, activation: str | None, packed: Packed) -> Any:
     """What nn.Conv2d `conv`, depthwise or pointwise, and an activation make of x."""
     weight, bias = conv.weight, conv.bias
@@ -85,8 +81,8 @@ def forward(conv: nn.Conv2d, x: torch.Tensor, activation: str | None, packed: Pa
 
         return run(packed.op((x.shape, nhwc, geometry, activation), (weight, bias), make), x)
     if conv.groups > 1 or x.shape[1] == 1:
-        return _library.depthwise_conv2d(x, weight, bias, *geometry[:3], activation)
-    return _library.pointwise_conv2d(x, weight, bias, conv.stride, activation)
+        return depthwise_conv2d(x, weight, bias, *geometry[:3], activation)
+    return pointwise_conv2d(x, weight, bias, conv.stride, activation)
 
 
 def _symmetric(conv: nn.Conv2d) -> tuple[int, int] | None:
@@ -212,7 +208,7 @@ class SeparableConv2d(nn.Module):
         tensors = first.weight, second.weight, first.bias, second.bias
         if padding is None or not takes(x, *tensors):
             return self.pointwise(self.depthwise(x))
-        return _library.separable_conv2d(
+        return separable_conv2d(
             x, *tensors, first.stride, padding, first.dilation,
             self.depthwise.activation, self.pointwise.activation,
         )  # fmt: skip
