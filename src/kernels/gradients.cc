@@ -9,8 +9,8 @@
 //       └──┘                   │  │  │  │                           │w10│w11│w12│
 //                              └──┴──┴──┘                           └───┴───┴───┘
 //
-// The window moves in registers where these suffice (3×3 with 32 of them): then KY·S + 1 loads for
-// KY·K FMAs, for 3×3 and stride 1 4.5 flops per byte of L1; or else KY·K + 1, 1.8.
+// The window moves in registers: KY·S + 1 loads for KY·K FMAs, with 32 registers and stride 1 4.5
+// flops per byte of L1 for 3×3, 3.8 for 5×5 in rows of 3 and 2, 2.3 for 7×7 in rows of 2 and 1.
 //
 // Pointwise: C = Aᵀ·B, a tile of rows × 2 vectors whose products' both operands lie in rows of
 // pixels as they are: nothing is packed. As many flops per byte as the GEMM tile.
@@ -47,75 +47,87 @@ constexpr int kRegisters = 16;
 constexpr size_t kTileRows = 6;
 #endif
 
-// K taps of KY rows of the window, columns not dilated.
+// K taps of KY rows of the window, columns not dilated. Columns outside the row are zeros, so that
+// the window moves over borders like over everything else.
 template <int K, int KY, int S, bool kPartial>
 struct TapRows {
-  // The window moves along the row in registers where these suffice, or else comes from L1.
-  static constexpr bool kHolds = S < K && 2 * KY * K + 2 <= kRegisters;
-  static constexpr int kKept = K - S;
+  static constexpr int kKept = K - S;  // columns that the next output needs as well
   // Few sums would wait for each other: even and odd outputs have their own, where registers allow.
-  static constexpr int kSets = kHolds && 3 * KY * K + 2 <= kRegisters ? 2 : 1;
+  static constexpr int kSets = 3 * KY * K + 2 <= kRegisters ? 2 : 1;
 
   const DepthwiseWeightGradient& a;
   V sum[kSets][KY][K];
 
-  // An output some of whose columns lie outside the row.
-  HWY_INLINE void border_output(const float* const (&rows)[KY], const float* dy, int64_t j) {
-    const V grad = load_lanes<kPartial>(dy + static_cast<size_t>(j) * a.out_pixel, a.channels);
+  // Column c of the window, which is pixel x of the rows or outside them.
+  HWY_INLINE void load_column(const float* const (&rows)[KY], int64_t x, int c,
+                              V (&window)[KY][K]) const {
+    if (x < 0 || x >= a.in_width) {
 #pragma GCC unroll 8
-    for (int kx = 0; kx < K; ++kx) {
-      const int64_t x = j * S + kx - a.columns.pad;
-      if (x < 0 || x >= a.in_width) continue;
-#pragma GCC unroll 8
-      for (int r = 0; r < KY; ++r) {
-        const float* p = rows[r] + static_cast<size_t>(x) * a.in_pixel;
-        sum[0][r][kx] = hn::MulAdd(load_lanes<kPartial>(p, a.channels), grad, sum[0][r][kx]);
-      }
+      for (int r = 0; r < KY; ++r) window[r][c] = hn::Zero(D());
+      return;
     }
+    const size_t at = static_cast<size_t>(x) * a.in_pixel;
+#pragma GCC unroll 8
+    for (int r = 0; r < KY; ++r) window[r][c] = load_lanes<kPartial>(rows[r] + at, a.channels);
   }
 
-  // An output whose columns from pixel p[r] on all exist, then moves on.
+  // The products of an output whose window is complete, which then moves on.
   template <int kSet>
-  HWY_INLINE void output(const float* (&p)[KY], const float*& dy, V (&window)[KY][K]) {
+  HWY_INLINE void products(const float* dy, V (&window)[KY][K]) {
     const V grad = load_lanes<kPartial>(dy, a.channels);
-    dy += a.out_pixel;
 #pragma GCC unroll 8
     for (int r = 0; r < KY; ++r) {
 #pragma GCC unroll 8
-      for (int c = 0; c < K; ++c) {
-        if (!kHolds || c >= kKept) {
-          window[r][c] =
-              load_lanes<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
-        }
-        sum[kSet][r][c] = hn::MulAdd(window[r][c], grad, sum[kSet][r][c]);
-      }
+      for (int c = 0; c < K; ++c) sum[kSet][r][c] = hn::MulAdd(window[r][c], grad, sum[kSet][r][c]);
 #pragma GCC unroll 8
-      for (int c = 0; kHolds && c < kKept; ++c) window[r][c] = window[r][c + S];
+      for (int c = 0; c < kKept; ++c) window[r][c] = window[r][c + S];
+    }
+  }
+
+  // An output whose new columns exist, from pixel p[r] on.
+  template <int kSet>
+  HWY_INLINE void inner_output(const float* (&p)[KY], const float*& dy, V (&window)[KY][K]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < KY; ++r) {
+#pragma GCC unroll 8
+      for (int c = kKept; c < K; ++c) {
+        window[r][c] =
+            load_lanes<kPartial>(p[r] + static_cast<size_t>(c - kKept) * a.in_pixel, a.channels);
+      }
       p[r] += S * a.in_pixel;
     }
+    products<kSet>(dy, window);
+    dy += a.out_pixel;
   }
 
-  // Outputs [begin, end), whose columns all exist.
-  HWY_INLINE void outputs(const float* const (&rows)[KY], const float* dy, int64_t begin,
-                          int64_t end) {
-    if (begin >= end) return;
-    const int64_t first = (begin * S - a.columns.pad) * static_cast<int64_t>(a.in_pixel);
-    const float* p[KY];
+  // Outputs [begin, end), whose new columns may lie outside the row.
+  HWY_INLINE void border_outputs(const float* const (&rows)[KY], const float* dy, int64_t begin,
+                                 int64_t end, V (&window)[KY][K]) {
+    for (int64_t j = begin; j < end; ++j) {
+#pragma GCC unroll 8
+      for (int c = kKept; c < K; ++c) load_column(rows, j * S + c - a.columns.pad, c, window);
+      products<0>(dy + static_cast<size_t>(j) * a.out_pixel, window);
+    }
+  }
+
+  // A row of outputs; of those in [left, right) all new columns exist.
+  HWY_INLINE void row(const float* const (&rows)[KY], const float* dy, int64_t left,
+                      int64_t right) {
     V window[KY][K];
 #pragma GCC unroll 8
-    for (int r = 0; r < KY; ++r) {
-      p[r] = rows[r] + first;
+    for (int c = 0; c < kKept; ++c) load_column(rows, c - a.columns.pad, c, window);
+    border_outputs(rows, dy, 0, left, window);
+    const int64_t first = (left * S + kKept - a.columns.pad) * static_cast<int64_t>(a.in_pixel);
+    const float* p[KY];
 #pragma GCC unroll 8
-      for (int c = 0; kHolds && c < kKept; ++c) {
-        window[r][c] = load_lanes<kPartial>(p[r] + static_cast<size_t>(c) * a.in_pixel, a.channels);
-      }
+    for (int r = 0; r < KY; ++r) p[r] = rows[r] + first;
+    const float* inner = dy + static_cast<size_t>(left) * a.out_pixel;
+    for (int64_t pairs = (right - left) / 2; pairs > 0; --pairs) {
+      inner_output<0>(p, inner, window);
+      inner_output<kSets - 1>(p, inner, window);
     }
-    dy += static_cast<size_t>(begin) * a.out_pixel;
-    for (int64_t pairs = (end - begin) / 2; pairs > 0; --pairs) {
-      output<0>(p, dy, window);
-      output<kSets - 1>(p, dy, window);
-    }
-    if ((end - begin) % 2) output<0>(p, dy, window);
+    if ((right - left) % 2) inner_output<0>(p, inner, window);
+    border_outputs(rows, dy, right, a.out_width, window);
   }
 
   HWY_INLINE void clear() {
@@ -141,8 +153,8 @@ struct TapRows {
   HWY_INLINE void run(int64_t ky) {
     clear();
     const int64_t flush_rows = HWY_MAX(int64_t{1}, kFlush / a.out_width);
-    // Outputs [left, right) find all their columns inside the row.
-    const int64_t left = HWY_MIN(a.out_width, (a.columns.pad + S - 1) / S);
+    const int64_t left =
+        HWY_MIN(a.out_width, HWY_MAX(int64_t{0}, (a.columns.pad - kKept + S - 1) / S));
     const int64_t room = a.in_width + a.columns.pad - K;
     const int64_t right = HWY_MAX(left, HWY_MIN(a.out_width, room < 0 ? 0 : room / S + 1));
     for (int64_t i = a.row_begin; i < a.row_end; ++i) {
@@ -152,23 +164,20 @@ struct TapRows {
         const bool exists = y >= 0 && y < a.in_height;
         rows[r] = exists ? a.x + static_cast<size_t>(y * a.in_width) * a.in_pixel : a.zeros;
       }
-      const float* dy = a.dy + static_cast<size_t>(i * a.out_width) * a.out_pixel;
-      for (int64_t j = 0; j < left; ++j) border_output(rows, dy, j);
-      outputs(rows, dy, left, right);
-      for (int64_t j = right; j < a.out_width; ++j) border_output(rows, dy, j);
+      row(rows, a.dy + static_cast<size_t>(i * a.out_width) * a.out_pixel, left, right);
       if ((i + 1 - a.row_begin) % flush_rows == 0) flush(ky);
     }
     flush(ky);
   }
 };
 
-// The window's rows in groups of KY, the rest one by one.
+// The window's rows in groups of KY, the rest at once.
 template <int K, int KY, int S, bool kPartial>
 void square_window(const DepthwiseWeightGradient& args) {
   const DepthwiseWeightGradient a = args;
-  int64_t ky = 0;
-  for (; ky + KY <= K; ky += KY) TapRows<K, KY, S, kPartial>{a, {}}.run(ky);
-  for (; ky < K; ++ky) TapRows<K, 1, S, kPartial>{a, {}}.run(ky);
+  for (int64_t ky = 0; ky + KY <= K; ky += KY) TapRows<K, KY, S, kPartial>{a, {}}.run(ky);
+  constexpr int kRest = K % KY;
+  if constexpr (kRest > 0) TapRows<K, kRest, S, kPartial>{a, {}}.run(K - kRest);
 }
 
 // Any window, a tap at a time; eight sums hide FMA's latency.
@@ -223,7 +232,7 @@ void any_window(const DepthwiseWeightGradient& a) {
 
 template <int K, int S, bool kPartial>
 void known_window(const DepthwiseWeightGradient& a) {
-  // Sums and the window, the gradient and one element of x.
+  // Sums and the window, and two registers more.
   constexpr int kRows = HWY_MAX(1, HWY_MIN(K, (kRegisters - 2) / (2 * K)));
   square_window<K, kRows, S, kPartial>(a);
 }
