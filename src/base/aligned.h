@@ -11,6 +11,11 @@
 namespace sepconv {
 
 inline constexpr std::size_t kAlignment = 64;
+/// Floats of a cache line.
+inline constexpr std::size_t kLineFloats = kAlignment / sizeof(float);
+constexpr bool whole_lines(std::int64_t floats) {
+  return floats % static_cast<std::int64_t>(kLineFloats) == 0;
+}
 
 constexpr std::size_t align_up(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;

@@ -20,6 +20,10 @@ std::size_t l2_cache_bytes();
 /// machine: virtual ones name the cache of a whole socket.
 inline constexpr std::size_t kBeyondCaches = std::size_t{24} << 20;
 inline bool outgrows_caches(std::size_t floats) { return floats * sizeof(float) > kBeyondCaches; }
+/// Whether so many floats, made some time ago, are expected to be out of the last cache by now.
+inline bool comes_from_memory(std::size_t floats) {
+  return floats * sizeof(float) > kBeyondCaches / 4;
+}
 
 /// L1 data cache bytes of one core.
 std::size_t l1_cache_bytes();

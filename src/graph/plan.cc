@@ -114,7 +114,7 @@ class Planner {
     if (!crowded || !along || !alone || !writer.can_write_slice() || !reader.can_read_slice()) {
       return;
     }
-    constexpr std::int64_t kApart = 2 * kAlignment / sizeof(float);
+    constexpr std::int64_t kApart = 2 * kLineFloats;
     writer.write_slice_of(channels + kApart);
     reader.read_slice_of(channels + kApart);
   }

@@ -34,6 +34,10 @@ struct DepthwiseRows {
   std::size_t first_block, end_block;  ///< of the channels' blocks, those to compute
   /// Stores go past the caches: every vector of the output is a whole, aligned cache line.
   bool streams;
+  /// What comes next in memory behind the input rows, up to ahead_end: fetched into L2, in order,
+  /// about as many floats as these rows have. Or null.
+  const float* ahead;
+  const float* ahead_end;
 };
 
 /// Where block b of the channels starts: the last block overlaps its neighbour rather than ending

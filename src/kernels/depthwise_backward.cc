@@ -24,6 +24,7 @@
 #include <hwy/cache_control.h>
 
 #include "kernels/depthwise_backward.h"
+#include "kernels/fetch.h"
 #include "kernels/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -34,12 +35,14 @@ namespace {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
 constexpr int64_t kFlush = 256;
 
-template <bool kStream>
+template <bool kStream, bool kFetch>
 struct Pass {
   const DepthwiseBackward& a;
+  const float *x_ahead, *dy_ahead;
   V weight[9], sum[9];
 
-  HWY_INLINE explicit Pass(const DepthwiseBackward& args) : a(args) {
+  HWY_INLINE explicit Pass(const DepthwiseBackward& args)
+      : a(args), x_ahead(a.x_ahead), dy_ahead(a.dy_ahead) {
     const D d;
 #pragma GCC unroll 9
     for (int t = 0; t < 9; ++t) {
@@ -67,6 +70,12 @@ struct Pass {
   HWY_INLINE void pixel(const float* const (&dy)[3], const float* x, float* dx, int64_t q,
                         V (&right)[3], const V (&middle)[3], const V (&left)[3]) {
     const D d;
+    if (kFetch) {
+      prefetch_to_l2(x_ahead);
+      prefetch_to_l2(dy_ahead);
+      x_ahead += kLineFloats;
+      dy_ahead += kLineFloats;
+    }
     load_column(dy, q + a.pad_left, right);
     const V value = hn::LoadU(d, x + static_cast<size_t>(q) * a.pixel);
     V to_x = hn::Zero(d);
@@ -133,10 +142,11 @@ struct Pass {
 
 void backward(const DepthwiseBackward& args) {
   const DepthwiseBackward a = args;
+  const bool fetches = a.x_ahead && a.dy_ahead;
   if (a.streams) {
-    Pass<true>(a).run();
+    fetches ? Pass<true, true>(a).run() : Pass<true, false>(a).run();
   } else {
-    Pass<false>(a).run();
+    fetches ? Pass<false, true>(a).run() : Pass<false, false>(a).run();
   }
 }
 

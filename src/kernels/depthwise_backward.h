@@ -19,6 +19,8 @@ struct DepthwiseBackward {
   std::int64_t row_begin, row_end;            ///< of dX
   std::int64_t pad_top, pad_left;             ///< of the forward convolution
   bool streams;  ///< stores go past the caches: whole lines on their own boundaries
+  /// What is brought into L2 meanwhile, as many lines of each as there are pixels of dX; or null.
+  const float *x_ahead, *dy_ahead;
 };
 
 /// Null where registers do not suffice.

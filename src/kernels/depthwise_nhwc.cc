@@ -30,6 +30,7 @@
 
 #include "kernels/activation-inl.h"
 #include "kernels/depthwise.h"
+#include "kernels/fetch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -60,7 +61,8 @@ HWY_INLINE void store(const DepthwiseRows& a, V v, float* p) {
 }
 
 // R output rows of a K×K window with stride S. kBorder: some input rows are missing (null).
-template <int K, int S, int R, bool kBorder>
+// kFetches: what comes next is brought into L2.
+template <int K, int S, int R, bool kBorder, bool kFetches>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
   static constexpr int kPending = (K - 1) / S + 1;
@@ -70,6 +72,8 @@ struct Slide {
   static constexpr bool kHoldsWeights = K == 3 && R * kPending + K * K + 2 * R + 3 <= kRegisters;
   // A missing row is left out, or, where it is one of few, taken as zeros, which costs less.
   static constexpr bool kZeroRows = K == 3;
+  // Lines of input that an output's rows take up, as the window moves on.
+  static constexpr size_t kLines = (R * S * S * hn::MaxLanes(D()) + kLineFloats - 1) / kLineFloats;
   static constexpr bool kHoldsColumn = !kHoldsWeights && R > 1 && (!kBorder || kZeroRows) &&
                                        kInputRows + R* kPending + 1 <= kRegisters;
 
@@ -173,21 +177,42 @@ struct Slide {
     }
   }
 
+  HWY_INLINE void fetch(const float*& ahead) {
+    if (!kFetches) return;
+#pragma GCC unroll 16
+    for (size_t i = 0; i < kLines; ++i) prefetch_to_l2(ahead + i * kLineFloats);
+    ahead += kLines * kLineFloats;
+  }
+
   template <bool kInside>
   static HWY_INLINE void outputs(Slide& slide, const float* const (&in)[kInputRows],
                                  float* const (&out)[R], int64_t begin, int64_t end,
-                                 const DepthwiseRows& a, const float* HWY_RESTRICT w, V bias) {
+                                 const DepthwiseRows& a, const float* HWY_RESTRICT w, V bias,
+                                 const float*& ahead) {
     const D d;
     const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
     for (int64_t j = begin; j < end; ++j) {
+      slide.fetch(ahead);
       slide.template columns<K - S, S, kInside>(in, j * S - a.columns.pad, a, w);
       slide.finish(a, out, j, bias, lo, hi);
       slide.advance();
     }
   }
 
-  static HWY_INLINE void block(const DepthwiseRows& a, size_t c, const float* HWY_RESTRICT w,
-                               V bias) {
+  // The share of one of the blocks in what is fetched, at the end twice what is left.
+  static HWY_INLINE const float* ahead_of(const DepthwiseRows& a, size_t b) {
+    if (!kFetches) return nullptr;
+    const size_t floats = static_cast<size_t>(a.out_width) * kLines * kLineFloats;
+    const size_t room = static_cast<size_t>(a.ahead_end - a.ahead);
+    return a.ahead + (room >= (b + 1) * floats ? b * floats : room - HWY_MIN(room, floats));
+  }
+
+  static HWY_INLINE void block(const DepthwiseRows& a, size_t b) {
+    const D d;
+    const size_t lanes = hn::Lanes(d), c = block_channel(b, a.channels, lanes);
+    const float* HWY_RESTRICT w = a.weights + b * K * K * lanes;
+    const V bias = hn::Load(d, a.bias + b * lanes);
+    const float* ahead = ahead_of(a, b);
     const float* in[kInputRows];
     for (int i = 0; i < kInputRows; ++i) in[i] = a.in[i] ? a.in[i] + c : nullptr;
     float* out[R];
@@ -199,22 +224,21 @@ struct Slide {
     const int64_t right = HWY_MAX(left, HWY_MIN(a.out_width, fit < 0 ? int64_t{0} : fit / S + 1));
     Slide slide(w);
     slide.template columns<0, K - S, false>(in, -pad, a, w);
-    outputs<false>(slide, in, out, 0, left, a, w, bias);
-    outputs<true>(slide, in, out, left, right, a, w, bias);
-    outputs<false>(slide, in, out, right, a.out_width, a, w, bias);
+    outputs<false>(slide, in, out, 0, left, a, w, bias, ahead);
+    outputs<true>(slide, in, out, left, right, a, w, bias, ahead);
+    outputs<false>(slide, in, out, right, a.out_width, a, w, bias, ahead);
   }
 };
 
-template <int K, int S, int R, bool kBorder>
+template <int K, int S, int R, bool kBorder, bool kFetches>
 HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
   const DepthwiseRows a = args;  // the stores below might change what args refers to
   const D d;
   const size_t lanes = hn::Lanes(d);
   for (size_t b = a.first_block; b < a.end_block; ++b) {
-    const size_t c = block_channel(b, a.channels, lanes);
-    Slide<K, S, R, kBorder>::block(a, c, a.weights + b * K * K * lanes,
-                                   hn::Load(d, a.bias + b * lanes));
+    Slide<K, S, R, kBorder, kFetches>::block(a, b);
     if (a.epilogue.kind == ActivationKind::kNone) continue;
+    const size_t c = block_channel(b, a.channels, lanes);
     for (int o = 0; o < R; ++o) {
       activate_rows(a.epilogue.kind, a.out[o] + c, nullptr, a.out_pixel,
                     static_cast<size_t>(a.out_width), lanes);
@@ -227,9 +251,9 @@ template <int K, int S, int R>
 void slide_rows(const DepthwiseRows& a) {
   const auto missing = [](const float* row) { return row == nullptr; };
   if (std::any_of(a.in, a.in + (R - 1) * S + K, missing)) {
-    slide_blocks<K, S, R, true>(a);
+    a.ahead ? slide_blocks<K, S, R, true, true>(a) : slide_blocks<K, S, R, true, false>(a);
   } else {
-    slide_blocks<K, S, R, false>(a);
+    a.ahead ? slide_blocks<K, S, R, false, true>(a) : slide_blocks<K, S, R, false, false>(a);
   }
 }
 

@@ -29,6 +29,7 @@
 #include <array>
 #include <utility>
 
+#include "kernels/fetch.h"
 #include "kernels/gradients.h"
 #include "kernels/vectors-inl.h"
 
@@ -47,6 +48,9 @@ constexpr int kRegisters = 16;
 constexpr size_t kTileRows = 6;
 #endif
 
+// Rows of a K×K window at once: sums and the window, and two registers more.
+constexpr int rows_at_once(int k) { return HWY_MAX(1, HWY_MIN(k, (kRegisters - 2) / (2 * k))); }
+
 // K taps of KY rows of the window, columns not dilated. Columns outside the row are zeros, so that
 // the window moves over borders like over everything else.
 template <int K, int KY, int S, bool kPartial>
@@ -54,6 +58,12 @@ struct TapRows {
   static constexpr int kKept = K - S;  // columns that the next output needs as well
   // Few sums would wait for each other: even and odd outputs have their own, where registers allow.
   static constexpr int kSets = 3 * KY * K + 2 <= kRegisters ? 2 : 1;
+
+  // The window's rows go in so many groups; each fetches what comes next in its share of the rows.
+  static constexpr int kOfGroup = rows_at_once(K), kGroups = (K + kOfGroup - 1) / kOfGroup;
+  struct Ahead {
+    const float *x, *dy;
+  };
 
   const DepthwiseWeightGradient& a;
   V sum[kSets][KY][K];
@@ -85,8 +95,9 @@ struct TapRows {
   }
 
   // An output whose new columns exist, from pixel p[r] on.
-  template <int kSet>
-  HWY_INLINE void inner_output(const float* (&p)[KY], const float*& dy, V (&window)[KY][K]) {
+  template <int kSet, bool kFetches>
+  HWY_INLINE void inner_output(const float* (&p)[KY], const float*& dy, V (&window)[KY][K],
+                               Ahead& ahead) {
 #pragma GCC unroll 8
     for (int r = 0; r < KY; ++r) {
 #pragma GCC unroll 8
@@ -98,6 +109,12 @@ struct TapRows {
     }
     products<kSet>(dy, window);
     dy += a.out_pixel;
+    if (!kFetches) return;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < S * S; ++i) prefetch_to_l2(ahead.x + i * kLineFloats);
+    prefetch_to_l2(ahead.dy);
+    ahead.x += S * S * kLineFloats;
+    ahead.dy += kLineFloats;
   }
 
   // Outputs [begin, end), whose new columns may lie outside the row.
@@ -111,8 +128,9 @@ struct TapRows {
   }
 
   // A row of outputs; of those in [left, right) all new columns exist.
-  HWY_INLINE void row(const float* const (&rows)[KY], const float* dy, int64_t left,
-                      int64_t right) {
+  template <bool kFetches>
+  HWY_INLINE void row(const float* const (&rows)[KY], const float* dy, int64_t left, int64_t right,
+                      Ahead ahead) {
     V window[KY][K];
 #pragma GCC unroll 8
     for (int c = 0; c < kKept; ++c) load_column(rows, c - a.columns.pad, c, window);
@@ -123,10 +141,10 @@ struct TapRows {
     for (int r = 0; r < KY; ++r) p[r] = rows[r] + first;
     const float* inner = dy + static_cast<size_t>(left) * a.out_pixel;
     for (int64_t pairs = (right - left) / 2; pairs > 0; --pairs) {
-      inner_output<0>(p, inner, window);
-      inner_output<kSets - 1>(p, inner, window);
+      inner_output<0, kFetches>(p, inner, window, ahead);
+      inner_output<kSets - 1, kFetches>(p, inner, window, ahead);
     }
-    if ((right - left) % 2) inner_output<0>(p, inner, window);
+    if ((right - left) % 2) inner_output<0, kFetches>(p, inner, window, ahead);
     border_outputs(rows, dy, right, a.out_width, window);
   }
 
@@ -164,7 +182,14 @@ struct TapRows {
         const bool exists = y >= 0 && y < a.in_height;
         rows[r] = exists ? a.x + static_cast<size_t>(y * a.in_width) * a.in_pixel : a.zeros;
       }
-      row(rows, a.dy + static_cast<size_t>(i * a.out_width) * a.out_pixel, left, right);
+      const float* dy = a.dy + static_cast<size_t>(i * a.out_width) * a.out_pixel;
+      const int64_t done = i - a.row_begin;
+      if (!kPartial && a.x_ahead && a.dy_ahead && done % kGroups == ky / kOfGroup) {
+        const size_t lines = static_cast<size_t>(done * a.out_width) * kLineFloats;
+        row<true>(rows, dy, left, right, {a.x_ahead + S * S * lines, a.dy_ahead + lines});
+      } else {
+        row<false>(rows, dy, left, right, {});
+      }
       if ((i + 1 - a.row_begin) % flush_rows == 0) flush(ky);
     }
     flush(ky);
@@ -232,9 +257,7 @@ void any_window(const DepthwiseWeightGradient& a) {
 
 template <int K, int S, bool kPartial>
 void known_window(const DepthwiseWeightGradient& a) {
-  // Sums and the window, and two registers more.
-  constexpr int kRows = HWY_MAX(1, HWY_MIN(K, (kRegisters - 2) / (2 * K)));
-  square_window<K, kRows, S, kPartial>(a);
+  square_window<K, rows_at_once(K), S, kPartial>(a);
 }
 
 template <bool kPartial>

@@ -19,6 +19,9 @@ struct DepthwiseWeightGradient {
   std::size_t channels;             ///< of the vector's lanes
   Window rows, columns;
   float* dw;  ///< [taps][lanes], added to
+  /// What is brought into L2 meanwhile, as many lines as there are outputs, times the strides for
+  /// x; or null.
+  const float *x_ahead, *dy_ahead;
 };
 
 /// Some columns of C = Aᵀ·B, A and B having one row for each of `count` pixels.

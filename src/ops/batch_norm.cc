@@ -65,8 +65,8 @@ struct BatchNorm::Impl {
 
   // Whether a result goes past the caches: so many images are more than these.
   bool streams(std::size_t images, const float* to) const {
-    return outgrows_caches(images * pixels * channels) &&
-           channels * sizeof(float) % kAlignment == 0 && is_aligned(to);
+    return outgrows_caches(images * pixels * channels) && channels % kLineFloats == 0 &&
+           is_aligned(to);
   }
 
   // By channel; the parts' means and squared deviations join as in Chan, Golub and LeVeque, 1979.

@@ -227,7 +227,8 @@ void Chain::run_stage(std::size_t i, RowRange rows, RowRange shares, const Image
         images.sides[to_size(side(0) - stage.scale)] + images.index * stage.op->input().channels;
   }
   const float* const* second = stage.operand == kNone ? nullptr : s.add;
-  stage.op->run_shares(shares, rows, {s.in, in.begin, scale}, second, s.out, s.op);
+  const float* end = stage.input == kInput ? images.end : nullptr;
+  stage.op->run_shares(shares, rows, {s.in, in.begin, scale, end}, second, s.out, s.op);
 }
 
 void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) const {
@@ -286,8 +287,10 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
   const Stage& before_last = stages_[stages_.size() > 1 ? stages_.size() - 2 : 0];
   const std::int64_t kept_floats = kept ? height * before_last.op->output_row_floats() : 0;
   const std::int64_t parts = std::min<std::int64_t>(pool.threads(), all);
+  const float* end =
+      comes_from_memory(to_size(images * in_floats)) ? x + images * in_floats : nullptr;
   if (images == 1 && runs_stagewise(pool.threads())) {
-    run_stagewise({x, sides, 0, y, kept}, workspace, pool);
+    run_stagewise({x, end, sides, 0, y, kept}, workspace, pool);
     return;
   }
   const std::size_t bytes = thread_bytes();
@@ -297,7 +300,7 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
       const std::int64_t first = std::max<std::int64_t>(0, own.begin - image * tiles);
       const RowRange rows{first * tile, std::min(height, (own.end - image * tiles) * tile)};
       float* whole = kept ? kept + image * kept_floats : nullptr;
-      run_rows({x + image * in_floats, sides, image, y + image * out_floats, whole}, rows,
+      run_rows({x + image * in_floats, end, sides, image, y + image * out_floats, whole}, rows,
                workspace + part * bytes);
     }
   });

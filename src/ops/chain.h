@@ -110,6 +110,7 @@ class Chain {
 // The images of one run: the input, its sides and the output.
 struct Chain::Images {
   const float* x;
+  const float* end;  // of x and the images behind it, if they come from memory
   std::span<const float* const> sides;
   std::int64_t index;  // of the image, for the sides
   float* y;

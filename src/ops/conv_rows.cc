@@ -149,10 +149,8 @@ void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* re
 
 // Panels of weights, of as many columns together as a cache line has.
 std::int64_t ConvRows::shares() const {
-  constexpr std::size_t kLine = kAlignment / sizeof(float);
-  const bool apart =
-      to_size(output_pixel()) % kLine == 0 && to_size(output().channels / groups_) % kLine == 0;
-  const std::size_t together = std::max<std::size_t>(1, kLine / kernels_->columns);
+  const bool apart = whole_lines(output_pixel()) && whole_lines(output().channels / groups_);
+  const std::size_t together = std::max<std::size_t>(1, kLineFloats / kernels_->columns);
   return apart ? static_cast<std::int64_t>(divide_up(to_size(groups_) * panels_, together)) : 1;
 }
 
@@ -260,10 +258,9 @@ GemmTile ConvRows::panel_tile(std::size_t panel) const {
 
 // Whether every row of every tile is whole cache lines; what is activated is read again.
 bool ConvRows::streams(const Batch& batch) const {
-  constexpr std::size_t kLine = kAlignment / sizeof(float);
   if (!past_caches_ || epilogue_.kind != ActivationKind::kNone) return false;
-  const bool lines = to_size(output().channels / groups_) % kLine == 0 &&
-                     to_size(output_pixel()) % kLine == 0 && kernels_->columns % kLine == 0;
+  const bool lines = whole_lines(output().channels / groups_) && whole_lines(output_pixel()) &&
+                     kernels_->columns % kLineFloats == 0;
   return lines && std::all_of(batch.runs, batch.runs + batch.count,
                               [](const PixelRun& run) { return is_aligned(run.y); });
 }

@@ -6,10 +6,10 @@
 #include "base/cpu.h"
 #include "base/sizes.h"
 #include "kernels/depthwise.h"
-#include "kernels/fetch.h"
 #include "kernels/gradients.h"
 #include "ops/grid.h"
 #include "ops/op_impl.h"
+#include "ops/rows_ahead.h"
 #include "ops/weight_gradient.h"
 
 namespace sepconv {
@@ -60,9 +60,8 @@ std::size_t DepthwiseBackwardPass::workspace_bytes() const {
 }
 
 bool DepthwiseBackwardPass::streams(const float* dx) const {
-  constexpr std::size_t kLine = kAlignment / sizeof(float);
-  return outgrows_caches(geometry_.input, geometry_.output) && lanes_ == kLine &&
-         channels() % kLine == 0 && is_aligned(dx);
+  return outgrows_caches(geometry_.input, geometry_.output) && lanes_ == kLineFloats &&
+         whole_lines(geometry_.groups) && is_aligned(dx);
 }
 
 void DepthwiseBackwardPass::run(const float* x, const float* dy, float* dx, float* dw,
@@ -93,28 +92,19 @@ void DepthwiseBackwardPass::run(const float* x, const float* dy, float* dx, floa
 // the next.
 void DepthwiseBackwardPass::run_blocks(std::size_t image, RowRange blocks_of_part,
                                        const Images& all) const {
-  constexpr std::int64_t kFloats = 1 << 17;  // half of a common L2
   const ImageShape in = geometry_.input_image(), out = geometry_.output_image();
-  const std::int64_t step =
-      std::max<std::int64_t>(1, kFloats / (2 * in.row_floats() + out.row_floats()));
-  const bool fetches = outgrows_caches(geometry_.input, geometry_.output);
+  const std::int64_t step = rows_in_l2(in.height, 2 * in.row_floats() + out.row_floats());
   const float* x = all.x + image * to_size(in.height * in.row_floats());
   const float* dy = all.dy + image * to_size(out.height * out.row_floats());
   float* dx = all.dx + image * to_size(in.height * in.row_floats());
-  const auto fetch_rows = [](const float* from, const ImageShape& s, std::int64_t begin,
-                             std::int64_t end) {
-    const RowRange rows{std::clamp<std::int64_t>(begin, 0, s.height),
-                        std::clamp<std::int64_t>(end, 0, s.height)};
-    fetch_lines(from + rows.begin * s.row_floats(), to_size(rows.size() * s.row_floats()));
-  };
+  const RowsAhead x_ahead(all.x, geometry_.input[0], in);
+  const RowsAhead dy_ahead(all.dy, geometry_.input[0], out);
   for (std::int64_t row = 0; row < in.height; row += step) {
     const std::int64_t end = std::min(in.height, row + step);
-    if (fetches) {
-      fetch_rows(x, in, row, end);
-      fetch_rows(dy, out, row, end);
-    }
+    const std::size_t pixels = to_size((end - row) * in.width);
     for (std::int64_t b = blocks_of_part.begin; b < blocks_of_part.end; ++b) {
       const std::size_t block = to_size(b), c = block_channel(block, channels(), lanes_);
+      const std::size_t share = to_size(b - blocks_of_part.begin);
       kernel_({.x = x + c,
                .dy = dy + c,
                .dx = dx + c,
@@ -129,7 +119,9 @@ void DepthwiseBackwardPass::run_blocks(std::size_t image, RowRange blocks_of_par
                .row_end = end,
                .pad_top = geometry_.window.rows.pad,
                .pad_left = geometry_.window.columns.pad,
-               .streams = all.streams});
+               .streams = all.streams,
+               .x_ahead = x_ahead.behind(image, end, share, pixels),
+               .dy_ahead = dy_ahead.behind(image, std::min(out.height, end), share, pixels)});
     }
   }
 }

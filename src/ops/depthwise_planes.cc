@@ -31,9 +31,8 @@ DepthwisePlanes::DepthwisePlanes(const Shape& in, const Shape& out, Blocks block
   for (band_ = step; band_ < output[2] && bytes(band_ + step) <= room;) band_ += step;
   band_ = std::min(band_, output[2]);
   ring_rows_ = rows_for(band_);
-  const std::int64_t line = kAlignment / sizeof(float);
-  streams_ = outgrows_caches(input, output) && lanes == line && output[2] * output[3] % line == 0 &&
-             band_ * output[3] % line == 0;
+  streams_ = outgrows_caches(input, output) && lanes == kLineFloats &&
+             whole_lines(output[2] * output[3]) && whole_lines(band_ * output[3]);
 }
 
 // The most input rows that so many output rows need.

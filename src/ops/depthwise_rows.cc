@@ -57,7 +57,7 @@ void DepthwiseRows2d::choose_band() {
 // Whether four pixels of each row of a band, input and output, have places of their own in L1:
 // pixels a large power of two apart share few (a set of L1 is chosen by the low twelve bits).
 bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
-  constexpr std::int64_t kLine = 64, kSets = 64;
+  constexpr std::int64_t kLine = kAlignment, kSets = 64;
   const std::int64_t lines = static_cast<std::int64_t>(l1_cache_bytes()) / kLine;
   const std::int64_t bytes = source_pixel() * 4;
   const std::int64_t sharing = bytes % kLine == 0 ? std::gcd(bytes / kLine, kSets) : 1;
@@ -119,11 +119,10 @@ InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
 
 // Whether every vector of these rows is one cache line; what is activated is read again.
 bool DepthwiseRows2d::streams(RowRange out, const float* const* y) const {
-  const std::size_t line = kAlignment / sizeof(float);
-  if (!past_caches_ || epilogue_.kind != ActivationKind::kNone || kernels_->lanes != line) {
+  if (!past_caches_ || epilogue_.kind != ActivationKind::kNone || kernels_->lanes != kLineFloats) {
     return false;
   }
-  if (to_size(output().channels) % line != 0 || to_size(output_pixel()) % line != 0) return false;
+  if (!whole_lines(output().channels) || !whole_lines(output_pixel())) return false;
   return std::all_of(y, y + out.size(), [](const float* row) { return is_aligned(row); });
 }
 
@@ -131,19 +130,24 @@ std::size_t DepthwiseRows2d::blocks() const {
   return divide_up(to_size(output().channels), kernels_->lanes);
 }
 
-namespace {
-constexpr std::int64_t kLine = kAlignment / sizeof(float);
-}  // namespace
-
 // Cache lines of channels.
 std::int64_t DepthwiseRows2d::shares() const {
-  const bool apart = output_pixel() % kLine == 0 && output().channels % kLine == 0;
-  return apart && multiplier_ == 1 ? output().channels / kLine : 1;
+  const bool apart = whole_lines(output_pixel()) && whole_lines(output().channels);
+  return apart && multiplier_ == 1 ? output().channels / static_cast<std::int64_t>(kLineFloats) : 1;
 }
 
 void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const* second,
                                float* const* y, std::byte* workspace) const {
   run_shares({0, shares()}, out, x, second, y, workspace);
+}
+
+// What the next band reads first, where this one reads rows up to `end`.
+const float* DepthwiseRows2d::behind(std::int64_t end, const InputRows& x) const {
+  const std::int64_t last = std::min(end, input().height) - 1 - x.first;
+  const bool fetches = x.end != nullptr && slides_ && multiplier_ == 1;
+  if (!fetches || last < 0) return nullptr;
+  const float* next = x.row[last] + input_row_floats();
+  return next < x.end ? next : nullptr;
 }
 
 void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows& x,
@@ -169,6 +173,7 @@ void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows&
   args.bias = packed_->bias.get();
   args.epilogue = epilogue_;
   args.streams = streams(out, y);
+  args.ahead_end = x.end;
   const std::size_t all = to_size(DepthwiseRows2d::shares());
   args.first_block = blocks() * to_size(shares.begin) / all;
   args.end_block = blocks() * to_size(shares.end) / all;
@@ -179,6 +184,7 @@ void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows&
       in[i] = row(top + i * rows.dilation);
     }
     args.out = y + (o - out.begin);
+    args.ahead = behind(top + (band - 1) * rows.stride + rows.size, x);
     scheme_->rows[band - 1](args);
     o += band;
   }

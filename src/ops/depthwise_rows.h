@@ -36,6 +36,7 @@ class DepthwiseRows2d final : public RowOp {
   std::int64_t source_pixel() const;
   void choose_band();
   bool fits_l1(std::int64_t band) const;
+  const float* behind(std::int64_t end, const InputRows& x) const;
   bool streams(RowRange out, const float* const* y) const;
   SharedWeights pack(const float* weight, const float* bias) const;
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;

@@ -5,8 +5,8 @@
 #include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
-#include "kernels/fetch.h"
 #include "kernels/transpose.h"
+#include "ops/rows_ahead.h"
 #include "ops/weight_gradient.h"
 
 namespace sepconv {
@@ -68,20 +68,28 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
   void add_pixels(const float* x, const float* dy, const float* zero_row, float* partial,
                   const ThreadPool& pool, const RowVisitor* visitor) const {
     const std::size_t groups = block_groups(pool.threads());
+    const RowsAhead x_ahead(x, geometry.input[0], geometry.input_image());
+    const RowsAhead dy_ahead(dy, geometry.input[0], geometry.output_image());
+    const std::int64_t stride = geometry.window.rows.stride;
     pool.parallel_for(images() * groups, [&](std::size_t part) {
       const std::size_t image = part / groups, group = part % groups;
       const std::int64_t height = geometry.output[2], step = rows_at_once();
       for (std::int64_t row = 0; row < height; row += step) {
-        fetch_rows(image, row, std::min(height, row + step), x, dy);
-        for (std::size_t b = blocks() * group / groups; b < blocks() * (group + 1) / groups; ++b) {
+        const std::int64_t end = std::min(height, row + step);
+        const std::size_t outputs = to_size((end - row) * geometry.output[3]);
+        const std::size_t first = blocks() * group / groups;
+        for (std::size_t b = first; b < blocks() * (group + 1) / groups; ++b) {
           DepthwiseWeightGradient a = image_part(image, b, x, dy);
           a.row_begin = row;
-          a.row_end = std::min(height, row + step);
+          a.row_end = end;
           a.zeros = zero_row;
           a.dw = partial + (image * blocks() + b) * taps() * lanes();
+          a.x_ahead = x_ahead.behind(image, std::min(geometry.input[2], end * stride), b - first,
+                                     outputs * to_size(stride * stride));
+          a.dy_ahead = dy_ahead.behind(image, end, b - first, outputs);
           kernels->depthwise_weight(a);
         }
-        if (visitor) visitor->visit(image, {row, std::min(height, row + step)}, image);
+        if (visitor) visitor->visit(image, {row, end}, image);
       }
     });
   }
@@ -120,23 +128,6 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
     transpose->to_pixels(planes.data(), lanes(), plane, to, lanes());
   }
 
-  // A vector of channels at a time, memory beyond L2 is read a line here and a line there, at a
-  // quarter of the speed at which it comes in order: so it is read in order first. Where there is
-  // little of it, L2 and L3 have it.
-  void fetch_rows(std::size_t image, std::int64_t begin, std::int64_t end, const float* x,
-                  const float* dy) const {
-    const std::int64_t floats = geometry.input.elements() + geometry.output.elements();
-    if (to_size(floats) * sizeof(float) < 16 * l2_cache_bytes()) return;
-    const auto fetch = [&](const float* images, const ImageShape& s, std::int64_t stride) {
-      const float* base = images + image * to_size(s.height * s.row_floats());
-      const std::int64_t from = std::min(s.height, begin * stride);
-      const std::int64_t rows = std::min(s.height, end * stride) - from;
-      fetch_lines(base + from * s.row_floats(), to_size(rows * s.row_floats()));
-    };
-    fetch(x, geometry.input_image(), geometry.window.rows.stride);
-    fetch(dy, geometry.output_image(), 1);
-  }
-
   // As few as keep all threads busy; which bits come out does not depend on them.
   std::size_t block_groups(int threads) const {
     return std::clamp<std::size_t>(divide_up(to_size(threads), std::max<std::size_t>(images(), 1)),
@@ -146,8 +137,7 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
   std::int64_t rows_at_once() const override {
     const std::int64_t floats = geometry.output_image().row_floats() +
                                 geometry.window.rows.stride * geometry.input_image().row_floats();
-    constexpr std::int64_t kFloats = 1 << 17;  // half of a common L2
-    return std::max<std::int64_t>(1, kFloats / floats);
+    return rows_in_l2(geometry.output[2], floats);
   }
 
   DepthwiseWeightGradient image_part(std::size_t image, std::size_t block, const float* x,

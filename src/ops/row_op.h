@@ -27,6 +27,9 @@ struct InputRows {
   /// What every pixel is to be multiplied with first, by channel, for ops that can do that; or
   /// null.
   const float* scale = nullptr;
+  /// Where the rows of whole images lie one after the other, so that behind these come those that
+  /// are read next: the end of that; for ops that can fetch them ahead. Or null.
+  const float* end = nullptr;
 };
 
 /// An operator whose output rows need only a few input rows each: what chains are made of.

@@ -155,8 +155,7 @@ std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
 // Channels are shared out as by the products; every share transforms all of the input, some
 // hundredth of the work.
 std::int64_t WinogradRows::shares() const {
-  constexpr std::int64_t kLine = kAlignment / sizeof(float);
-  return output_pixel() % kLine == 0 ? products_.front()->shares() : 1;
+  return whole_lines(output_pixel()) ? products_.front()->shares() : 1;
 }
 
 void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const* residual,
