@@ -7,7 +7,6 @@
 
 #include "base/cpu.h"
 #include "base/sizes.h"
-#include "kernels/fetch.h"
 
 namespace sepconv {
 
@@ -22,6 +21,8 @@ struct ConvRows::Batch {
   const PixelRun* runs;
   std::size_t count;
   const float* scale;
+  std::size_t tiles;              // of one panel
+  std::span<const float> behind;  // what is read next and comes from memory
   float *scaled = nullptr, *sums = nullptr;
   AmxProduct* amx = nullptr;
 };
@@ -189,12 +190,6 @@ void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
 void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
                           const float* const* residual, float* const* y,
                           std::byte* workspace) const {
-  if (fetches_input_) {
-    const RowRange in = input_rows(out);
-    for (std::int64_t r = in.begin; r < in.end; ++r) {
-      fetch_lines(x.row[r - x.first], to_size(input_row_floats()));
-    }
-  }
   const Sources source = pad_rows(out, x, workspace);
   Carver carver(workspace);
   PixelRun* runs = carver.take<PixelRun>(to_size(out.size()));
@@ -217,7 +212,13 @@ void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
       runs[count++] = run;
     }
   }
-  Batch batch{.runs = runs, .count = count, .scale = x.scale};
+  std::size_t tiles = 0;
+  for (std::size_t i = 0; i < count; ++i) tiles += divide_up(runs[i].pixels, kernels_->rows);
+  Batch batch{.runs = runs,
+              .count = count,
+              .scale = x.scale,
+              .tiles = tiles,
+              .behind = behind(x, input_rows(out))};
   batch.scaled = carver.take<float>(scaled_ ? panel_floats_ : 0);
   batch.sums = carver.take<float>(sum_floats(out.size()));
   std::optional<AmxProduct> amx;
@@ -265,21 +266,36 @@ bool ConvRows::streams(const Batch& batch) const {
                               [](const PixelRun& run) { return is_aligned(run.y); });
 }
 
+// What is read after these rows of images from memory: as much as they are, if there is.
+std::span<const float> ConvRows::behind(const InputRows& x, RowRange in) const {
+  if (x.end == nullptr || in.size() == 0) return {};
+  const float* next = x.row[in.end - 1 - x.first] + input_row_floats();
+  const std::int64_t left = std::max<std::int64_t>(0, x.end - next);
+  return {next, to_size(std::min(left, in.size() * input_row_floats()))};
+}
+
+// Every panel's tiles fetch a share of the input that comes next, where that comes from memory, or
+// else of the next panel.
+void ConvRows::look_ahead(GemmTile& tile, std::size_t panel, RowRange panels,
+                          const Batch& batch) const {
+  const std::size_t steps = batch.tiles * taps_ * k_, end = to_size(panels.end);
+  if (!batch.behind.empty() && !batch.amx) {
+    const std::size_t share = batch.behind.size() / to_size(panels.size());
+    const float* own = batch.behind.data() + (panel - to_size(panels.begin)) * share;
+    tile.ahead = reinterpret_cast<const char*>(own);
+    tile.ahead_step = share * sizeof(float) / steps;
+  } else if (panel + 1 < end || (followed_ && end == to_size(groups_) * panels_)) {
+    tile.ahead = reinterpret_cast<const char*>(tile.b + panel_floats_);
+    tile.ahead_step = panel_floats_ * sizeof(float) / steps;
+  }
+}
+
 void ConvRows::multiply(RowRange panels, const Batch& batch) const {
   const bool streams = ConvRows::streams(batch);
-  std::size_t all_tiles = 0;
-  for (std::size_t i = 0; i < batch.count; ++i) {
-    all_tiles += divide_up(batch.runs[i].pixels, kernels_->rows);
-  }
   for (std::size_t i = to_size(panels.begin); i < to_size(panels.end); ++i) {
     GemmTile tile = panel_tile(i);
     tile.streams = streams;
-    const bool last =
-        i + 1 == to_size(panels.end) && !(followed_ && i + 1 == to_size(groups_) * panels_);
-    if (!last) {
-      tile.ahead = reinterpret_cast<const char*>(tile.b + panel_floats_);
-      tile.ahead_step = panel_floats_ * sizeof(float) / (all_tiles * taps_ * k_);
-    }
+    look_ahead(tile, i, panels, batch);
     const std::size_t column = to_size(to_channel(static_cast<std::int64_t>(i)));
     if (!batch.amx || !multiply_by_amx(tile, i, column, batch)) {
       multiply_by_fma(tile, column, batch);

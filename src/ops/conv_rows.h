@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "kernels/epilogue.h"
@@ -43,7 +44,6 @@ class ConvRows final : public RowOp {
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
   void write_past_caches() override { past_caches_ = true; }
-  void fetch_input() override { fetches_input_ = true; }
   std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
   // Splitting weights for AMX takes as long as reading them from L2 four times.
   std::size_t call_bytes() const override { return weight_bytes() * (amx_ ? 4 : 1); }
@@ -64,6 +64,8 @@ class ConvRows final : public RowOp {
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   std::size_t a_step() const;
   bool streams(const Batch& batch) const;
+  std::span<const float> behind(const InputRows& x, RowRange in) const;
+  void look_ahead(GemmTile& tile, std::size_t panel, RowRange panels, const Batch& batch) const;
   bool continues(const PixelRun& a, const PixelRun& b) const;
   std::size_t sum_floats(std::int64_t rows) const;
   void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
@@ -78,7 +80,6 @@ class ConvRows final : public RowOp {
   std::int64_t groups_;
   bool scaled_ = false;
   bool past_caches_ = false;
-  bool fetches_input_ = false;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
   bool copies_rows_;      ///< rows are padded in the workspace before use

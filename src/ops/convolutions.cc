@@ -15,7 +15,6 @@ std::shared_ptr<const Op::Impl> conv_op(ConvArguments a, const Conv2dOptions& op
   if (layout == Layout::kNHWC || !ConvPlanes::pays(a, a.output[1])) {
     const std::shared_ptr<RowOp> op = conv_row_op(a, options);
     if (layout == Layout::kNHWC && outgrows_caches(a.input, a.output)) op->write_past_caches();
-    if (layout == Layout::kNHWC && outgrows_caches(a.input)) op->fetch_input();
     Chain chain({{op, Chain::kInput, options.residual ? Chain::side(0) : Chain::kNone}});
     return std::make_shared<ChainOp>(a.input, a.output, layout, options.residual, std::move(chain));
   }

@@ -74,9 +74,7 @@ std::shared_ptr<RowOp> input_gradient_rows(const ConvArguments& a, Layout layout
 std::shared_ptr<const Op::Impl> input_gradient_op(const ConvArguments& a, Layout layout) {
   const bool depthwise = a.groups > 1 && a.weight.shape()[0] == a.groups && a.groups == a.input[1];
   if (layout == Layout::kNCHW && depthwise) return depthwise_planes_gradient(a);
-  const std::shared_ptr<RowOp> rows = input_gradient_rows(a, layout);
-  if (layout == Layout::kNHWC && outgrows_caches(a.output)) rows->fetch_input();
-  return input_gradient_op(a, layout, rows);
+  return input_gradient_op(a, layout, input_gradient_rows(a, layout));
 }
 
 std::shared_ptr<const Op::Impl> input_gradient_op(const ConvArguments& a, Layout layout,

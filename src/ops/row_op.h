@@ -95,8 +95,6 @@ class RowOp {
   /// Lets it write past the caches, where it can: its output is far larger than these. Not once
   /// others use the op.
   virtual void write_past_caches() {}
-  /// Lets it load its input in order first, where it would not: that comes from memory.
-  virtual void fetch_input() {}
   /// Floats from one pixel to the next, and from one row of a whole image.
   std::int64_t input_pixel() const { return input_pixel_; }
   std::int64_t output_pixel() const { return output_pixel_; }
