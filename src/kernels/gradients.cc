@@ -299,6 +299,7 @@ HWY_NOINLINE void tile(const OuterProducts& args) {
   };
   const float* a = o.a;
   const float* b = o.b;
+  const char* ahead = o.ahead;
   for (size_t done = 0; done < o.count;) {
     const size_t part = HWY_MIN(o.count - done, static_cast<size_t>(kFlush));
     V sum[kRows][kVectors];
@@ -307,6 +308,8 @@ HWY_NOINLINE void tile(const OuterProducts& args) {
       V x[kVectors];
 #pragma GCC unroll 2
       for (size_t v = 0; v < kVectors; ++v) x[v] = load_vector(b, v);
+      prefetch_to_l2(ahead);
+      ahead += o.ahead_step;
 #pragma GCC unroll 12
       for (size_t i = 0; i < kRows; ++i) {
         const V s = hn::Set(d, a[i]);

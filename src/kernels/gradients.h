@@ -34,6 +34,8 @@ struct OuterProducts {
   std::size_t rows, columns;  ///< of C
   float* c;                   ///< row i at c + i * c_step
   std::size_t c_step;
+  const char* ahead;       ///< what will be read later: fetched into L2 meanwhile,
+  std::size_t ahead_step;  ///< so many bytes for each pixel
 };
 
 struct GradientKernels {

@@ -5,7 +5,6 @@
 #include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
-#include "kernels/fetch.h"
 #include "ops/layout_change.h"
 #include "ops/weight_gradient.h"
 
@@ -66,7 +65,6 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
                   const RowVisitor* visitor) const {
     std::fill_n(dw, rows() * columns(), 0.0F);
     const std::size_t all = parts(pool.threads());
-    const bool fetches = from_memory(visitor != nullptr);
     const std::int64_t height = geometry.input[0] * geometry.input[2], step = rows_at_once();
     pool.parallel_for(all, [&](std::size_t part) {
       std::size_t turn = 0;
@@ -75,36 +73,47 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
         add_rows(some,
                  {static_cast<std::int64_t>(tiles() * part / all),
                   static_cast<std::int64_t>(tiles() * (part + 1) / all)},
-                 x, dy, dw, fetches);
+                 x, dy, dw);
         if (visitor && turn % all == part) visitor->visit(0, some, part);
       }
     });
   }
 
-  void add_rows(RowRange image_rows, RowRange own_tiles, const float* x, const float* dy, float* dw,
-                bool fetches) const {
+  void add_rows(RowRange image_rows, RowRange own_tiles, const float* x, const float* dy,
+                float* dw) const {
     const std::size_t width = to_size(geometry.input[3]), end = to_size(image_rows.end) * width;
     for (std::size_t p = to_size(image_rows.begin) * width; p < end; p += kPixels) {
       const std::size_t count = std::min(kPixels, end - p);
-      if (fetches) {
-        fetch_lines(x + p * columns(), count * columns());
-        fetch_lines(dy + p * rows(), count * rows());
-      }
+      const bool more = fetches() && p + 2 * count <= all_pixels();
       for (std::int64_t t = own_tiles.begin; t < own_tiles.end; ++t) {
-        add_tile(to_size(t), x + p * columns(), dy + p * rows(), count, dw);
+        OuterProducts o = tile(to_size(t), x + p * columns(), dy + p * rows(), count, dw);
+        if (more) look_ahead(o, t - own_tiles.begin, own_tiles.size(), x, dy, p + count);
+        kernels->outer_products(o);
       }
     }
   }
 
-  // X, dY and what a visitor makes, dX; tiles read some channels of every pixel, and then others.
-  bool from_memory(bool with_dx) const {
-    const std::size_t x = to_size(geometry.input.elements());
-    return outgrows_caches((with_dx ? 2 * x : x) + to_size(geometry.output.elements()));
+  std::size_t all_pixels() const {
+    return to_size(geometry.input[0] * geometry.input[2] * geometry.input[3]);
+  }
+  // Tiles read some channels of every pixel, and then others: from beyond L2 that would take long.
+  bool fetches() const {
+    return all_pixels() * (columns() + rows()) * sizeof(float) > l2_cache_bytes();
+  }
+
+  // The tiles share out what is read next: as many pixels of X, then of dY, from pixel p on.
+  void look_ahead(OuterProducts& o, std::int64_t share, std::int64_t shares, const float* x,
+                  const float* dy, std::size_t p) const {
+    const std::size_t step = (columns() + rows()) / to_size(shares);
+    const std::size_t at = to_size(share) * step * o.count, of_x = columns() * o.count;
+    const float* from = at < of_x ? x + p * columns() + at : dy + p * rows() + (at - of_x);
+    o.ahead = reinterpret_cast<const char*>(from);
+    o.ahead_step = step * sizeof(float);
   }
 
   // Tiles go down a panel of columns, then to the next.
-  void add_tile(std::size_t tile, const float* x, const float* dy, std::size_t count,
-                float* dw) const {
+  OuterProducts tile(std::size_t tile, const float* x, const float* dy, std::size_t count,
+                     float* dw) const {
     const std::size_t down = divide_up(rows(), kernels->rows);
     // Nearly equal heights: a tile of one row would take as long as a whole one.
     const std::size_t row = rows() * (tile % down) / down;
@@ -119,7 +128,8 @@ struct PointwiseGradient final : Conv2dWeightGradient::Impl {
     o.columns = std::min(kernels->columns, columns() - column);
     o.c = dw + row * columns() + column;
     o.c_step = columns();
-    kernels->outer_products(o);
+    o.ahead = reinterpret_cast<const char*>(x);
+    return o;
   }
 
   std::string describe() const override {
