@@ -175,64 +175,41 @@ void squared_deviations(const BatchNormPixels& a, float* to) {
   each_pixel(a, SquaredDeviations{to});
 }
 
-template <class Through>
-void sums_through(const BatchNormPixels& a, float* of_g, float* of_product) {
-  std::fill_n(of_g, a.channels, 0.0f);
-  std::fill_n(of_product, a.channels, 0.0f);
-  each_pixel(a, GradientSums<Through>{Through(a.activation), of_g, of_product});
+// Calls work with what goes through the activation.
+template <class Work>
+void through(const Epilogue& activation, const Work& work) {
+  switch (activation.kind) {
+    case ActivationKind::kSilu:
+      return work(ThroughSilu(activation));
+    case ActivationKind::kHardSwish:
+      return work(ThroughHardSwish(activation));
+    default:
+      return work(ThroughClamp(activation));
+  }
 }
 
 void gradient_sums(const BatchNormPixels& a, float* of_g, float* of_product) {
-  switch (a.activation.kind) {
-    case ActivationKind::kSilu:
-      return sums_through<ThroughSilu>(a, of_g, of_product);
-    case ActivationKind::kHardSwish:
-      return sums_through<ThroughHardSwish>(a, of_g, of_product);
-    default:
-      return sums_through<ThroughClamp>(a, of_g, of_product);
-  }
-}
-
-template <class Through>
-void normalize_through(const BatchNormPixels& a, float* y) {
-  if (a.streams) {
-    each_pixel(a, Normalize<Through, true>{Through(a.activation), y});
-    hwy::FlushStream();
-  } else {
-    each_pixel(a, Normalize<Through, false>{Through(a.activation), y});
-  }
+  std::fill_n(of_g, a.channels, 0.0f);
+  std::fill_n(of_product, a.channels, 0.0f);
+  through(a.activation, [&](const auto& act) HWY_ATTR {
+    each_pixel(a, GradientSums{act, of_g, of_product});
+  });
 }
 
 void normalize(const BatchNormPixels& a, float* y) {
-  switch (a.activation.kind) {
-    case ActivationKind::kSilu:
-      return normalize_through<ThroughSilu>(a, y);
-    case ActivationKind::kHardSwish:
-      return normalize_through<ThroughHardSwish>(a, y);
-    default:
-      return normalize_through<ThroughClamp>(a, y);
-  }
-}
-
-template <class Through>
-void gradient_through(const BatchNormPixels& a, const float* slope, const float* level, float* dx) {
-  if (a.streams) {
-    each_pixel(a, InputGradient<Through, true>{Through(a.activation), slope, level, dx});
+  through(a.activation, [&]<class Through>(const Through& act) HWY_ATTR {
+    if (!a.streams) return each_pixel(a, Normalize<Through, false>{act, y});
+    each_pixel(a, Normalize<Through, true>{act, y});
     hwy::FlushStream();
-  } else {
-    each_pixel(a, InputGradient<Through, false>{Through(a.activation), slope, level, dx});
-  }
+  });
 }
 
 void input_gradient(const BatchNormPixels& a, const float* slope, const float* level, float* dx) {
-  switch (a.activation.kind) {
-    case ActivationKind::kSilu:
-      return gradient_through<ThroughSilu>(a, slope, level, dx);
-    case ActivationKind::kHardSwish:
-      return gradient_through<ThroughHardSwish>(a, slope, level, dx);
-    default:
-      return gradient_through<ThroughClamp>(a, slope, level, dx);
-  }
+  through(a.activation, [&]<class Through>(const Through& act) HWY_ATTR {
+    if (!a.streams) return each_pixel(a, InputGradient<Through, false>{act, slope, level, dx});
+    each_pixel(a, InputGradient<Through, true>{act, slope, level, dx});
+    hwy::FlushStream();
+  });
 }
 
 const BatchNormKernels& kernels() {

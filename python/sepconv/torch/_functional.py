@@ -95,16 +95,13 @@ class Operator:
         self.name, self.in_pytorch = name, in_pytorch
         self.compute, self.remember, self.backward = compute, remember, backward
 
-        class Recorded(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx: Any, *args: Any) -> torch.Tensor:
-                y = compute(*args)
-                remember(ctx, args, y)
-                return y
+        def forward(ctx: Any, *args: Any) -> torch.Tensor:
+            y = compute(*args)
+            remember(ctx, args, y)
+            return y
 
-        Recorded.backward = staticmethod(backward)
-        Recorded.__name__ = Recorded.__qualname__ = f"sepconv_{name}"  # grad_fn is …Backward
-        self._recorded = Recorded
+        methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        self._recorded = type(f"sepconv_{name}_", (torch.autograd.Function,), methods)
 
     def __call__(self, tensors: Sequence[torch.Tensor | None], *args: Any) -> torch.Tensor:
         """The result for args, of which some are tensors."""
