@@ -325,6 +325,34 @@ NB_MODULE(_core, m) {
       "nhwc"_a);
 
   m.def(
+      "bias_gradient",
+      [](const ConstArray& dy, const Array& dbias, bool nhwc) {
+        const TensorView gradient = view_of("dy", dy), to_bias = view_of("dbias", dbias);
+        const nb::gil_scoped_release release;
+        const ActivationGradient op(gradient.shape(), Activation(),
+                                    nhwc ? Layout::kNHWC : Layout::kNCHW);
+        const auto pool = Runtime::get().pool();
+        op.run({}, gradient, {}, to_bias, Runtime::workspace(op.workspace_bytes(pool->threads())),
+               *pool);
+      },
+      "dy"_a, "dbias"_a, "nhwc"_a);
+
+  m.def(
+      "activation_gradient",
+      [](const ConstArray& z, const ConstArray& dy, const Array& dz, const Array& dbias,
+         const std::string& activation, bool nhwc) {
+        const TensorView in = view_of("z", z), gradient = view_of("dy", dy);
+        const TensorView to_z = view_of("dz", dz), to_bias = view_of("dbias", dbias);
+        const nb::gil_scoped_release release;
+        const ActivationGradient op(gradient.shape(), Activation::named(activation),
+                                    nhwc ? Layout::kNHWC : Layout::kNCHW);
+        const auto pool = Runtime::get().pool();
+        op.run(in, gradient, to_z, to_bias, Runtime::workspace(op.workspace_bytes(pool->threads())),
+               *pool);
+      },
+      "z"_a, "dy"_a, "dz"_a, "dbias"_a, "activation"_a, "nhwc"_a);
+
+  m.def(
       "batch_norm",
       [](const ConstArray& x, const ConstArray& weight, const ConstArray& bias, const Array& y,
          const Array& mean, const Array& variance, const std::string& activation, float epsilon) {

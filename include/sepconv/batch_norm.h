@@ -18,8 +18,7 @@ class BatchNorm {
  public:
   struct Impl;
 
-  /// x is [N,C,H,W] in NHWC, with at least one pixel. The activation may be none, relu, relu6,
-  /// clamp, silu or hardswish. Throws ArgumentError for anything else.
+  /// x is [N,C,H,W] in NHWC, with at least one pixel. Throws ArgumentError for anything else.
   BatchNorm(const Shape& shape, const Activation& activation, float epsilon);
 
   const Shape& shape() const;

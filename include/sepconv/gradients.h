@@ -73,4 +73,27 @@ class Conv2dGradients {
   std::shared_ptr<const Impl> impl_;
 };
 
+/// Back through an activation to what a convolution added up, and to its bias, in one pass:
+/// dL/dZ = dL/dY · activation'(Z) and dL/dbias, its sum by channel, in an order that no number of
+/// threads changes. Immutable and copied like an Op.
+class ActivationGradient {
+ public:
+  struct Impl;
+
+  /// Images [N,C,H,W] in `layout`. Throws ArgumentError for a shape of other than four dimensions.
+  ActivationGradient(const Shape& shape, const Activation& activation,
+                     Layout layout = Layout::kNHWC);
+
+  std::size_t workspace_bytes(int threads = 1) const;
+
+  /// z is what went into the activation, or, for relu, relu6 and clamps, what came out; dz may be
+  /// dy. Without an activation there is only dL/dbias: z and dz are not looked at. All dense
+  /// float32, dbias [C]. Throws ArgumentError or TypeError for anything else.
+  void run(const TensorView& z, const TensorView& dy, const TensorView& dz, const TensorView& dbias,
+           std::span<std::byte> workspace, const ThreadPool& pool = ThreadPool::single()) const;
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
 }  // namespace sepconv

@@ -20,67 +20,13 @@
 
 #include <algorithm>
 
-#include "kernels/activation-inl.h"
+#include "kernels/activation_gradient-inl.h"
 #include "kernels/batch_norm.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
 namespace HWY_NAMESPACE {
 namespace {
-
-constexpr size_t kPixels = 4;
-
-// value(z): the activation's; gradient(z, dy): dy times its derivative at z.
-struct ThroughClamp {
-  V lo, hi;
-  explicit ThroughClamp(const Epilogue& e) : lo(hn::Set(D(), e.lo)), hi(hn::Set(D(), e.hi)) {}
-  HWY_INLINE V value(V z) const { return clamp(z, lo, hi); }
-  // Nothing passes at the ends, as in PyTorch; NaN does, and infinity where there is no upper end.
-  HWY_INLINE V gradient(V z, V dy) const {
-    const auto below = hn::Le(z, lo);
-    const auto above = hn::And(hn::Ge(z, hi), hn::Lt(hi, hn::Inf(D())));
-    return hn::IfThenZeroElse(hn::Or(below, above), dy);
-  }
-};
-
-struct ThroughSilu {
-  explicit ThroughSilu(const Epilogue&) {}
-  HWY_INLINE V value(V z) const { return silu(D(), z); }
-  HWY_INLINE V gradient(V z, V dy) const {
-    const D d;
-    const V one = hn::Set(d, 1.0f), s = sigmoid(d, z);
-    return hn::Mul(hn::Mul(dy, s), hn::MulAdd(z, hn::Sub(one, s), one));
-  }
-};
-
-struct ThroughHardSwish {
-  explicit ThroughHardSwish(const Epilogue&) {}
-  HWY_INLINE V value(V z) const { return hn::Mul(z, hardsigmoid(D(), z)); }
-  HWY_INLINE V gradient(V z, V dy) const {
-    const D d;
-    const V slope = hn::MulAdd(z, hn::Set(d, 1.0f / 3), hn::Set(d, 0.5f));
-    const V inside = hn::IfThenElse(hn::Gt(z, hn::Set(d, 3.0f)), dy, hn::Mul(dy, slope));
-    return hn::IfThenZeroElse(hn::Le(z, hn::Set(d, -3.0f)), inside);
-  }
-};
-
-// Calls work(through, first channel, how many, whether that is less than a vector) for every vector
-// of channels, for kCount pixels from `pixel` on.
-template <size_t kCount, class Work>
-HWY_INLINE void each_vector(const BatchNormPixels& a, size_t pixel, const Work& work) {
-  const size_t lanes = hn::Lanes(D());
-  size_t c = 0;
-  for (; c + lanes <= a.channels; c += lanes) work.template run<kCount, false>(a, pixel, c, lanes);
-  if (c < a.channels) work.template run<kCount, true>(a, pixel, c, a.channels - c);
-}
-
-template <class Work>
-HWY_INLINE void each_pixel(const BatchNormPixels& args, const Work& work) {
-  const BatchNormPixels a = args;
-  size_t p = 0;
-  for (; p + kPixels <= a.pixels; p += kPixels) each_vector<kPixels>(a, p, work);
-  for (; p < a.pixels; ++p) each_vector<1>(a, p, work);
-}
 
 // Past the caches, if kStream, where the vector is whole.
 template <bool kPartial, bool kStream>
@@ -173,19 +119,6 @@ struct InputGradient {
 void squared_deviations(const BatchNormPixels& a, float* to) {
   std::fill_n(to, a.channels, 0.0f);
   each_pixel(a, SquaredDeviations{to});
-}
-
-// Calls work with what goes through the activation.
-template <class Work>
-void through(const Epilogue& activation, const Work& work) {
-  switch (activation.kind) {
-    case ActivationKind::kSilu:
-      return work(ThroughSilu(activation));
-    case ActivationKind::kHardSwish:
-      return work(ThroughHardSwish(activation));
-    default:
-      return work(ThroughClamp(activation));
-  }
 }
 
 void gradient_sums(const BatchNormPixels& a, float* of_g, float* of_product) {

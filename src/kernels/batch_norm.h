@@ -13,8 +13,8 @@ struct BatchNormPixels {
   const float* dy;  ///< backward only
   std::size_t pixels, channels;
   const float *scale, *shift, *mean;
-  Epilogue activation;  ///< a clamp, hardswish or silu
-  bool streams;         ///< stores go past the caches: whole vectors on their own boundaries
+  Epilogue activation;
+  bool streams;  ///< stores go past the caches: whole vectors on their own boundaries
 };
 
 struct BatchNormKernels {

@@ -28,10 +28,6 @@ struct BatchNorm::Impl {
   Impl(const Shape& s, const Activation& a, float e) : shape(s), activation(a), epsilon(e) {
     check(s.rank() == 4 && s.elements() > 0, "x: shape is {}, expected [N, C, H, W] with a pixel",
           to_string(s));
-    const ActivationKind kind = activation.kind;
-    check(kind == ActivationKind::kNone || kind == ActivationKind::kSilu ||
-              kind == ActivationKind::kHardSwish,
-          "activation: got {}, expected none, relu, relu6, clamp, silu or hardswish", to_string(a));
     check(e >= 0, "epsilon: got {}, expected 0 or more", e);
     channels = to_size(s[1]);
     pixels = to_size(s.elements()) / channels;

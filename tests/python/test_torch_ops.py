@@ -121,6 +121,36 @@ def test_float32_gradients_are_within_the_rounding_bound(seed):
         within_the_bound(got, value, magnitude, n + 1)
 
 
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_through_activations_are_as_exact_as_pytorchs(activation, memory_format):
+    torch.manual_seed(0)
+    x = (4 * torch.randn(3, 20, 9, 7)).contiguous(memory_format=memory_format)
+    inputs = x, torch.randn(20, 1, 3, 3), torch.randn(20), torch.randn(11, 20, 1, 1) / 8
+    inputs = [*inputs, torch.randn(11)]
+    grad = torch.randn(3, 11, 9, 7)
+    function = ACTIVATIONS[activation][0]
+
+    def own(x, w, b, p, c):
+        return ours.pointwise_conv2d(
+            ours.depthwise_conv2d(x, w, b, 1, 1, 1, activation), p, c, 1, activation
+        )
+
+    def theirs(x, w, b, p, c):
+        y = function(functional.conv2d(x, w, b, padding=1, groups=20))
+        return function(functional.conv2d(y, p, c))
+
+    def gradients(function, dtype):
+        leaves = [t.to(dtype).requires_grad_() for t in inputs]
+        return torch.autograd.grad(function(*leaves), leaves, grad.to(dtype))
+
+    exact = gradients(theirs, torch.float64)
+    got, plain = (gradients(f, torch.float32) for f in (own, theirs))
+    for ours_, pytorch, value in zip(got, plain, exact):
+        worst, allowed = ((t - value).abs().max().item() for t in (ours_, pytorch))
+        assert worst <= 2 * allowed + 4 * EPSILON * value.abs().max().item()
+
+
 def test_gradients_have_the_same_bits_for_any_number_of_threads():
     x = torch.randn(3, 40, 19, 17).contiguous(memory_format=torch.channels_last)
     depthwise, pointwise = torch.randn(40, 1, 5, 5), torch.randn(24, 40, 1, 1)

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "sepconv/ops.h"
@@ -63,6 +66,42 @@ inline Tensor random_tensor(const Shape& shape, std::mt19937& random,
   Tensor t(shape, layout);
   fill(t.data(), shape.elements(), random);
   return t;
+}
+
+inline constexpr ActivationKind kActivations[] = {
+    ActivationKind::kNone,      ActivationKind::kRelu,    ActivationKind::kRelu6,
+    ActivationKind::kHardSwish, ActivationKind::kSilu,    ActivationKind::kGelu,
+    ActivationKind::kGeluTanh,  ActivationKind::kSigmoid, ActivationKind::kHardSigmoid};
+
+/// An activation and its derivative.
+inline std::pair<double, double> activated(ActivationKind kind, double z) {
+  const double s = 1 / (1 + std::exp(-z));
+  switch (kind) {
+    case ActivationKind::kRelu:
+      return {std::max(z, 0.0), z > 0 ? 1 : 0};
+    case ActivationKind::kRelu6:
+      return {std::clamp(z, 0.0, 6.0), z > 0 && z < 6 ? 1 : 0};
+    case ActivationKind::kSilu:
+      return {z * s, s * (1 + z * (1 - s))};
+    case ActivationKind::kHardSwish:
+      return {z * std::clamp(z + 3, 0.0, 6.0) / 6, z <= -3 ? 0 : z > 3 ? 1 : z / 3 + 0.5};
+    case ActivationKind::kSigmoid:
+      return {s, s * (1 - s)};
+    case ActivationKind::kHardSigmoid:
+      return {std::clamp(z + 3, 0.0, 6.0) / 6, std::abs(z) < 3 ? 1.0 / 6 : 0};
+    case ActivationKind::kGelu: {
+      const double phi = 0.5 * std::erfc(-z / std::sqrt(2.0));
+      return {z * phi, phi + z * std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi)};
+    }
+    case ActivationKind::kGeluTanh: {
+      const double scale = std::sqrt(2 / std::numbers::pi);
+      const double t = std::tanh(scale * (z + 0.044715 * z * z * z));
+      const double slope = scale * (1 + 3 * 0.044715 * z * z) * (1 - t * t);
+      return {z / 2 * (1 + t), (1 + t + z * slope) / 2};
+    }
+    default:
+      return {z, 1};
+  }
 }
 
 }  // namespace sepconv::testing

@@ -11,9 +11,6 @@ from torch.nn import functional
 from sepconv import _core
 from sepconv.torch._convolution import activate, empty, memory_format, plain, takes
 
-# Those whose gradients are computed with the batch norm's.
-TRAINED_ACTIVATIONS = (None, "relu", "relu6", "silu", "hardswish")
-
 
 class _BatchNormActivation(torch.autograd.Function):
     """y, mean and variance of the batch (over all pixels); only y has a gradient."""

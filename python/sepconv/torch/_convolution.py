@@ -185,6 +185,21 @@ def convolve(
     return y.contiguous(memory_format=format_)
 
 
+def activation_gradient(
+    grad: torch.Tensor, z: torch.Tensor, activation: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient of what went into an activation, and its sum by channel, the bias's.
+
+    Of relu and relu6 z may be what came out.
+    """
+    format_ = memory_format(z)
+    grad = grad.detach().contiguous(memory_format=format_)
+    z = z.detach().contiguous(memory_format=format_)
+    dz, db = empty(z.shape, format_), torch.empty(z.shape[1], device="cpu", dtype=z.dtype)
+    _core.activation_gradient(z, grad, dz, db, activation, format_ is torch.channels_last)
+    return dz, db
+
+
 def has_gradient(x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> bool:
     """Whether our gradients exist: depthwise without multiplier, or pointwise at every pixel."""
     depthwise = geometry.groups == x.shape[1] == weight.shape[0]
@@ -223,5 +238,6 @@ def gradients(
         dw = empty(weight.shape)
         op.run(x, grad, dw)
     if mask[2]:
-        db = grad.sum((0, 2, 3))
+        db = torch.empty(weight.shape[0], device="cpu", dtype=weight.dtype)
+        _core.bias_gradient(grad, db, nhwc)
     return dx, dw, db

@@ -18,6 +18,7 @@ from sepconv.torch._convolution import (
     ACTIVATIONS,
     Geometry,
     activate,
+    activation_gradient,
     check_activation,
     convolve,
     differentiates_forward,
@@ -46,8 +47,15 @@ def _backward(
     weight: torch.Tensor,
     g: Geometry,
     mask: list[bool],
+    db: torch.Tensor | None = None,
 ) -> list[torch.Tensor | None]:
-    """A convolution's gradients; PyTorch's where they are to be differentiated again."""
+    """A convolution's gradients; PyTorch's where they are to be differentiated again.
+
+    The bias's may be there already.
+    """
+    if db is not None:
+        dx, dw, _ = _backward(grad, x, weight, g, [*mask[:2], False])
+        return [dx, dw, db if mask[2] else None]
     again = torch.is_grad_enabled() or differentiates_forward()
     if again or not takes(grad, x, weight):
         results = torch.ops.aten.convolution_backward(
@@ -66,15 +74,31 @@ def _needs(ctx: Any, count: int) -> list[bool]:
     return [*needs, *[False] * (count - len(needs))]
 
 
-def _before_activation(grad: torch.Tensor, activation: str | None, before: Any) -> torch.Tensor:
-    """The gradient of what went into an activation; before() computes that once more."""
+def _before_activation(
+    grad: torch.Tensor,
+    activation: str | None,
+    before: Callable[[], torch.Tensor],
+    after: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The gradient of what went into an activation, and the bias's where that comes along.
+
+    before() computes what went in once more; after, what came out, serves a clamp as well.
+    """
     if activation is None:
-        return grad
-    x = before()
+        return grad, None
+    again = torch.is_grad_enabled()
+    z = before() if after is None or again else after
+    if not again and takes(grad, z) and plain(grad, z):
+        return activation_gradient(grad, z, activation)
     function, backward = ACTIVATIONS[activation]
-    if not torch.is_grad_enabled():
-        return backward(grad, x)
-    return torch.autograd.grad(function(x), x, grad, create_graph=True)[0]
+    if again:
+        return torch.autograd.grad(function(z), z, grad, create_graph=True)[0], None
+    return backward(grad, z), None
+
+
+def _clamped(activation: str | None, y: torch.Tensor) -> torch.Tensor | None:
+    """A result that tells its activation's gradient by itself."""
+    return y if activation in ("relu", "relu6") else None
 
 
 class Operator:
@@ -135,17 +159,17 @@ def _depthwise(
 
 def _remember_depthwise(ctx: Any, inputs: Any, output: Any) -> None:
     x, weight, bias, stride, padding, dilation, ctx.activation = inputs
-    ctx.save_for_backward(x, weight, bias)
+    ctx.save_for_backward(x, weight, bias, _clamped(ctx.activation, output))
     ctx.geometry = make_geometry(stride, padding, dilation, x.shape[1])
 
 
 def _depthwise_backward(ctx: Any, grad: torch.Tensor) -> Any:
-    x, weight, bias = ctx.saved_tensors
+    x, weight, bias, y = ctx.saved_tensors
     g = ctx.geometry
-    grad = _before_activation(
-        grad, ctx.activation, lambda: depthwise_conv2d(x, weight, bias, *g[:3])
+    grad, db = _before_activation(
+        grad, ctx.activation, lambda: depthwise_conv2d(x, weight, bias, *g[:3]), y
     )
-    return (*_backward(grad, x, weight, g, _needs(ctx, 3)), None, None, None, None)
+    return (*_backward(grad, x, weight, g, _needs(ctx, 3), db), None, None, None, None)
 
 
 def _depthwise_in_pytorch(
@@ -192,19 +216,20 @@ def _pointwise(
 
 
 def _remember_pointwise(ctx: Any, inputs: Any, output: Any) -> None:
-    x, weight, bias, stride, ctx.activation, _ = inputs
-    ctx.save_for_backward(x, weight, bias)
+    x, weight, bias, stride, ctx.activation, residual = inputs
+    y = _clamped(ctx.activation, output) if residual is None else None
+    ctx.save_for_backward(x, weight, bias, y)
     ctx.geometry = make_geometry(stride)
 
 
 def _pointwise_backward(ctx: Any, grad: torch.Tensor) -> Any:
-    x, weight, bias = ctx.saved_tensors
+    x, weight, bias, y = ctx.saved_tensors
     g = ctx.geometry
-    before = _before_activation(
-        grad, ctx.activation, lambda: pointwise_conv2d(x, weight, bias, g.stride)
+    before, db = _before_activation(
+        grad, ctx.activation, lambda: pointwise_conv2d(x, weight, bias, g.stride), y
     )
     *mask, _, _, residual = _needs(ctx, 6)
-    return (*_backward(before, x, weight, g, mask), None, None, grad if residual else None)
+    return (*_backward(before, x, weight, g, mask, db), None, None, grad if residual else None)
 
 
 def _pointwise_in_pytorch(
@@ -265,25 +290,30 @@ def _separable(
 
 def _remember_separable(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, stride, padding, dilation, ctx.middle_activation, ctx.activation = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*tensors, _clamped(ctx.activation, output))
     ctx.geometry = make_geometry(stride, padding, dilation, tensors[0].shape[1])
 
 
 def _separable_backward(ctx: Any, grad: torch.Tensor) -> Any:
-    x, dw, pw, db, pb = ctx.saved_tensors
+    x, dw, pw, db, pb, y = ctx.saved_tensors
     g = ctx.geometry
     need_x, need_dw, need_pw, need_db, need_pb = _needs(ctx, 5)
     before_middle = depthwise_conv2d(x, dw, db, *g[:3])
     middle = activate(before_middle, ctx.middle_activation)
-    grad = _before_activation(grad, ctx.activation, lambda: pointwise_conv2d(middle, pw, pb))
+    grad, of_pb = _before_activation(
+        grad, ctx.activation, lambda: pointwise_conv2d(middle, pw, pb), y
+    )
     inner = need_x or need_dw or need_db
     grad_middle, grad_pw, grad_pb = _backward(
-        grad, middle, pw, Geometry(), [inner, need_pw, need_pb]
+        grad, middle, pw, Geometry(), [inner, need_pw, need_pb], of_pb
     )
     grad_x = grad_dw = grad_db = None
     if inner:
-        grad_before = _before_activation(grad_middle, ctx.middle_activation, lambda: before_middle)
-        grad_x, grad_dw, grad_db = _backward(grad_before, x, dw, g, [need_x, need_dw, need_db])
+        grad_before, of_db = _before_activation(
+            grad_middle, ctx.middle_activation, lambda: before_middle
+        )
+        needs = [need_x, need_dw, need_db]
+        grad_x, grad_dw, grad_db = _backward(grad_before, x, dw, g, needs, of_db)
     return grad_x, grad_dw, grad_pw, grad_db, grad_pb, None, None, None, None, None
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from sepconv._compile import eval_mode
-from sepconv.torch._batch_norm import TRAINED_ACTIVATIONS, takes_training, train_batch_norm
+from sepconv.torch._batch_norm import takes_training, train_batch_norm
 from sepconv.torch._convolution import Geometry, activate, make_forward, memory_format, plain, takes
 from sepconv.torch._convolution import run as run_op
 from sepconv.torch._modules import Packed, forward
@@ -114,11 +114,7 @@ class _NormForward(_JoinedForward):
     def __call__(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if getattr(x, "_sepconv_joined", None) is self.signs or not takes_training(self.module, x):
             return super().__call__(x, *args, **kwargs)
-        known = self.activation in TRAINED_ACTIVATIONS
-        if self.contains:
-            y = train_batch_norm(self.module, x, self.activation if known else None)
-            return y if known else activate(y, self.activation)
-        joins = known and not self.module._forward_hooks
+        joins = self.contains or not self.module._forward_hooks
         y = train_batch_norm(self.module, x, self.activation if joins else None)
         if joins:
             y._sepconv_joined = self.signs
