@@ -34,8 +34,9 @@ class Block {
 /// thread may use it.
 class BlockCache {
  public:
-  /// Smaller ones are for the usual allocator, which keeps them itself.
-  static constexpr std::size_t kLeastBytes = std::size_t{2} << 20;
+  /// Smaller ones are for the usual allocator. glibc takes those from 128 KiB on from the system,
+  /// and gives them back, until it has seen larger ones.
+  static constexpr std::size_t kLeastBytes = std::size_t{1} << 18;
 
   /// Throws std::bad_alloc.
   static Block take(std::size_t bytes);
