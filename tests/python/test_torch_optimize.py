@@ -21,7 +21,8 @@ NAMES = [
     "vit_tiny_patch16_224",
 ]  # fmt: skip
 SIZE = {"vit_tiny_patch16_224": 224}
-FORMATS = torch.contiguous_format, torch.channels_last, torch.channels_last
+FORMATS = torch.contiguous_format, *[torch.channels_last] * 4
+COMPILED = [n for n in NAMES if n != "mobileone_s0"]  # which takes TorchDynamo long
 
 
 def create(name):
@@ -62,7 +63,7 @@ def test_eval_and_training_of_timm_models(name):
 def trains_as_exactly(model, theirs, size, formats=FORMATS):
     """In train mode a rounding error may move a value over a kink, and then it weighs a lot.
 
-    PyTorch's own errors are the measure, the median of three batches counts.
+    PyTorch's own errors are the measure, the median of five batches counts.
     """
     ratios = []
     for memory_format in formats:
@@ -232,9 +233,9 @@ def test_padding_modes_multiplier_and_same(mode):
 @pytest.mark.parametrize(
     ("name", "batches", "held"),
     [
-        ("mobilenetv2_050", (1, 3, 2), False),
+        ("mobilenetv2_050", (1, 3), False),
         ("resnet18", (1,), True),
-        *((n, (2,), False) for n in NAMES if n not in ("mobilenetv2_050", "resnet18")),
+        *((n, (2,), False) for n in COMPILED if n not in ("mobilenetv2_050", "resnet18")),
     ],
 )
 def test_compile_backend(name, batches, held, caplog):
@@ -255,7 +256,7 @@ def compile_and_compare(name, batches, caplog):
         next(m for m in theirs.modules() if isinstance(m, nn.Linear)).bias.add_(1)
         close(model(x), theirs(x))
     assert "not one network" not in caplog.text
-    trains_as_exactly(model, theirs, size, [torch.contiguous_format] * 3)
+    trains_as_exactly(model, theirs, size, [torch.contiguous_format] * 5)
     torch._dynamo.reset()
 
 
