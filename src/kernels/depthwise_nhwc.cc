@@ -199,7 +199,7 @@ struct Slide {
     }
   }
 
-  // The share of one of the blocks in what is fetched, at the end twice what is left.
+  // The share of one of the blocks in what is fetched; where less is left, the last of it.
   static HWY_INLINE const float* ahead_of(const DepthwiseRows& a, size_t b) {
     if (!kFetches) return nullptr;
     const size_t floats = static_cast<size_t>(a.out_width) * kLines * kLineFloats;

@@ -197,7 +197,7 @@ def depthwise_conv2d(
     """Filters each channel of x [N, C, H, W] with weight [C·m, 1, kh, kw], then activates.
 
     Gives [N, C·m, H', W'] in x's memory format. Raises ValueError for shapes that do not fit
-    together and for unknown activations.
+    together and for unknown activations, TypeError for a stride, padding or dilation not of ints.
     """
     window = make_geometry(stride, padding, dilation)[:3]
     return DEPTHWISE((x, weight, bias), x, weight, bias, *window, activation)
@@ -255,7 +255,7 @@ def pointwise_conv2d(
     """Mixes the channels of x with weight [Cout, C, 1, 1], activates, then adds the residual.
 
     Gives [N, Cout, H', W'] in x's memory format. Raises ValueError for shapes that do not fit
-    together and for unknown activations.
+    together and for unknown activations, TypeError for a stride, padding or dilation not of ints.
     """
     args = x, weight, bias, make_geometry(stride).stride, activation, residual
     return POINTWISE((x, weight, bias, residual), *args)
@@ -347,7 +347,8 @@ def separable_conv2d(
     """Depthwise, then pointwise, in one pass; the tensor between them never exists as a whole.
 
     x [N, C, H, W] → [N, Cout, H', W'] in x's memory format. Raises ValueError for shapes that do
-    not fit together and for unknown activations.
+    not fit together and for unknown activations, TypeError for a stride, padding or dilation not of
+    ints.
     """
     tensors = x, depthwise_weight, pointwise_weight, depthwise_bias, pointwise_bias
     window = make_geometry(stride, padding, dilation)[:3]
