@@ -152,6 +152,48 @@ def test_odd_strides_other_dtypes_and_devices_are_silently_correct():
     assert torch.isfinite(torch.func.vmap(ours)(torch.randn(3, 2, 6, 9, 9))).all()
 
 
+def _add_one(weight):
+    weight.data.add_(1)
+
+
+def test_saved_shared_and_parallel_modules(tmp_path):
+    module = sepconv.torch.DepthwiseConv2d(6, 3, padding=1, activation="silu")
+    x = torch.randn(2, 6, 9, 8)
+    expected = module(x)
+    torch.save(module, tmp_path / "module.pt")
+    loaded = torch.load(tmp_path / "module.pt", weights_only=False)
+    torch.testing.assert_close(loaded(x), expected)
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    other = sepconv.torch.DepthwiseConv2d(6, 3, padding=1, activation="silu")
+    other.load_state_dict(torch.load(tmp_path / "state.pt"))
+    torch.testing.assert_close(other(x), expected)
+    torch.testing.assert_close(nn.DataParallel(module)(x), expected)
+    module.share_memory()
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected)
+        weight = module.conv.weight
+        child = torch.multiprocessing.get_context("fork").Process(target=_add_one, args=(weight,))
+        child.start()
+        child.join()
+        torch.testing.assert_close(module(x), nn.functional.silu(module.conv(x)))
+        assert not torch.allclose(module(x), expected)
+
+
+def test_gradients_of_every_sample_by_torch_func():
+    ours, theirs = sepconv.torch.DepthwiseConv2d(6, 3), ArticleDepthwise(6, 3)
+    x, parameters = torch.randn(4, 6, 9, 8), dict(ours.named_parameters())
+
+    def gradients(module):
+        def loss(parameters, sample):
+            y = torch.func.functional_call(module, parameters, (sample[None],))
+            return y.square().sum()
+
+        return torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+
+    for got, expected in zip(gradients(ours).values(), gradients(theirs).values()):
+        torch.testing.assert_close(got, expected)
+
+
 def test_wrong_input_is_an_error():
     with pytest.raises((ValueError, RuntimeError)):
         sepconv.torch.DepthwiseConv2d(6, 3)(torch.randn(1, 5, 9, 9))

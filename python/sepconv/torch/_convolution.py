@@ -106,14 +106,20 @@ def plain(*tensors: torch.Tensor | None) -> bool:
         return False
     if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack() > 0:
         return False
-    if torch.is_autocast_enabled("cpu") or differentiates_forward():
+    if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
         return False
     return all(type(t) in (torch.Tensor, torch.nn.Parameter) for t in tensors if t is not None)
 
 
-def differentiates_forward() -> bool:
-    """Whether derivatives may be carried along with values (torch.autograd.forward_ad, jvp)."""
-    return not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+def is_transformed() -> bool:
+    """Whether torch.func or forward_ad take derivatives, which torch.library's operators lack."""
+    if torch.compiler.is_compiling():
+        return False
+    if forward_ad._current_level >= 0:
+        return True
+    functorch = torch._C._functorch
+    levels = functorch.get_interpreter_stack() or ()
+    return any(level.key() != functorch.TransformType.Vmap for level in levels)
 
 
 def is_recorded(*tensors: torch.Tensor | None) -> bool:

@@ -2,7 +2,7 @@
 
 Where nothing but autograd watches the tensors they go straight to the kernels; a compiler,
 functorch, autocast and modes see torch.ops.sepconv.* (_library.py), which compute the same.
-Forward-mode derivatives, which such operators cannot have, are PyTorch's.
+The derivatives of torch.func and forward mode, which such operators cannot have, are PyTorch's.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sepconv.torch._convolution import (
     activation_gradient,
     check_activation,
     convolve,
-    differentiates_forward,
     empty,
     gradients,
     is_recorded,
+    is_transformed,
     make_geometry,
     memory_format,
     plain,
@@ -56,7 +56,7 @@ def _backward(
     if db is not None:
         dx, dw, _ = _backward(grad, x, weight, g, [*mask[:2], False])
         return [dx, dw, db if mask[2] else None]
-    again = torch.is_grad_enabled() or differentiates_forward()
+    again = torch.is_grad_enabled() or is_transformed()
     if again or not takes(grad, x, weight):
         results = torch.ops.aten.convolution_backward(
             grad, x, weight, [weight.shape[0]], *g[:3], False, [0, 0], g.groups, mask
@@ -131,7 +131,7 @@ class Operator:
         """The result for args, of which some are tensors."""
         if plain(*tensors):
             return self._recorded.apply(*args) if is_recorded(*tensors) else self.compute(*args)
-        if differentiates_forward():
+        if is_transformed():
             return self.in_pytorch(*args)
         return getattr(torch.ops.sepconv, self.name)(*args)
 
