@@ -239,11 +239,12 @@ def test_padding_modes_multiplier_and_same(mode):
     ],
 )
 def test_compile_backend(name, batches, held, caplog):
+    trains = name in ("mobilenetv2_050", "resnet18", "convnext_atto")
     with torch._inductor.config.patch(freezing=held):  # makes graphs hold their parameters
-        compile_and_compare(name, batches, caplog)
+        compile_and_compare(name, batches, trains, caplog)
 
 
-def compile_and_compare(name, batches, caplog):
+def compile_and_compare(name, batches, trains, caplog):
     caplog.set_level("INFO", "sepconv")
     theirs = create(name).eval()
     size = SIZE.get(name, 64)
@@ -256,7 +257,8 @@ def compile_and_compare(name, batches, caplog):
         next(m for m in theirs.modules() if isinstance(m, nn.Linear)).bias.add_(1)
         close(model(x), theirs(x))
     assert "not one network" not in caplog.text
-    trains_as_exactly(model, theirs, size, [torch.contiguous_format] * 5)
+    if trains:
+        trains_as_exactly(model, theirs, size, [torch.contiguous_format] * 5)
     torch._dynamo.reset()
 
 
