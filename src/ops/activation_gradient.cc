@@ -6,6 +6,7 @@
 #include "base/sizes.h"
 #include "kernels/activation_gradient.h"
 #include "ops/arguments.h"
+#include "ops/pixel_parts.h"
 #include "sepconv/gradients.h"
 
 namespace sepconv {
@@ -32,9 +33,7 @@ struct ActivationGradient::Impl {
            activation.hi < kInfinity;
   }
   std::size_t part_pixels() const {
-    if (layout == Layout::kNCHW) return plane;
-    constexpr std::size_t kFloats = 1 << 14;
-    return std::clamp<std::size_t>(kFloats / std::max<std::size_t>(1, channels), 8, 4096);
+    return layout == Layout::kNCHW ? plane : pixels_of_part(channels);
   }
   std::size_t parts() const {
     return layout == Layout::kNCHW ? images * channels : divide_up(images * plane, part_pixels());

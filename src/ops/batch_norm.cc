@@ -12,6 +12,7 @@
 #include "kernels/batch_norm.h"
 #include "kernels/vector_math.h"
 #include "ops/arguments.h"
+#include "ops/pixel_parts.h"
 
 namespace sepconv {
 
@@ -33,10 +34,7 @@ struct BatchNorm::Impl {
     pixels = to_size(s.elements()) / channels;
   }
 
-  std::size_t part_pixels() const {
-    constexpr std::size_t kFloats = 1 << 14;
-    return std::clamp<std::size_t>(kFloats / channels, 8, 4096);
-  }
+  std::size_t part_pixels() const { return pixels_of_part(channels); }
   std::size_t parts() const { return divide_up(pixels, part_pixels()); }
   std::size_t row_bytes() const { return align_up(channels * sizeof(float)); }
   float* row(std::byte* workspace, std::size_t i) const {

@@ -22,8 +22,8 @@ inline std::int64_t rows_in_l2(std::int64_t height, std::int64_t floats) {
 }
 
 /// What lies behind some rows of images that come from memory: fetched, in order, while an op works
-/// on these rows, a vector of channels at a time. Op by op and channel by channel it would come a
-/// line here and a line there, at a quarter of the speed.
+/// on these rows. As the op reads it, a vector of channels at a time, it would come a line here and
+/// a line there.
 class RowsAhead {
  public:
   RowsAhead(const float* images, std::int64_t count, const ImageShape& shape)
