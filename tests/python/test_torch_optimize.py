@@ -1,10 +1,12 @@
 """optimize() and torch.compile(backend="sepconv") on whole models, against the model as it was."""
 
 import copy
+import gc
 import io
 import pickle
 import statistics
 import threading
+import weakref
 
 import pytest
 import timm
@@ -14,6 +16,7 @@ from torch import nn
 
 import sepconv
 import sepconv.torch as ours
+from sepconv.torch import _backend
 
 NAMES = [
     "mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_small_050", "efficientnet_lite0",
@@ -271,6 +274,42 @@ def test_memory_formats_in_turns_stay_one_network(caplog):
         close(model(x.contiguous(memory_format=torch.channels_last)), theirs(x))
         close(model(x), theirs(x))  # TorchDynamo makes the strides symbols now
     assert "not one network" not in caplog.text
+    torch._dynamo.reset()
+
+
+def test_models_of_one_class_in_turns_have_a_plan_each(monkeypatch):
+    """TorchDynamo runs them with one graph, as they differ in nothing but their parameters."""
+    planned, plan = [], _backend._planned
+    monkeypatch.setattr(_backend, "_planned", lambda *a: (planned.append(1), plan(*a))[1])
+    runners, run = set(), _backend._Runner.__call__
+    monkeypatch.setattr(_backend._Runner, "__call__", lambda r, *a: (runners.add(r), run(r, *a))[1])
+    theirs = [create("mobilenetv2_050").eval() for _ in range(2)]
+    with torch.no_grad():
+        theirs[1].classifier.bias.add_(1)
+    models = [torch.compile(m, backend="sepconv") for m in theirs]
+    x = torch.randn(1, 3, 64, 64)
+
+    def in_turns():
+        with torch.no_grad():
+            for _ in range(2):
+                for model, original in zip(models, theirs):
+                    close(model(x), original(x))
+        return len(planned)
+
+    assert in_turns() == 2
+    with torch.no_grad():
+        theirs[0].classifier.bias.add_(1)
+    assert in_turns() == 3
+    # A plan whose parameters were changed is no longer kept, nor one whose model is gone.
+    gone = weakref.ref(theirs[1].classifier.weight)
+    models.pop(), theirs.pop()
+    with torch.no_grad():
+        theirs[0].classifier.bias.add_(1)
+    assert in_turns() == 4
+    gc.collect()
+    assert gone() is None
+    assert len(runners) == 1
+    assert len(runners.pop().plans) == 1
     torch._dynamo.reset()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from sepconv.torch._convolution import make_geometry
 from sepconv.torch._functional import depthwise_conv2d, pointwise_conv2d
 
 _log = logging.getLogger("sepconv")
+_MAX_PLANS = 8  # of models that share one graph
 
 
 def _is_constant(value: Any) -> bool:
@@ -86,10 +88,24 @@ def _where(value: Any, image: torch.Tensor) -> tuple[str, int]:
     raise ValueError(f"an input is {value}, expected a size or stride of the image batch")
 
 
+def _versions(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
+    """What changes with a tensor's memory or, in place, with its elements."""
+    return [(t.data_ptr(), t._version) for t in tensors]
+
+
 class _Plan:
     """Networks for a graph with the parameters that it had when this was made."""
 
-    def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        inputs: Sequence[Any],
+        image: int,
+        constants: Sequence[torch.Tensor],
+    ) -> None:
+        self.versions = _versions(constants)
+        # Weak, so that a model that nobody else has goes.
+        self.constants = [weakref.ref(t) for t in constants]
         self.module = _Frozen(graph, inputs, image)
         # One network for all sizes if there can be one, else one for each shape that comes.
         self.network: Network | None = None
@@ -103,6 +119,12 @@ class _Plan:
         if self.network is None:
             self.networks[shape] = _planned(self.module, shape)
 
+    def is_current(self) -> bool:
+        """Whether its parameters are alive and unchanged."""
+        tensors = [t() for t in self.constants]
+        alive = [t for t in tensors if t is not None]
+        return len(alive) == len(tensors) and _versions(alive) == self.versions
+
     def run(self, x: torch.Tensor) -> Any:
         network = self.network or self.networks.get(x.shape)
         if network is None:
@@ -113,7 +135,8 @@ class _Plan:
 class _Runner:
     """Runs a graph as a network; plans anew where a parameter was changed in place.
 
-    Threads may call it at once: a plan is replaced, never changed.
+    TorchDynamo has one graph for models of one class, so each set of parameters has a plan. Threads
+    may call it at once: plans are replaced, never changed.
     """
 
     def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
@@ -121,19 +144,22 @@ class _Runner:
         self.constants = [i for i, v in enumerate(inputs) if _is_constant(v)]
         self.held = [getattr(graph, n.target) for n in _held(graph)]
         self.single = not isinstance(_output(graph), (tuple, list))
-        self.planned = self._versions(inputs), _Plan(graph, inputs, image)
+        self.plans: list[_Plan] = []
+        self._plan(inputs)
 
-    def _versions(self, inputs: Sequence[Any]) -> list[tuple[int, int]]:
+    def _plan(self, inputs: Sequence[Any]) -> _Plan:
         tensors = [*(inputs[i] for i in self.constants), *self.held]
-        return [(t.data_ptr(), t._version) for t in tensors]
+        now = _versions(tensors)
+        for plan in self.plans:
+            if plan.versions == now:
+                return plan
+        kept = [p for p in self.plans if p.is_current()][-_MAX_PLANS + 1 :]
+        plan = _Plan(self.graph, inputs, self.image, tensors)
+        self.plans = [*kept, plan]
+        return plan
 
     def __call__(self, *inputs: Any) -> Any:
-        now = self._versions(inputs)
-        versions, plan = self.planned
-        if versions != now:
-            plan = _Plan(self.graph, inputs, self.image)
-            self.planned = now, plan
-        result = plan.run(inputs[self.image])
+        result = self._plan(inputs).run(inputs[self.image])
         return result if self.single or isinstance(result, tuple) else (result,)
 
 
