@@ -1,8 +1,9 @@
 """sepconv.torch against PyTorch: layers forward and backward, whole models by optimize(), and
 torch.compile(backend="sepconv") against Inductor with frozen weights.
 
-One thread on one pinned core, float32, the runtimes taking turns, three runs each, and the fastest
-of many counting; layers in a process for each runtime. Prints Markdown.
+One thread on one pinned core, float32, the runtimes taking turns, three runs each, ten for whole
+networks without gradients, and the fastest of many counting; layers in a process for each runtime.
+Prints Markdown.
 
 Example: .venv/bin/python bench/training.py --only layers
 """
@@ -37,10 +38,10 @@ POINTWISE = [(24, 144, 56), (96, 576, 14), (576, 96, 14), (160, 960, 7), (320, 1
 BATCH = 8
 
 
-def fastest(run):
-    """The seconds of the fastest of three runs."""
+def fastest(run, times=3):
+    """The seconds of the fastest of some runs."""
     best = math.inf
-    for _ in range(3):
+    for _ in range(times):
         start = time.perf_counter()
         run()
         best = min(best, time.perf_counter() - start)
@@ -59,9 +60,9 @@ def in_turns(measures, seconds):
     return best
 
 
-def interleaved(runs, seconds):
-    """The fastest run of each, three at a turn, until the time is over."""
-    return in_turns({k: functools.partial(fastest, f) for k, f in runs.items()}, seconds)
+def interleaved(runs, seconds, times=3):
+    """The fastest run of each, some at a turn, until the time is over."""
+    return in_turns({k: functools.partial(fastest, f, times) for k, f in runs.items()}, seconds)
 
 
 def table(title, columns):
@@ -162,6 +163,8 @@ def pointwise_cases():
         )  # fmt: skip
 
 
+# Runs of a network at a turn: its first ones find the caches full of what the others left.
+NETWORK_RUNS = 10
 # Name, x's shape, weight, PyTorch's function, ours.
 CASES = {"depthwise": depthwise_cases, "pointwise": pointwise_cases}
 
@@ -187,7 +190,7 @@ def models(names, seconds):
             pairs = (theirs.eval(), x), (last.eval(), y), (own.eval(), y)
             keys = "NCHW", "channels_last", "sepconv"
             runs = {k: (lambda m=m, x=x: m(x)) for k, (m, x) in zip(keys, pairs)}
-            evaluation.append((name, interleaved(runs, seconds)))
+            evaluation.append((name, interleaved(runs, 2 * seconds, NETWORK_RUNS)))
         x = torch.randn(BATCH, 3, 224, 224).contiguous(memory_format=torch.channels_last)
         runs = {"channels_last": step(last.train(), x), "sepconv": step(own.train(), x)}
         training.append((name, interleaved(runs, 3 * seconds)))
@@ -217,7 +220,7 @@ def compiled(names, seconds):
         own = torch.compile(model, backend="sepconv")
         with torch.no_grad():
             runs = {"Inductor": lambda f=inductor, y=y: f(y), "sepconv": lambda f=own, x=x: f(x)}
-            row(name, interleaved(runs, seconds), ratios)
+            row(name, interleaved(runs, 2 * seconds, NETWORK_RUNS), ratios)
     mean(ratios[:3], " of the separable networks")
 
 
