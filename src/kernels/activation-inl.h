@@ -22,20 +22,20 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET == HWY_AVX3
 // With AVX-512's own: n is a multiple of 1/32, whose fraction, the low end of the mantissa, chooses
 // its power of two from two registers; what is left of x is so small that a square does (fitted to
-// 5e-8), and scaling by 2^n over- and underflows by itself. 12 operations instead of 17.
+// 5e-8), and scaling by 2^n over- and underflows by itself. 11 operations instead of 17.
 HWY_INLINE V exp_negated(D d, V x) {
-  const V shifter = hn::Set(d, -393216.0f);  // 1.5·2¹⁸
+  const V shifter = hn::Set(d, 393216.0f);  // 1.5·2¹⁸
   constexpr int kLesserMagnitude = 2;
   x = V{_mm512_range_ps(x.raw, hn::Set(d, 100.0f).raw, kLesserMagnitude)};
-  const V shifted = hn::MulAdd(x, hn::Set(d, 1.44269504f), shifter);
+  const V shifted = hn::NegMulAdd(x, hn::Set(d, 1.44269504f), shifter);
   const V n = hn::Sub(shifted, shifter);
-  const V s = hn::NegMulAdd(n, hn::Set(d, 0.693147181f), x);
+  const V s = hn::MulAdd(n, hn::Set(d, 0.693147181f), x);
   const V power{_mm512_permutex2var_ps(hn::Load(d, kPowersOfTwo).raw,
                                        _mm512_castps_si512(shifted.raw),
                                        hn::Load(d, kPowersOfTwo + 16).raw)};
   const V q = hn::MulAdd(s, hn::Set(d, 0.5f), hn::Set(d, -1.0000146f));
   const V e = hn::MulAdd(hn::Mul(power, s), q, power);
-  return V{_mm512_scalef_ps(e.raw, hn::Sub(shifter, shifted).raw)};
+  return V{_mm512_scalef_ps(e.raw, n.raw)};
 }
 #else
 HWY_INLINE V exp_negated(D d, V x) {
