@@ -28,7 +28,11 @@ struct DepthwiseGradient final : Conv2dWeightGradient::Impl {
   std::size_t partial_floats() const {
     return std::max<std::size_t>(images(), 1) * blocks() * taps() * lanes();
   }
-  std::size_t zeros() const { return to_size(geometry.input_image().row_floats()); }
+  // A row of images as they are, or of a vector of channels, of which there may be more.
+  std::size_t zeros() const {
+    const std::size_t wide = layout == Layout::kNCHW ? lanes() : channels();
+    return to_size(geometry.input[3]) * wide;
+  }
 
   std::size_t plane_floats() const {
     return to_size(geometry.input[2] * geometry.input[3] + geometry.output[2] * geometry.output[3]);

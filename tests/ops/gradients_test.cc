@@ -28,7 +28,8 @@ std::int64_t draw(std::mt19937& random, std::int64_t lo, std::int64_t hi) {
 Case draw_case(std::mt19937& random, bool depthwise) {
   Case c;
   c.layout = draw(random, 0, 2) ? Layout::kNHWC : Layout::kNCHW;
-  const std::int64_t channels = draw(random, 1, 70);
+  // Half of them less than or about a vector.
+  const std::int64_t channels = draw(random, 1, draw(random, 0, 1) ? 18 : 70);
   const std::int64_t height = draw(random, 1, 19), width = draw(random, 1, 19);
   c.x = {draw(random, 0, 3), channels, height, width};
   c.groups = 1;
@@ -147,6 +148,19 @@ void check(const Case& c, bool after, std::mt19937& random) {
   }
 }
 
+// Windows that have kernels of their own, in both layouts, with less than a vector of channels too.
+Case draw_square_case(std::mt19937& random) {
+  Case c = draw_case(random, true);
+  const std::int64_t k = 3 + 2 * draw(random, 0, 2), pad = draw(random, 0, k - 1);
+  c.layout = draw(random, 0, 1) ? Layout::kNHWC : Layout::kNCHW;
+  c.weight = {c.x[1], 1, k, k};
+  c.x = {c.x[0], c.x[1], std::max(c.x[2], k - 2 * pad), std::max(c.x[3], k - 2 * pad)};
+  c.options = {};
+  c.options.stride = draw(random, 1, 2);
+  c.options.padding = {pad, draw(random, pad, k - 1), pad, draw(random, pad, k - 1)};
+  return c;
+}
+
 class GradientTest : public testing::EachTarget {};
 
 TEST_P(GradientTest, StaysInsideItsTensorsAndTheBound) {
@@ -154,6 +168,12 @@ TEST_P(GradientTest, StaysInsideItsTensorsAndTheBound) {
   for (int i = 0; i < 300 && !HasFatalFailure(); ++i) {
     check(draw_case(random, i % 3 > 0), i % 2, random);
   }
+}
+
+TEST_P(GradientTest, SquareWindowsOfEitherLayout) {
+  std::mt19937 random(4);
+  for (int i = 0; i < 200 && !HasFatalFailure(); ++i)
+    check(draw_square_case(random), i % 2, random);
 }
 
 // One kernel computes both, a vector of channels at a time.
