@@ -41,6 +41,8 @@ def compile(  # noqa: A001
         raise TypeError("example: got None, expected an input of the shape that the network is for")
     if importlib.util.find_spec("onnxscript") is None:
         raise ImportError("compile() of a module needs the package onnxscript")
+    if not isinstance(example, torch.Tensor) and not hasattr(example, "__array__"):
+        raise TypeError(f"example: got {type(example).__name__}, expected a tensor or an array")
     x = torch.as_tensor(example)
     if x.dtype != torch.float32 or x.ndim != 4:
         raise ValueError(f"example: got {x.dtype} {list(x.shape)}, expected float32 [N, C, H, W]")

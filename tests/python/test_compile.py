@@ -65,6 +65,8 @@ def test_bad_arguments():
         sepconv.compile(3, torch.zeros(1, 3, 8, 8))
     with pytest.raises(TypeError, match="example: got None"):
         sepconv.compile(nn.Conv2d(3, 8, 3))
+    with pytest.raises(TypeError, match="example: got str, expected a tensor or an array"):
+        sepconv.compile(nn.Conv2d(3, 8, 3), "x")
     with pytest.raises(ValueError, match=r"example: got torch.float64 \[1, 3, 8, 8\]"):
         sepconv.compile(nn.Conv2d(3, 8, 3), np.zeros((1, 3, 8, 8)))
     with pytest.raises(ValueError, match="No such file"):

@@ -195,8 +195,25 @@ def test_gradients_of_every_sample_by_torch_func():
 
 
 def test_wrong_input_is_an_error():
-    with pytest.raises((ValueError, RuntimeError)):
-        sepconv.torch.DepthwiseConv2d(6, 3)(torch.randn(1, 5, 9, 9))
+    for recorded in (True, False):
+        with torch.set_grad_enabled(recorded), pytest.raises(ValueError, match="has 5 ch.*ted 6"):
+            sepconv.torch.DepthwiseConv2d(6, 3)(torch.randn(1, 5, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda m: m.DepthwiseConv2d(0, 3), ValueError, "in_channels: got 0, expected at least 1"),
+        (lambda m: m.DepthwiseConv2d(3, (3, 0)), ValueError, r"kernel_size: got \(3, 0\)"),
+        (lambda m: m.DepthwiseConv2d(3, 3, stride=0), ValueError, "stride: got 0"),
+        (lambda m: m.DepthwiseConv2d(3, 3, dilation="2"), TypeError, "dilation: got '2'"),
+        (lambda m: m.PointwiseConv2d(3, -1), ValueError, "out_channels: got -1"),
+        (lambda m: m.InvertedResidual(3, 3, 1, 0.5), TypeError, "expand_ratio: got 0.5"),
+    ],
+)
+def test_wrong_parameters_are_named(make, error, text):
+    with pytest.raises(error, match=text):
+        make(sepconv.torch)
 
 
 def test_gradient_check_in_float64():

@@ -313,6 +313,19 @@ def test_models_of_one_class_in_turns_have_a_plan_each(monkeypatch):
     torch._dynamo.reset()
 
 
+def test_compile_takes_any_mode_and_no_options():
+    theirs = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval()
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        model = torch.compile(theirs, backend="sepconv", mode="max-autotune")
+        close(model(x), theirs(x))
+        torch._dynamo.reset()
+        model = torch.compile(theirs, backend="sepconv", options={"freezing": True})
+        with pytest.raises(Exception, match=r"options: got {'freezing': True}, expected none"):
+            model(x)
+    torch._dynamo.reset()
+
+
 def test_what_is_no_network_stays_in_pytorch():
     class Odd(nn.Module):
         def __init__(self):

@@ -205,7 +205,12 @@ def _conv2d(
     return pointwise_conv2d(x, weight, bias, g.stride)
 
 
-def backend(graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+def backend(
+    graph: fx.GraphModule,
+    inputs: Sequence[Any],
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Callable[..., Any]:
     """Compiles a graph of TorchDynamo's.
 
     Without gradients (torch.no_grad() or inference_mode()) a graph from one float32 image batch
@@ -213,7 +218,12 @@ def backend(graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
     in chains. Weights may be changed in place afterwards, but not behind PyTorch's version counter
     (`weight.data`). Any other graph runs in PyTorch with its depthwise and pointwise convolutions,
     and their gradients, in sepconv.
+
+    torch.compile's `mode` changes nothing here: there is only the fastest. Raises ValueError for
+    `options`, of which there are none.
     """
+    if options:
+        raise ValueError(f"options: got {options}, expected none for the backend sepconv")
     images = [
         i for i, v in enumerate(inputs)
         if isinstance(v, torch.Tensor) and not _is_constant(v)

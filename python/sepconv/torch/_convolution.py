@@ -73,6 +73,13 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
     raise TypeError(f"{name}: got {value!r}, expected an int or a pair of them")
 
 
+def check_positive(**arguments: Any) -> None:
+    """Raises ValueError for an int, or one of a pair, below 1, and TypeError for anything else."""
+    for name, value in arguments.items():
+        if min(_pair(name, value)) < 1:
+            raise ValueError(f"{name}: got {value!r}, expected at least 1")
+
+
 def make_geometry(stride: Any, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Geometry:
     """From ints or pairs. Raises TypeError for anything else."""
     return Geometry(

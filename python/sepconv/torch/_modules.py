@@ -14,6 +14,7 @@ from sepconv.torch._convolution import (
     Geometry,
     activate,
     check_activation,
+    check_positive,
     is_recorded,
     make_forward,
     memory_format,
@@ -72,6 +73,9 @@ def forward(conv: nn.Conv2d, x: torch.Tensor, activation: str | None, packed: Pa
             x, weight, bias, conv.stride, padding or "same", conv.dilation, conv.groups
         )
         return activate(y, activation)
+    channels = weight.shape[1] * conv.groups
+    if x.shape[1] != channels:
+        raise ValueError(f"x: has {x.shape[1]} channels, expected {channels}")
     geometry = Geometry(conv.stride, padding, conv.dilation, conv.groups)
     if plain(x, weight, bias) and not is_recorded(x, weight, bias):
         nhwc = memory_format(x) is torch.channels_last
@@ -137,6 +141,10 @@ class DepthwiseConv2d(_Conv):
         dtype: Any = None,
     ) -> None:
         """Makes the parameters as nn.Conv2d initialises them."""
+        check_positive(
+            in_channels=in_channels, kernel_size=kernel_size, stride=stride, dilation=dilation,
+            channel_multiplier=channel_multiplier,
+        )  # fmt: skip
         conv = nn.Conv2d(
             in_channels, in_channels * channel_multiplier, kernel_size, stride, padding, dilation,
             in_channels, bias, padding_mode, device, dtype,
@@ -161,6 +169,7 @@ class PointwiseConv2d(_Conv):
         dtype: Any = None,
     ) -> None:
         """Makes the parameters as nn.Conv2d initialises them."""
+        check_positive(in_channels=in_channels, out_channels=out_channels)
         conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias, device=device, dtype=dtype)
         super().__init__(conv, activation)
 
@@ -236,6 +245,9 @@ class InvertedResidual(nn.Module):
         """Makes the parameters as nn.Conv2d and nn.BatchNorm2d initialise them."""
         super().__init__()
         check_activation(activation)
+        check_positive(
+            in_channels=in_channels, out_channels=out_channels, expand_ratio=expand_ratio
+        )
         placed = {"device": device, "dtype": dtype}
         inside = in_channels * expand_ratio
         self.activation = activation
