@@ -18,6 +18,8 @@ from sepconv import _core
 aten = torch.ops.aten
 
 _INTS = (int, torch.SymInt)
+_FLOAT32 = torch.float32
+_PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, type(None)))
 
 # Elements from which it matters where a result lies; PyTorch's own tensors are made more quickly.
 _LARGE = 1 << 14
@@ -99,7 +101,7 @@ def takes(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
     if x.dim() != 4:
         return False
     for t in (x, *others):
-        if t is not None and (t.dtype != torch.float32 or t.device.type != "cpu"):
+        if t is not None and (t.dtype is not _FLOAT32 or not t.is_cpu):
             return False
     return True
 
@@ -115,7 +117,7 @@ def plain(*tensors: torch.Tensor | None) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
         return False
-    return all(type(t) in (torch.Tensor, torch.nn.Parameter) for t in tensors if t is not None)
+    return _PLAIN.issuperset(map(type, tensors))
 
 
 def is_transformed() -> bool:
@@ -168,12 +170,12 @@ def empty(
 def run(op: _core.Op, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
     """Runs an op on x in its own memory format; x in neither format is copied once."""
     format_ = memory_format(x)
-    x = x.detach().contiguous(memory_format=format_)
+    x = x.contiguous(memory_format=format_)
     y = empty(op.output_shape, format_, x)
     if residual is None:
         op.run_at(x.data_ptr(), y.data_ptr())
     else:
-        op.run(x, y, residual.detach().contiguous(memory_format=format_))
+        op.run(x.detach(), y, residual.detach().contiguous(memory_format=format_))
     return y
 
 

@@ -48,7 +48,7 @@ class Packed:
         self, key: Any, tensors: tuple[torch.Tensor | None, ...], make: Callable[[], Any]
     ) -> Any:
         """The op for a key made from these very float32 tensors, or a new one."""
-        dense = [t.detach().contiguous() for t in tensors if t is not None]
+        dense = [t.contiguous() for t in tensors if t is not None]
         values = _core.fingerprint([(t.data_ptr(), t.numel()) for t in dense])
         found = self._ops.get(key)
         if found is not None and found[1] == values:
@@ -73,20 +73,26 @@ def forward(conv: nn.Conv2d, x: torch.Tensor, activation: str | None, packed: Pa
             x, weight, bias, conv.stride, padding or "same", conv.dilation, conv.groups
         )
         return activate(y, activation)
-    channels = weight.shape[1] * conv.groups
-    if x.shape[1] != channels:
-        raise ValueError(f"x: has {x.shape[1]} channels, expected {channels}")
     geometry = Geometry(conv.stride, padding, conv.dilation, conv.groups)
-    if plain(x, weight, bias) and not is_recorded(x, weight, bias):
-        nhwc = memory_format(x) is torch.channels_last
+    if plain(x, weight, bias):
+        _check_channels(x, weight, conv.groups)
+        if not is_recorded(x, weight, bias):
+            nhwc = memory_format(x) is torch.channels_last
 
-        def make() -> Any:
-            return make_forward(x.shape, weight, bias, geometry, activation, False, nhwc)
+            def make() -> Any:
+                return make_forward(x.shape, weight, bias, geometry, activation, False, nhwc)
 
-        return run(packed.op((x.shape, nhwc, geometry, activation), (weight, bias), make), x)
+            return run(packed.op((x.shape, nhwc, geometry, activation), (weight, bias), make), x)
     if conv.groups > 1 or x.shape[1] == 1:
         return depthwise_conv2d(x, weight, bias, *geometry[:3], activation)
     return pointwise_conv2d(x, weight, bias, conv.stride, activation)
+
+
+def _check_channels(x: torch.Tensor, weight: torch.Tensor, groups: int) -> None:
+    """Raises ValueError where x has other channels than the weight is for."""
+    expected = weight.shape[1] * groups
+    if x.shape[1] != expected:
+        raise ValueError(f"x: has {x.shape[1]} channels, expected {expected}")
 
 
 def _symmetric(conv: nn.Conv2d) -> tuple[int, int] | None:
