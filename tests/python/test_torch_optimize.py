@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import pickle
+import re
 import statistics
 import threading
 import weakref
@@ -326,18 +327,60 @@ def test_compile_takes_any_mode_and_no_options():
     torch._dynamo.reset()
 
 
-def test_what_is_no_network_stays_in_pytorch():
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 3, padding=1, groups=3)
+class Odd(nn.Module):
+    """A small network with something behind it that is in none of ours."""
 
-        def forward(self, x):
-            return torch.cumsum(self.conv(x).sort(-1).values, 1)
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.depthwise = nn.Conv2d(8, 8, 5, padding=2, groups=8)
+        self.pointwise = nn.Conv2d(8, 12, 1)
 
+    def forward(self, x):
+        stem = self.stem(x)
+        y = self.depthwise(stem)
+        low, high = stem.split(4, 1)
+        sums = torch.cumsum(y.sort(-1).values, 1).view(y.size(0), -1)
+        return self.pointwise(y.mul_(2)), low + high, sums
+
+
+def test_the_front_of_a_graph_is_a_network(caplog):
+    caplog.set_level("INFO", "sepconv")
     theirs = Odd().eval()
+    model = torch.compile(theirs, backend="sepconv")
+    with torch.no_grad():
+        for batch in (2, 2, 3, 5):
+            x = torch.randn(batch, 3, 18, 15)
+            for got, expected in zip(model(x), theirs(x)):
+                close(got, expected)
+        theirs.depthwise.bias.add_(1)
+        for got, expected in zip(model(x), theirs(x)):
+            close(got, expected)
+    assert "not one network" in caplog.text
+    assert re.search("its first [3-9] operations are one", caplog.text)
+    torch._dynamo.reset()
+
+
+def test_what_a_graph_does_to_its_input_happens(caplog):
+    caplog.set_level("INFO", "sepconv")
+    theirs = nn.Sequential(nn.Hardtanh(inplace=True), nn.Conv2d(3, 8, 3, groups=1)).eval()
+    model = torch.compile(theirs, backend="sepconv")
+    x = 9 * torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        y = theirs(x.clone())
+        close(model(x), y)
+    assert x.abs().max() == 1
+    assert "it changes its input" in caplog.text
+    torch._dynamo.reset()
+
+
+def test_what_is_no_network_stays_in_pytorch(caplog):
+    caplog.set_level("INFO", "sepconv")
+    theirs = nn.Sequential(nn.InstanceNorm2d(3), nn.Conv2d(3, 3, 3, padding=1, groups=3)).eval()
     model = torch.compile(theirs, backend="sepconv")
     x = torch.randn(2, 3, 9, 9)
     with torch.no_grad():
-        torch.testing.assert_close(model(x), theirs(x))
+        close(model(x), theirs(x))
+    assert "not one network" in caplog.text
+    assert "are one" not in caplog.text
     torch._dynamo.reset()

@@ -15,6 +15,7 @@ from sepconv._compile import export
 from sepconv._networks import Network
 from sepconv.torch._convolution import make_geometry
 from sepconv.torch._functional import depthwise_conv2d, pointwise_conv2d
+from sepconv.torch._partition import changes, longest
 
 _log = logging.getLogger("sepconv")
 _MAX_PLANS = 8  # of models that share one graph
@@ -216,8 +217,9 @@ def backend(
     Without gradients (torch.no_grad() or inference_mode()) a graph from one float32 image batch
     [N, C, H, W], whose size N may be open, becomes one network with packed weights, fused and run
     in chains. Weights may be changed in place afterwards, but not behind PyTorch's version counter
-    (`weight.data`). Any other graph runs in PyTorch with its depthwise and pointwise convolutions,
-    and their gradients, in sepconv.
+    (`weight.data`). Of a graph that has something else in it, what comes before becomes the
+    network. The rest, and any other graph, runs in PyTorch with its depthwise and pointwise
+    convolutions, and their gradients, in sepconv.
 
     torch.compile's `mode` changes nothing here: there is only the fastest. Raises ValueError for
     `options`, of which there are none.
@@ -231,8 +233,30 @@ def backend(
     if not torch.is_grad_enabled() and len(images) == 1:
         x = inputs[images[0]]
         if x.dim() == 4 and x.dtype == torch.float32 and x.device.type == "cpu":
-            try:
-                return _Runner(graph, inputs, images[0])
-            except Exception as error:
-                _log.info("this graph is not one network: %s", error)
+            return _networks(graph, inputs, images[0])
     return _swap_convolutions(graph)
+
+
+def _networks(graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> Callable[..., Any]:
+    """The graph as a network; else as much of its front as can be one, and the rest in PyTorch."""
+    if changes(graph, image):
+        _log.info("this graph is not one network: it changes its input")
+        return _swap_convolutions(graph)
+    try:
+        return _Runner(graph, inputs, image)
+    except Exception as error:
+        _log.info("this graph is not one network: %s", error)
+
+    def can_be(front: fx.GraphModule) -> bool:
+        shape = torch.Size(map(int, inputs[image].shape))
+        with contextlib.suppress(Exception):
+            _planned(_Frozen(front, inputs, image), shape)
+            return True
+        return False
+
+    cut = longest(graph, image, can_be)
+    if cut is None:
+        return _swap_convolutions(graph)
+    front, rest = _Runner(cut.front(), inputs, image), _swap_convolutions(cut.rest())
+    _log.info("its first %d operations are one", len(cut.first))
+    return lambda *inputs: rest(*inputs, *front(*inputs))
