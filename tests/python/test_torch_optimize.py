@@ -361,6 +361,16 @@ def test_the_front_of_a_graph_is_a_network(caplog):
     torch._dynamo.reset()
 
 
+def test_parameters_without_versions_stay_in_pytorch(caplog):
+    caplog.set_level("INFO", "sepconv")
+    with torch.inference_mode():
+        theirs = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+        x = torch.randn(1, 3, 8, 8)
+        close(torch.compile(theirs, backend="sepconv")(x), theirs(x))
+    assert "do not track version" in caplog.text
+    torch._dynamo.reset()
+
+
 def test_what_a_graph_does_to_its_input_happens(caplog):
     caplog.set_level("INFO", "sepconv")
     theirs = nn.Sequential(nn.Hardtanh(inplace=True), nn.Conv2d(3, 8, 3, groups=1)).eval()

@@ -242,10 +242,13 @@ def _networks(graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> Calla
     if changes(graph, image):
         _log.info("this graph is not one network: it changes its input")
         return _swap_convolutions(graph)
-    try:
-        return _Runner(graph, inputs, image)
-    except Exception as error:
-        _log.info("this graph is not one network: %s", error)
+
+    def make(part: fx.GraphModule) -> _Runner | None:
+        try:
+            return _Runner(part, inputs, image)
+        except Exception as error:
+            _log.info("this graph is not one network: %s", error)
+            return None
 
     def can_be(front: fx.GraphModule) -> bool:
         shape = torch.Size(map(int, inputs[image].shape))
@@ -254,9 +257,13 @@ def _networks(graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> Calla
             return True
         return False
 
+    whole = make(graph)
+    if whole is not None:
+        return whole
     cut = longest(graph, image, can_be)
-    if cut is None:
+    front = make(cut.front()) if cut is not None else None
+    if cut is None or front is None:
         return _swap_convolutions(graph)
-    front, rest = _Runner(cut.front(), inputs, image), _swap_convolutions(cut.rest())
+    rest = _swap_convolutions(cut.rest())
     _log.info("its first %d operations are one", len(cut.first))
     return lambda *inputs: rest(*inputs, *front(*inputs))
