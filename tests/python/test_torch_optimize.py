@@ -174,11 +174,12 @@ def test_many_threads_call_one_module_at_once():
     assert not wrong
 
 
-def train(change):
+def train(change, dtype=torch.float32):
+    """The losses of 200 steps, slow enough for rounding errors not to grow without bound."""
     torch.manual_seed(3)
-    model = change(timm.create_model("mobilenetv2_050", num_classes=4, drop_rate=0.0))
-    optimizer = torch.optim.SGD(model.parameters(), 0.001)
-    x, y = torch.randn(8, 3, 64, 64), torch.arange(8) % 4
+    model = change(timm.create_model("mobilenetv2_050", num_classes=4, drop_rate=0.0)).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-5)
+    x, y = torch.randn(8, 3, 64, 64).to(dtype), torch.arange(8) % 4
     losses = []
     for _ in range(200):
         optimizer.zero_grad()
@@ -186,16 +187,19 @@ def train(change):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    return torch.tensor(losses)
+    return torch.tensor(losses, dtype=torch.float64)
 
 
 def test_training_learns_like_pytorchs():
-    # From the third step on PyTorch's own float32 and float64 go apart here.
-    theirs, got = train(lambda model: model), train(ours.optimize)
-    torch.testing.assert_close(got[0], theirs[0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(got[1], theirs[1], rtol=1e-2, atol=1e-2)
-    assert got[-50:].max() < 0.01
-    assert theirs[-50:].max() < 0.01
+    """The losses stay about as near to float64's as those of PyTorch's own float32."""
+    exact = train(lambda model: model, torch.float64)
+    theirs = (train(lambda model: model) - exact).abs()
+    got = (train(ours.optimize) - exact).abs()
+    assert exact[0] > 5
+    assert exact[-1] < 0.01
+    # In which steps errors grow is chance, and PyTorch may be lucky: hence the second part.
+    assert got.max() <= 10 * theirs.max() + 0.005 * exact[0]
+    assert got.mean() <= 10 * theirs.mean() + 0.0005 * exact[0]
 
 
 def test_block_and_separable_modules_equal_their_parts():
