@@ -17,7 +17,7 @@ import sepconv
 
 FILES = pathlib.Path(os.environ.get("SEPCONV_ONNX", "build/onnx"))
 PICTURES = pathlib.Path(os.environ.get("SEPCONV_WEIGHTS", "build/weights"))
-EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "python" / "read_text.py"
+EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "read_text.py"
 # Only where nobody says that they are there: scripts/test does, and then a missing file fails.
 pytestmark = pytest.mark.skipif(
     "SEPCONV_ONNX" not in os.environ and not FILES.is_dir(),

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 import sepconv
 import sepconv.torch as ours
 
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "python"
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
 def run(*arguments, **options):

@@ -1,6 +1,6 @@
 """Trains a depthwise-separable network on scikit-learn's handwritten digits, then leaves PyTorch.
 
-    python examples/python/train_digits.py --out build/digits
+    python examples/train_digits.py --out build/digits
 
 trains for half a minute on two cores with a progress bar, keeps a checkpoint after every epoch
 (--resume goes on from it), and writes model.safetensors, model.onnx and a test digit as a picture:
@@ -9,12 +9,12 @@ trains for half a minute on two cores with a progress bar, keeps a checkpoint af
 
 Several processes (PyTorch's DistributedDataParallel over gloo) share the batches, on one machine
 
-    torchrun --nproc-per-node 2 examples/python/train_digits.py --out build/digits
+    torchrun --nproc-per-node 2 examples/train_digits.py --out build/digits
 
 and on several with torchrun's own options on each of them:
 
     torchrun --nnodes 4 --nproc-per-node 1 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
-        examples/python/train_digits.py --out SHARED_FOLDER
+        examples/train_digits.py --out SHARED_FOLDER
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Classifies a folder of pictures with several processes, by PyTorch's DataLoader.
 
-    python examples/python/batch_inference.py FOLDER --model mobilenet_v2 \\
+    python examples/batch_inference.py FOLDER --model mobilenet_v2 \\
         --weights build/weights/mobilenet_v2.safetensors --workers 2 --out labels.csv
 
 The workers read and scale the pictures, the main process runs the network on whole batches. A

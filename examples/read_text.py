@@ -5,7 +5,7 @@ those that stand on their head, and reads them, each with a network of its own t
 package. Here the three sessions of ONNX Runtime are replaced by ours, and both engines read the
 same pictures, one thread each:
 
-    PYTHONPATH=build/onnx python examples/python/read_text.py build/weights/page.png
+    PYTHONPATH=build/onnx python examples/read_text.py build/weights/page.png
 
 prints the lines with their scores and how long each engine's networks took, fastest of some rounds.
 Exits with 1 where the two do not agree.
