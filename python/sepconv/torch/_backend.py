@@ -15,7 +15,7 @@ from sepconv._compile import export
 from sepconv._networks import Network
 from sepconv.torch._convolution import make_geometry
 from sepconv.torch._functional import depthwise_conv2d, pointwise_conv2d
-from sepconv.torch._partition import changes, longest
+from sepconv.torch._partition import changes, inputs_of, longest, output_of
 
 _log = logging.getLogger("sepconv")
 _MAX_PLANS = 8  # of models that share one graph
@@ -35,10 +35,8 @@ def _held(graph: fx.GraphModule) -> list[fx.Node]:
 def _lifted(graph: fx.GraphModule) -> tuple[fx.GraphModule, list[torch.Tensor]]:
     """The graph with further inputs in place of what it holds, and that."""
     held = _held(graph)
-    lifted, new = fx.Graph(), {}
-    for node in graph.graph.nodes:
-        if node.op == "placeholder":
-            new[node] = lifted.node_copy(node)
+    lifted = fx.Graph()
+    new = {node: lifted.node_copy(node) for node in inputs_of(graph)}
     for i, node in enumerate(held):
         new[node] = lifted.placeholder(f"held{i}")
     for node in graph.graph.nodes:
@@ -53,7 +51,7 @@ class _Frozen(nn.Module):
     def __init__(self, graph: fx.GraphModule, inputs: Sequence[Any], image: int) -> None:
         super().__init__()
         # What the inputs were when the graph was made: sizes that are open are symbols.
-        made = [n.meta["example_value"] for n in graph.graph.nodes if n.op == "placeholder"]
+        made = [n.meta["example_value"] for n in inputs_of(graph)]
         self.graph, held = _lifted(graph)
         self.image, self.count = image, len(inputs) + len(held)
         inputs = [*inputs, *held]
@@ -144,7 +142,7 @@ class _Runner:
         self.graph, self.image = graph, image
         self.constants = [i for i, v in enumerate(inputs) if _is_constant(v)]
         self.held = [getattr(graph, n.target) for n in _held(graph)]
-        self.single = not isinstance(_output(graph), (tuple, list))
+        self.single = not isinstance(output_of(graph), (tuple, list))
         self.plans: list[_Plan] = []
         self._plan(inputs)
 
@@ -162,11 +160,6 @@ class _Runner:
     def __call__(self, *inputs: Any) -> Any:
         result = self._plan(inputs).run(inputs[self.image])
         return result if self.single or isinstance(result, tuple) else (result,)
-
-
-def _output(graph: fx.GraphModule) -> Any:
-    """What a graph returns."""
-    return next(n for n in graph.graph.nodes if n.op == "output").args[0]
 
 
 def _planned(module: nn.Module, shape: torch.Size, open_sizes: Sequence[int] = ()) -> Network:

@@ -26,10 +26,20 @@ def _body(graph: fx.GraphModule) -> list[fx.Node]:
     return [n for n in graph.graph.nodes if n.op.startswith("call_")]
 
 
+def inputs_of(graph: fx.GraphModule) -> list[fx.Node]:
+    """The graph's inputs, in their order."""
+    return [n for n in graph.graph.nodes if n.op == "placeholder"]
+
+
+def output_of(graph: fx.GraphModule) -> Any:
+    """What the graph returns."""
+    return next(n for n in graph.graph.nodes if n.op == "output").args[0]
+
+
 def changes(graph: fx.GraphModule, image: int) -> bool:
     """Whether a graph writes to its input `image`, which a network does not."""
-    inputs = [n for n in graph.graph.nodes if n.op == "placeholder"]
-    return _value(inputs[image])._version > 0  # counted while TorchDynamo ran it without numbers
+    # Counted while TorchDynamo ran it without numbers.
+    return _value(inputs_of(graph)[image])._version > 0
 
 
 class Cut:
@@ -45,30 +55,27 @@ class Cut:
         # What is no tensor, like a size, is computed again.
         self.again: set[fx.Node] = set()
         tensors: set[fx.Node] = set()
-        todo = [n for n in body[:count] if any(u not in self.first for u in n.users)]
-        while todo:
-            node = todo.pop()
+        needed = [n for n in body[:count] if any(u not in self.first for u in n.users)]
+        while needed:
+            node = needed.pop()
             if isinstance(_value(node), torch.Tensor):
                 tensors.add(node)
             elif node not in self.again:
                 self.again.add(node)
-                todo += [n for n in node.all_input_nodes if n in self.first]
+                needed += [n for n in node.all_input_nodes if n in self.first]
         self.crossing = [n for n in body[:count] if n in tensors]
 
     def possible(self, image: int) -> bool:
         """Whether a network can have such results, each with memory of its own."""
-        inputs = [n for n in self.graph.graph.nodes if n.op == "placeholder"]
         values = [_value(n) for n in self.crossing]
         fits = all(v.dim() in (2, 4) and v.dtype == torch.float32 for v in values)
-        memories = {_memory(n) for n in (*self.crossing, inputs[image])}
+        memories = {_memory(n) for n in (*self.crossing, inputs_of(self.graph)[image])}
         return bool(values) and fits and len(memories) == len(values) + 1
 
     def _copied(self, taken: set[fx.Node]) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
         """A graph of the inputs, what the graph holds, and these operations."""
-        copied, new = fx.Graph(), {}
-        for node in self.graph.graph.nodes:
-            if node.op == "placeholder":
-                new[node] = copied.node_copy(node)
+        copied = fx.Graph()
+        new = {node: copied.node_copy(node) for node in inputs_of(self.graph)}
         for i, node in enumerate(n for n in self.crossing if n not in taken):
             new[node] = copied.placeholder(f"front{i}")
         for node in self.graph.graph.nodes:
@@ -85,8 +92,7 @@ class Cut:
     def rest(self) -> fx.GraphModule:
         """The other operations."""
         copied, new = self._copied(self.others | self.again)
-        output = next(n for n in self.graph.graph.nodes if n.op == "output")
-        copied.output(fx.map_arg(output.args[0], lambda n: new[n]))
+        copied.output(fx.map_arg(output_of(self.graph), lambda n: new[n]))
         return fx.GraphModule(self.graph, copied)
 
 
