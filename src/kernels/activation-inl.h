@@ -8,6 +8,8 @@
 
 #include <hwy/highway.h>
 
+#include <iterator>
+
 #include "kernels/epilogue.h"
 #include "kernels/tables.h"
 #include "kernels/vectors-inl.h"
@@ -15,6 +17,24 @@
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
 namespace HWY_NAMESPACE {
+
+// The entry that the low bits of each lane of `index` name, of a table in registers: of 32 floats
+// with AVX-512, of 8 with AVX2.
+#if HWY_TARGET == HWY_AVX3
+inline constexpr const auto& kErf = kErfOf32Stretches;
+
+HWY_INLINE V lookup(const float* table, V index) {
+  const D d;
+  return V{_mm512_permutex2var_ps(hn::Load(d, table).raw, _mm512_castps_si512(index.raw),
+                                  hn::Load(d, table + 16).raw)};
+}
+#elif HWY_TARGET == HWY_AVX2
+inline constexpr const auto& kErf = kErfOf8Stretches;
+
+HWY_INLINE V lookup(const float* table, V index) {
+  return V{_mm256_permutevar8x32_ps(hn::Load(D(), table).raw, _mm256_castps_si256(index.raw))};
+}
+#endif
 
 // exp(−x); infinity for x < −87, and x taken as 87 beyond that, so that no result is
 // denormal. −x = n·ln 2 − s; exp(−s) by a polynomial fitted to 3e-9 on |s| ≤ ln 2 / 2, times 2^n by
@@ -30,12 +50,28 @@ HWY_INLINE V exp_negated(D d, V x) {
   const V shifted = hn::NegMulAdd(x, hn::Set(d, 1.44269504f), shifter);
   const V n = hn::Sub(shifted, shifter);
   const V s = hn::MulAdd(n, hn::Set(d, 0.693147181f), x);
-  const V power{_mm512_permutex2var_ps(hn::Load(d, kPowersOfTwo).raw,
-                                       _mm512_castps_si512(shifted.raw),
-                                       hn::Load(d, kPowersOfTwo + 16).raw)};
+  const V power = lookup(kPowersOfTwo, shifted);
   const V q = hn::MulAdd(s, hn::Set(d, 0.5f), hn::Set(d, -1.0000146f));
   const V e = hn::MulAdd(hn::Mul(power, s), q, power);
   return V{_mm512_scalef_ps(e.raw, n.raw)};
+}
+#elif HWY_TARGET == HWY_AVX2
+// n a multiple of 1/8, whose power of two is in one register, so that a cube does (fitted to 3e-8);
+// its whole part goes into the exponent, from which the table's bits take the fraction's off again.
+HWY_INLINE V exp_negated(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const V shifter = hn::Set(d, 1572864.0f);  // 1.5·2²⁰
+  const V overflows = hn::VecFromMask(d, hn::Lt(x, hn::Set(d, -87.0f)));
+  x = hn::Min(x, hn::Set(d, 87.0f));
+  const V shifted = hn::NegMulAdd(x, hn::Set(d, 1.44269504f), shifter);
+  const V s = hn::MulAdd(hn::Sub(shifted, shifter), hn::Set(d, 0.693147181f), x);
+  const auto exponent = hn::ShiftLeft<20>(hn::BitCast(di, shifted));
+  const auto fraction = hn::BitCast(di, lookup(kEighthPowersOfTwo, shifted));
+  const V power = hn::BitCast(d, hn::Add(fraction, exponent));
+  V q = hn::MulAdd(s, hn::Set(d, -0.166642964f), hn::Set(d, 0.50006485f));
+  q = hn::MulAdd(q, s, hn::Set(d, -1.0f));
+  const V e = hn::MulAdd(hn::Mul(power, s), q, power);
+  return hn::Max(e, hn::And(overflows, hn::Inf(d)));
 }
 #else
 HWY_INLINE V exp_negated(D d, V x) {
@@ -74,11 +110,28 @@ HWY_INLINE V hardsigmoid(D d, V x) {
   return hn::Mul(clamp(shifted, hn::Zero(d), hn::Set(d, 6.0f)), hn::Set(d, 1.0f / 6));
 }
 
-// erf(x): odd polynomial below 1, 1 − exp(−q(|x|)) above, both least-squares fits on Chebyshev
-// nodes with relative error under 4e-9 in exact arithmetic; 1 beyond 4.
-HWY_INLINE V erf(D d, V x) {
-  const V a = hn::Abs(x);
-  const V s = hn::Mul(x, x);
+// erf(u/√2) for u ≥ 0; exactly 1 from 6 on.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+// By a polynomial of its own, from registers, for each stretch of u.
+HWY_INLINE V erf_of_root_half(D d, V u) {
+  constexpr size_t kDegree = std::size(kErf.coefficients) - 1;
+  const V shifter = hn::Set(d, 8388608.0f);  // 2²³: its mantissa's end counts stretches
+  u = hn::Min(u, hn::Set(d, kErf.end));
+  const V shifted = hn::MulAdd(u, hn::Set(d, 1 / kErf.stretch), shifter);
+  const V t = hn::NegMulAdd(hn::Sub(shifted, shifter), hn::Set(d, kErf.stretch), u);
+  V y = lookup(kErf.coefficients[kDegree], shifted);
+#pragma GCC unroll 6
+  for (size_t power = kDegree; power > 0; --power) {
+    y = hn::MulAdd(y, t, lookup(kErf.coefficients[power - 1], shifted));
+  }
+  return y;
+}
+#else
+// Odd polynomial for erf below 1, 1 − exp(−q) above, both least-squares fits on Chebyshev nodes
+// with relative error under 4e-9 in exact arithmetic.
+HWY_INLINE V erf_of_root_half(D d, V u) {
+  const V a = hn::Mul(u, hn::Set(d, 0.70710678118654752f));
+  const V s = hn::Mul(a, a);
   V p = hn::Set(d, 7.882497448008507e-05f);
   p = hn::MulAdd(p, s, hn::Set(d, -8.018855005502701e-04f));
   p = hn::MulAdd(p, s, hn::Set(d, 5.189312156289816e-03f));
@@ -86,7 +139,7 @@ HWY_INLINE V erf(D d, V x) {
   p = hn::MulAdd(p, s, hn::Set(d, 1.128359735012054e-01f));
   p = hn::MulAdd(p, s, hn::Set(d, -3.761262595653534e-01f));
   p = hn::MulAdd(p, s, hn::Set(d, 1.1283791065216064f));
-  const V small = hn::Mul(x, p);
+  const V small = hn::Mul(a, p);
 
   const V t = hn::Min(a, hn::Set(d, 4.0f));
   V q = hn::Set(d, -1.6140616025950294e-06f);
@@ -99,34 +152,14 @@ HWY_INLINE V erf(D d, V x) {
   q = hn::MulAdd(q, t, hn::Set(d, 1.1301666498184204f));
   q = hn::MulAdd(q, t, hn::Set(d, -3.032129898201674e-04f));
   const V large = hn::Sub(hn::Set(d, 1.0f), exp_negated(d, q));
-  const V y = hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), small, hn::CopySign(large, x));
-  return keep_nan(x, y);
-}
-
-#if HWY_TARGET == HWY_AVX3
-// erf(u/√2) for u = |x| by a polynomial of its own, from registers, for each of 32 stretches of u
-// (kGeluErf); exactly 1 from 5.8 on.
-HWY_INLINE V gelu(D d, V x) {
-  const V shifter = hn::Set(d, 8388608.0f);  // 2²³: its mantissa's end counts stretches
-  const V u = hn::Min(hn::Abs(x), hn::Set(d, 31 * kGeluStretch));
-  const V shifted = hn::MulAdd(u, hn::Set(d, 1 / kGeluStretch), shifter);
-  const V t = hn::NegMulAdd(hn::Sub(shifted, shifter), hn::Set(d, kGeluStretch), u);
-  const auto coefficient = [&](int power) HWY_ATTR {
-    return V{_mm512_permutex2var_ps(hn::Load(d, kGeluErf[power]).raw,
-                                    _mm512_castps_si512(shifted.raw),
-                                    hn::Load(d, kGeluErf[power] + 16).raw)};
-  };
-  V erf = coefficient(4);
-  for (int power = 3; power >= 0; --power) erf = hn::MulAdd(erf, t, coefficient(power));
-  const V half = hn::Mul(x, hn::Set(d, 0.5f));
-  return hn::MulAdd(hn::Abs(half), erf, half);
-}
-#else
-HWY_INLINE V gelu(D d, V x) {
-  const V half = hn::Mul(x, hn::Set(d, 0.5f));
-  return hn::MulAdd(half, erf(d, hn::Mul(x, hn::Set(d, 0.70710678118654752f))), half);
+  return hn::IfThenElse(hn::Lt(a, hn::Set(d, 1.0f)), small, large);
 }
 #endif
+
+HWY_INLINE V gelu(D d, V x) {
+  const V half = hn::Mul(x, hn::Set(d, 0.5f));
+  return hn::MulAdd(hn::Abs(half), erf_of_root_half(d, hn::Abs(x)), half);
+}
 
 // x/2 (1 + tanh u) = x · sigmoid(2u).
 HWY_INLINE V gelu_tanh(D d, V x) {
@@ -134,22 +167,26 @@ HWY_INLINE V gelu_tanh(D d, V x) {
   return times_sigmoid(d, x, hn::Mul(hn::Set(d, 1.5957691216057308f), cubic));
 }
 
-HWY_INLINE V activate(D d, ActivationKind kind, V x) {
+// Calls work with the function of an activation, or with one that leaves vectors as they are: a
+// loop for each kind, so that none decides for every vector.
+template <class Work>
+HWY_INLINE void with_activation(ActivationKind kind, const Work& work) {
+  const D d;
   switch (kind) {
     case ActivationKind::kHardSwish:
-      return hn::Mul(x, hardsigmoid(d, x));
+      return work([d](V v) HWY_ATTR { return hn::Mul(v, hardsigmoid(d, v)); });
     case ActivationKind::kHardSigmoid:
-      return hardsigmoid(d, x);
+      return work([d](V v) HWY_ATTR { return hardsigmoid(d, v); });
     case ActivationKind::kSilu:
-      return silu(d, x);
+      return work([d](V v) HWY_ATTR { return silu(d, v); });
     case ActivationKind::kGelu:
-      return gelu(d, x);
+      return work([d](V v) HWY_ATTR { return gelu(d, v); });
     case ActivationKind::kGeluTanh:
-      return gelu_tanh(d, x);
+      return work([d](V v) HWY_ATTR { return gelu_tanh(d, v); });
     case ActivationKind::kSigmoid:
-      return sigmoid(d, x);
+      return work([d](V v) HWY_ATTR { return sigmoid(d, v); });
     default:
-      return x;
+      return work([](V v) HWY_ATTR { return v; });
   }
 }
 
@@ -203,22 +240,11 @@ HWY_INLINE void map_rows(const Function& function, float* y, const float* residu
 }
 
 // A costly activation for what a kernel has just stored, while it is in L1. Not inlined, so that
-// the kernel's own loop stays small; a loop for each kind, so that none decides for every vector.
+// the kernel's own loop stays small.
 inline HWY_NOINLINE void activate_rows(ActivationKind kind, float* y, const float* residual,
                                        size_t step, size_t rows, size_t columns) {
-  const D d;
-  switch (kind) {
-    case ActivationKind::kHardSwish:
-      return map_rows([d](V v) HWY_ATTR { return hn::Mul(v, hardsigmoid(d, v)); }, y, residual,
-                      step, rows, columns);
-    case ActivationKind::kSilu:
-      return map_rows([d](V v) HWY_ATTR { return silu(d, v); }, y, residual, step, rows, columns);
-    case ActivationKind::kGelu:
-      return map_rows([d](V v) HWY_ATTR { return gelu(d, v); }, y, residual, step, rows, columns);
-    default:
-      return map_rows([d, kind](V v) HWY_ATTR { return activate(d, kind, v); }, y, residual, step,
-                      rows, columns);
-  }
+  with_activation(kind, [&](const auto& function)
+                            HWY_ATTR { map_rows(function, y, residual, step, rows, columns); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -76,7 +76,7 @@ struct ThroughGelu {
   HWY_INLINE V gradient(V z, V dy) const {
     const D d;
     const V half = hn::Set(d, 0.5f);
-    const V phi = hn::MulAdd(erf(d, hn::Mul(z, hn::Set(d, 0.70710678118654752f))), half, half);
+    const V phi = hn::MulAdd(erf_of_root_half(d, hn::Abs(z)), hn::CopySign(half, z), half);
     const V density =
         hn::Mul(exp_negated(d, hn::Mul(hn::Mul(z, z), half)), hn::Set(d, 0.39894228040143268f));
     return hn::Mul(dy, hn::MulAdd(z, density, phi));

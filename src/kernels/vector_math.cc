@@ -19,20 +19,27 @@ namespace sepconv {
 namespace HWY_NAMESPACE {
 namespace {
 
-HWY_INLINE V apply(const Epilogue& e, V v) {
-  const D d;
-  v = clamp(v, hn::Set(d, e.lo), hn::Set(d, e.hi));
-  return e.kind == ActivationKind::kNone ? v : activate(d, e.kind, v);
+// Calls work with an epilogue as a function of a vector.
+template <class Work>
+HWY_INLINE void with_epilogue(const Epilogue& e, const Work& work) {
+  const V lo = hn::Set(D(), e.lo), hi = hn::Set(D(), e.hi);
+  with_activation(e.kind, [&](const auto& function) HWY_ATTR {
+    work([&](V v) HWY_ATTR { return function(clamp(v, lo, hi)); });
+  });
 }
 
 void activate_all(const Epilogue& e, const float* x, float* y, size_t n) {
-  for_vectors(
-      n, [&](size_t i, size_t m) HWY_ATTR { store_some(apply(e, load_some(x + i, m)), m, y + i); });
+  with_epilogue(e, [&](const auto& apply) HWY_ATTR {
+    for_vectors(
+        n, [&](size_t i, size_t m) HWY_ATTR { store_some(apply(load_some(x + i, m)), m, y + i); });
+  });
 }
 
 void add(const Epilogue& e, const float* a, const float* b, float* y, size_t n) {
-  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
-    store_some(apply(e, hn::Add(load_some(a + i, m), load_some(b + i, m))), m, y + i);
+  with_epilogue(e, [&](const auto& apply) HWY_ATTR {
+    for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+      store_some(apply(hn::Add(load_some(a + i, m), load_some(b + i, m))), m, y + i);
+    });
   });
 }
 
@@ -46,13 +53,14 @@ void scale_channels(const float* x, const float* s, float* y, size_t pixels, siz
 
 void affine(const Epilogue& e, const float* x, const float* s, const float* b, float* y,
             size_t pixels, size_t channels) {
-  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
-    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
-      store_some(
-          apply(e, hn::MulAdd(load_some(x + c, m), load_some(s + c, m), load_some(b + c, m))), m,
-          y + c);
-    });
-  }
+  with_epilogue(e, [&](const auto& apply) HWY_ATTR {
+    for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+      for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+        const V v = hn::MulAdd(load_some(x + c, m), load_some(s + c, m), load_some(b + c, m));
+        store_some(apply(v), m, y + c);
+      });
+    }
+  });
 }
 
 void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
