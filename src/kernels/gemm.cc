@@ -54,8 +54,8 @@ struct Rows {
 #pragma GCC unroll 12
     for (int i = 0; i < MR; i += 3) pointer[i / 3] = first + static_cast<size_t>(i) * s;
   }
-  HWY_INLINE V broadcast(int i) const {
-    return hn::Set(D(), pointer[i / 3][static_cast<size_t>(i % 3) * step]);
+  HWY_INLINE V element(int i) const {
+    return broadcast(pointer[i / 3] + static_cast<size_t>(i % 3) * step);
   }
   HWY_INLINE void advance() {
 #pragma GCC unroll 12
@@ -90,7 +90,7 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t
     ahead += ahead_step;
 #pragma GCC unroll 12
     for (int i = 0; i < MR; ++i) {
-      const V value = a.broadcast(i);
+      const V value = a.element(i);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) acc[i][j] = hn::MulAdd(value, column[j], acc[i][j]);
     }
@@ -312,7 +312,7 @@ HWY_NOINLINE void half_tile(GemmTile& t) {
 #pragma GCC unroll 6
       for (int i = 0; i < kPairs; ++i) {
         const int second = HWY_MIN(2 * i + 1, MR - 1);
-        const V value0 = a.broadcast(2 * i), value1 = a.broadcast(second);
+        const V value0 = a.element(2 * i), value1 = a.element(second);
         acc[2 * i] = hn::MulAdd(value0, low, acc[2 * i]);
         if (second > 2 * i) acc[second] = hn::MulAdd(value1, low, acc[second]);
         shared[i] = hn::MulAdd(hn::ConcatUpperLower(d, value1, value0), high, shared[i]);

@@ -312,7 +312,7 @@ HWY_NOINLINE void tile(const OuterProducts& args) {
       ahead += o.ahead_step;
 #pragma GCC unroll 12
       for (size_t i = 0; i < kRows; ++i) {
-        const V s = hn::Set(d, a[i]);
+        const V s = broadcast(a + i);
 #pragma GCC unroll 2
         for (size_t v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(s, x[v], sum[i][v]);
       }

@@ -36,6 +36,14 @@ HWY_INLINE V in_register(V v) {
   return v;
 }
 
+// *p in every lane. As an integer: to broadcast a float from memory into 512 bits, Zen 4 takes one of
+// the units that multiply or one beside it.
+HWY_INLINE V broadcast(const float* p) {
+  int32_t bits;
+  hwy::CopyBytes<sizeof(bits)>(p, &bits);
+  return hn::BitCast(D(), hn::Set(hn::RebindToSigned<D>(), bits));
+}
+
 // The first `n` of a vector's lanes, the others zero, touching no other memory. Below AVX2, and on
 // NEON, Highway's masked loads and stores access the whole vector, so these go lane by lane there.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
