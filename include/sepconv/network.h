@@ -49,7 +49,8 @@ class Network {
            const ThreadPool& pool = ThreadPool::single()) const {
     run(x, std::span(&y, 1), workspace, pool);
   }
-  /// run() with outputs and a workspace made for this call.
+  /// run() with outputs made for this call and a workspace that is kept for the next ones
+  /// (empty_cache()).
   std::vector<Tensor> run_all(const TensorView& x,
                               const ThreadPool& pool = ThreadPool::single()) const;
   /// The same for a network with one output.

@@ -77,7 +77,8 @@ class Op {
   /// The same for an op built with a residual, which has output_shape() and layout().
   void run(const TensorView& x, const TensorView& residual, const TensorView& y,
            std::span<std::byte> workspace, const ThreadPool& pool = ThreadPool::single()) const;
-  /// run() with an output and a workspace made for this call.
+  /// run() with an output made for this call and a workspace that is kept for the next ones
+  /// (empty_cache()).
   Tensor operator()(const TensorView& x, const ThreadPool& pool = ThreadPool::single()) const;
 
  protected:

@@ -109,4 +109,7 @@ class Tensor {
 /// Copies `from` to `to`: same shape, float32, any strides on both sides.
 void copy(const TensorView& from, const TensorView& to);
 
+/// Gives back to the system what calls that made their own workspace have kept for the next ones.
+void empty_cache();
+
 }  // namespace sepconv

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/pages.h"
+#include "sepconv/tensor.h"
 
 namespace sepconv {
 
@@ -132,5 +133,7 @@ void BlockCache::after_fork() {
   s.used_bytes = used;
   s.most_used_bytes = most;
 }
+
+void empty_cache() { BlockCache::clear(); }
 
 }  // namespace sepconv

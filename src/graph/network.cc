@@ -8,6 +8,7 @@
 
 #include "base/aligned.h"
 #include "base/check.h"
+#include "base/scratch.h"
 #include "base/sizes.h"
 #include "graph/plan.h"
 #include "kernels/vector_math.h"
@@ -200,9 +201,7 @@ std::vector<Tensor> Network::run_all(const TensorView& x, const ThreadPool& pool
     tensors.emplace_back(output_shape(i), output_layout(i));
     ys.push_back(tensors.back().view());
   }
-  const std::size_t bytes = workspace_bytes(pool.threads());
-  const auto workspace = make_aligned<std::byte>(bytes);
-  run(x, ys, {workspace.get(), bytes}, pool);
+  run(x, ys, Scratch(workspace_bytes(pool.threads())).get(), pool);
   return tensors;
 }
 
@@ -238,11 +237,11 @@ std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
   std::vector<TensorView> ys;
   ys.reserve(outputs.size());
   for (const Tensor& y : outputs) ys.push_back(y.view());
-  const auto workspace = make_aligned<std::byte>(workspace_bytes(pool.threads()));
+  const Scratch workspace(workspace_bytes(pool.threads()));
   std::vector<double> best(infos.size(), std::numeric_limits<double>::infinity());
   for (int i = 0; i < runs; ++i) {
     auto start = Clock::now();
-    plan_->run(x.view(), ys, workspace.get(), pool, [&](std::size_t s) {
+    plan_->run(x.view(), ys, workspace.get().data(), pool, [&](std::size_t s) {
       const auto now = Clock::now();
       best[s] = std::min(best[s], std::chrono::duration<double>(now - start).count());
       start = now;

@@ -1,5 +1,6 @@
 #include "base/aligned.h"
 #include "base/check.h"
+#include "base/scratch.h"
 #include "ops/arguments.h"
 #include "ops/op_impl.h"
 
@@ -48,9 +49,7 @@ void Op::run(const TensorView& x, const TensorView& residual, const TensorView& 
 
 Tensor Op::operator()(const TensorView& x, const ThreadPool& pool) const {
   Tensor y(impl_->output, impl_->layout);
-  const std::size_t bytes = workspace_bytes(pool.threads());
-  const auto workspace = make_aligned<std::byte>(bytes);
-  run(x, y.view(), {workspace.get(), bytes}, pool);
+  run(x, y.view(), Scratch(workspace_bytes(pool.threads())).get(), pool);
   return y;
 }
 

@@ -6,6 +6,9 @@
 #include <thread>
 #include <vector>
 
+#include "base/scratch.h"
+#include "sepconv/tensor.h"
+
 namespace sepconv {
 namespace {
 
@@ -70,6 +73,20 @@ TEST_F(BlockCacheTest, IsForAllThreads) {
     });
   }
   for (std::thread& t : threads) t.join();
+}
+
+TEST_F(BlockCacheTest, KeepsALargeScratchUntilTheCacheIsEmptied) {
+  EXPECT_EQ(Scratch(100).get().size(), 100u);
+  EXPECT_EQ(BlockCache::kept_bytes(), 0u);
+  const std::byte* first = Scratch(4 * kMiB).get().data();
+  EXPECT_EQ(BlockCache::kept_bytes(), 4 * kMiB);
+  {
+    const Scratch again(4 * kMiB);
+    EXPECT_EQ(again.get().data(), first);
+    EXPECT_EQ(again.get().size(), 4 * kMiB);
+  }
+  empty_cache();
+  EXPECT_EQ(BlockCache::kept_bytes(), 0u);
 }
 
 }  // namespace
