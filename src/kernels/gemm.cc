@@ -449,10 +449,13 @@ const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
 
 const GemmKernels& kernels() {
   const size_t lanes = hn::Lanes(D());
-  static const GemmKernels table = {lanes,        kRows,
-                                    2 * lanes,    HWY_TARGET == HWY_AVX3,
-                                    256,          tiles(std::make_integer_sequence<int, kRows>()),
-                                    copy_panel,   scale_panel,
+  static const GemmKernels table = {lanes,
+                                    kRows,
+                                    2 * lanes,
+                                    HWY_TARGET == HWY_AVX3,
+                                    tiles(std::make_integer_sequence<int, kRows>()),
+                                    copy_panel,
+                                    scale_panel,
                                     finish_stream};
   return table;
 }

@@ -33,6 +33,10 @@ struct GemmTile {
   std::size_t ahead_step;  ///< this many bytes further for each value of k
 };
 
+/// Longest `count`; longer sums are made of such parts, so that rounding errors do not grow with
+/// the length of one chain.
+inline constexpr std::size_t kGemmPart = 256;
+
 /// `tiles` tiles of the function's number of rows each, one below the other; moves all pointers
 /// past them.
 using GemmFunction = void (*)(GemmTile&, std::size_t tiles);
@@ -52,8 +56,6 @@ struct GemmKernels {
   std::size_t columns;  ///< columns of a whole panel: two vectors
   bool halves;  ///< a panel of one and a half vectors, or less, repeats the half in the vector's
                 ///< rest
-  std::size_t part;               ///< longest `count`; longer sums are made of such parts, so that
-                                  ///< rounding errors do not grow with the length of one chain
   const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
   /// to[k][j] = rows[k · step + j] for `count` rows of `columns` floats, then zeros up to whole
   /// vectors: a panel of what lies in rows already.

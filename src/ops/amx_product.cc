@@ -31,12 +31,12 @@ std::size_t gathered_floats(std::size_t taps, std::size_t k) {
 struct Room {
   std::size_t left, right, sums, gathered, rows;
 
-  Room(const GemmKernels& gemm, std::size_t row_count, std::size_t taps, std::size_t k)
-      : right(kMostTiles * gemm.part / kAmxDepth * kAmxTileParts),
+  Room(std::size_t row_count, std::size_t taps, std::size_t k)
+      : right(kMostTiles * kGemmPart / kAmxDepth * kAmxTileParts),
         gathered(gathered_floats(taps, k)),
         rows(divide_up(row_count, kAmxRows) * kAmxRows) {
     left = AmxSet::split_bytes(rows, taps * k) / sizeof(std::uint16_t);
-    const std::size_t summed = std::max(2 * kAmxRows, taps * k > gemm.part ? rows : 0);
+    const std::size_t summed = std::max(2 * kAmxRows, taps * k > kGemmPart ? rows : 0);
     sums = summed * kMostTiles * kAmxColumns;
   }
 };
@@ -75,7 +75,7 @@ std::size_t AmxSet::split_bytes(std::size_t rows, std::size_t products) {
 }
 
 std::size_t AmxSet::workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const {
-  const Room room(*gemm, rows, taps, k);
+  const Room room(rows, taps, k);
   return align_up(room.left * sizeof(std::uint16_t)) +
          align_up(room.right * sizeof(std::uint16_t)) + align_up(room.sums * sizeof(float)) +
          align_up(room.gathered * sizeof(float)) + align_up(room.rows * sizeof(bool));
@@ -94,7 +94,7 @@ AmxProduct::AmxProduct(const AmxSet& kernels, const GemmTile& tile, const PixelR
       steps_(divide_up(products_, kAmxDepth)),
       row_tiles_(divide_up(rows, kAmxRows)),
       tile_rows_(divide_up(rows, row_tiles_)) {
-  const Room room(*kernels.gemm, rows, tile.taps, tile.k);
+  const Room room(rows, tile.taps, tile.k);
   Carver carver(workspace);
   left_ = carver.take<std::uint16_t>(room.left);
   right_ = carver.take<std::uint16_t>(room.right);
@@ -150,7 +150,7 @@ void AmxProduct::multiply(GemmTile tile, std::size_t column) {
   next_ = {runs_, 0};
   row_ = 0;
   for (tile.start = 0; tile.start < products_; tile.start += tile.count) {
-    tile.count = std::min(kernels_.gemm->part, products_ - tile.start);
+    tile.count = std::min(kGemmPart, products_ - tile.start);
     add_part(tile, column);
   }
 }
@@ -219,7 +219,7 @@ void AmxProduct::multiply_by_fma(GemmTile tile, std::size_t column) {
   tile.a = next_.run->taps;
   const std::size_t offset = tile.a_offset + next_.pixel * tile.a_step;
   for (tile.start = 0; tile.start < products_; tile.start += tile.count) {
-    tile.count = std::min(kernels_.gemm->part, products_ - tile.start);
+    tile.count = std::min(kGemmPart, products_ - tile.start);
     tile.sums = products_ > tile.count ? gathered_ : nullptr;
     tile.a_offset = offset;
     place(tile, column);

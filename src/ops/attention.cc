@@ -127,7 +127,7 @@ void Attention::multiply_by_fma(GemmTile tile, const float* a, std::size_t rows,
                                 float* sums) const {
   tile.a = &a;
   for (tile.start = 0; tile.start < tile.k; tile.start += tile.count) {
-    tile.count = std::min(gemm_->part, tile.k - tile.start);
+    tile.count = std::min(kGemmPart, tile.k - tile.start);
     tile.sums = sums;
     tile.a_offset = 0;
     tile.c = c;

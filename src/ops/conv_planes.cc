@@ -86,7 +86,7 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
       tile.columns = std::min(wide, end - p);
       tile.epilogue = epilogue_;
       for (; tile.start < depth_; tile.start += tile.count) {
-        tile.count = std::min(kernels_->part, depth_ - tile.start);
+        tile.count = std::min(kGemmPart, depth_ - tile.start);
         tile.sums = sums;
         tile.a_offset = row * depth_;
         tile.bias = bias_.data() + row;

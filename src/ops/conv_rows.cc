@@ -71,6 +71,7 @@ void ConvRows::use_weights(const float* weights, const float* bias) {
   if (groups_ > 1) return;
   const std::size_t pixels = to_size(output().height * output().width);
   amx_ = AmxSet::choose(pixels, to_size(output().channels), taps_ * k_);
+  if (pixels == 1 && taps_ == 1 && !amx_ && !scaled_) row_kernels_ = &gemv_kernels();
   if (!amx_) return;
   // Its left side is to stay in half of L2.
   const std::size_t row_bytes = AmxSet::split_bytes(to_size(output().width), taps_ * k_);
@@ -83,7 +84,7 @@ void ConvRows::use_weights(const float* weights, const float* bias) {
 
 // Of one panel, between its parts.
 std::size_t ConvRows::sum_floats(std::int64_t rows) const {
-  if (taps_ * k_ <= kernels_->part) return 0;
+  if (taps_ * k_ <= kGemmPart) return 0;
   return to_size(rows * output().width) * kernels_->columns;
 }
 
@@ -292,7 +293,9 @@ void ConvRows::look_ahead(GemmTile& tile, std::size_t panel, RowRange panels,
 
 void ConvRows::multiply(RowRange panels, const Batch& batch) const {
   const bool streams = ConvRows::streams(batch);
-  for (std::size_t i = to_size(panels.begin); i < to_size(panels.end); ++i) {
+  std::size_t i = to_size(panels.begin);
+  if (row_kernels_) i = multiply_row(i, to_size(panels.end), *batch.runs);
+  for (; i < to_size(panels.end); ++i) {
     GemmTile tile = panel_tile(i);
     tile.streams = streams;
     look_ahead(tile, i, panels, batch);
@@ -304,6 +307,29 @@ void ConvRows::multiply(RowRange panels, const Batch& batch) const {
   if (streams) kernels_->finish_stream();
 }
 
+// The panels from `first` on that are two vectors wide, in groups of nearly equal size; returns the
+// first one that is left.
+std::size_t ConvRows::multiply_row(std::size_t first, std::size_t end, const PixelRun& run) const {
+  const std::size_t width = kernels_->columns, channels = to_size(output().channels);
+  const std::size_t whole = std::min(end, (channels + width - kernels_->lanes - 1) / width);
+  for (std::size_t count; first < whole; first += count) {
+    const std::size_t left = whole - first;
+    count = divide_up(left, divide_up(left, row_kernels_->most));
+    const GemmTile tile = panel_tile(first);
+    const std::size_t column = first * width;
+    row_kernels_->panels[count - 1]({.a = run.taps[0],
+                                     .k = k_,
+                                     .b = tile.b,
+                                     .panel_floats = panel_floats_,
+                                     .bias = tile.bias,
+                                     .residual = run.residual ? run.residual + column : nullptr,
+                                     .c = run.y + column,
+                                     .columns = std::min(count * width, channels - column),
+                                     .epilogue = epilogue_});
+  }
+  return first;
+}
+
 // Part by part, so that the part stays in L1 while the band's pixels pass; the band is sized for
 // L2. A scale of the input is taken into the part's weights: as many products as there are weights
 // instead of one for every pixel's channel.
@@ -313,8 +339,8 @@ void ConvRows::multiply_by_fma(GemmTile tile, std::size_t column, const Batch& b
   const float* const panel = tile.b;
   if (scaled_) tile.b = batch.scaled;
   for (tile.start = 0; tile.start < products; tile.start += tile.count) {
-    tile.count = std::min(kernels_->part, products - tile.start);
-    tile.sums = products > kernels_->part ? batch.sums : nullptr;
+    tile.count = std::min(kGemmPart, products - tile.start);
+    tile.sums = products > kGemmPart ? batch.sums : nullptr;
     if (scaled_) {
       const std::size_t at = tile.start * width;
       kernels_->scale_panel(panel + at, batch.scale + channel + tile.start, tile.count, width,

@@ -7,6 +7,7 @@
 
 #include "kernels/epilogue.h"
 #include "kernels/gemm.h"
+#include "kernels/gemv.h"
 #include "ops/amx_product.h"
 #include "ops/gemm_weights.h"
 #include "ops/row_op.h"
@@ -72,6 +73,7 @@ class ConvRows final : public RowOp {
                   float* const* y, std::byte* workspace) const;
   GemmTile panel_tile(std::size_t panel) const;
   void multiply(RowRange panels, const Batch& batch) const;
+  std::size_t multiply_row(std::size_t first, std::size_t end, const PixelRun& run) const;
   void multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const;
   bool multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,
                        const Batch& batch) const;
@@ -82,9 +84,10 @@ class ConvRows final : public RowOp {
   bool past_caches_ = false;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
-  bool copies_rows_;      ///< rows are padded in the workspace before use
-  std::size_t taps_, k_;  ///< as in GemmTile
-  std::size_t panels_;    ///< per group
+  const GemvKernels* row_kernels_ = nullptr;  ///< where all there is is one pixel
+  bool copies_rows_;                          ///< rows are padded in the workspace before use
+  std::size_t taps_, k_;                      ///< as in GemmTile
+  std::size_t panels_;                        ///< per group
   std::size_t panel_floats_;
   std::size_t weight_floats_;
   SharedWeights packed_;

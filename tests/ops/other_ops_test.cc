@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "base/scratch.h"
 #include "ops/packed_weights.h"
 #include "sepconv/ops.h"
 #include "support/reference.h"
@@ -37,6 +39,51 @@ TEST_P(OpsTest, LinearIsAMatrixProduct) {
       }
       ASSERT_NEAR(y.data()[i], sum, testing::bound(size, c.in + 1));
       ASSERT_EQ(y.data()[i], threaded.data()[i]);
+    }
+  }
+}
+
+// One row goes through a kernel of its own, against several panels of weights at once.
+TEST_P(OpsTest, OnePixelHasTheBitsOfTwo) {
+  std::mt19937 random(3);
+  struct Case {
+    std::int64_t in, out;
+  };
+  for (const Case c : {Case{5, 8}, Case{20, 33}, Case{256, 96}, Case{300, 100}, Case{700, 335}}) {
+    for (const ActivationKind kind : {ActivationKind::kRelu6, ActivationKind::kSilu}) {
+      for (const int residual : {0, 1, 2}) {
+        const Tensor w = testing::random_tensor({c.out, c.in}, random);
+        const Tensor b = testing::random_tensor({c.out}, random);
+        const Tensor x = testing::random_tensor({1, c.in, 1, 1}, random);
+        const Tensor r = testing::random_tensor({1, c.out, 1, 1}, random);
+        const auto pixels = [&](std::int64_t count) {
+          const auto repeated = [&](const Tensor& pixel) {
+            Tensor t({1, pixel.shape()[1], 1, count}, Layout::kNHWC);
+            for (std::int64_t i = 0; i < count; ++i) {
+              std::copy_n(pixel.data(), pixel.shape()[1], t.data() + i * pixel.shape()[1]);
+            }
+            return t;
+          };
+          Conv2dOptions o;
+          o.activation = kind;
+          o.residual = residual > 0;
+          o.residual_before_activation = residual == 2;
+          const Tensor in = repeated(x), add = repeated(r);
+          const PointwiseConv2d op(in.shape(), w.view(), b.view(), o);
+          const Scratch workspace(op.workspace_bytes());
+          Tensor y(op.output_shape(), Layout::kNHWC);
+          if (o.residual) {
+            op.run(in.view(), add.view(), y.view(), workspace.get());
+          } else {
+            op.run(in.view(), y.view(), workspace.get());
+          }
+          return y;
+        };
+        const Tensor one = pixels(1), two = pixels(2);
+        for (std::int64_t i = 0; i < c.out; ++i) {
+          ASSERT_EQ(one.data()[i], two.data()[i]) << c.in << " " << c.out << " " << i;
+        }
+      }
     }
   }
 }
