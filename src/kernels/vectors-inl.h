@@ -36,8 +36,8 @@ HWY_INLINE V in_register(V v) {
   return v;
 }
 
-// *p in every lane. As an integer: to broadcast a float from memory into 512 bits, Zen 4 takes one of
-// the units that multiply or one beside it.
+// *p in every lane. As an integer: to broadcast a float from memory into 512 bits, Zen 4 takes one
+// of the units that multiply or one beside it.
 HWY_INLINE V broadcast(const float* p) {
   int32_t bits;
   hwy::CopyBytes<sizeof(bits)>(p, &bits);
