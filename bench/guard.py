@@ -1,15 +1,16 @@
 """Says which kernels became slower.
 
 Each kernel's share of the FMA peak that is measured right before it, so that the machine's speed
-cancels, is compared with the one that bench/guard/TARGET.json keeps. Caches differ, so that shares
-of another processor say little: a file names the one it was recorded on. Exits with 1 if a kernel
-lost more than the tolerance.
+cancels, is compared with the one that bench/guard/PROCESSOR/TARGET.json keeps. Caches and units
+differ, so that shares of another processor say little. Exits with 1 if a kernel lost more than the
+tolerance.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -34,10 +35,13 @@ def run(binary, target, arguments):
     return shares, result["context"]["processor"]
 
 
-def compare(target, kept, shares, processor, tolerance):
+def folder(processor):
+    """Where the shares of a processor are kept."""
+    return FOLDER / re.sub(r"[^a-z0-9]+", "-", processor.lower()).strip("-")
+
+
+def compare(target, kept, shares, tolerance):
     """Prints what changed; the number of kernels that became slower."""
-    if kept["processor"] != processor:
-        print(f"{target}: recorded on {kept['processor']}, this is {processor}")
     slower = 0
     for name, share in shares.items():
         before = kept["of_peak"].get(name)
@@ -63,18 +67,18 @@ def main():
     slower = 0
     for target in arguments.targets:
         shares, processor = run(arguments.binary, target, arguments)
-        path = FOLDER / f"{target}.json"
+        path = folder(processor) / f"{target}.json"
         if arguments.record:
-            FOLDER.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             rounded = {name: round(share, 3) for name, share in sorted(shares.items())}
             facts = {"processor": processor, "of_peak": rounded}
             path.write_text(json.dumps(facts, indent=1) + "\n")
             print(f"{path}: {len(shares)} kernels")
         elif path.exists():
             kept = json.loads(path.read_text())
-            slower += compare(target, kept, shares, processor, arguments.tolerance)
+            slower += compare(target, kept, shares, arguments.tolerance)
         else:
-            print(f"{target}: nothing recorded")
+            print(f"{target}: nothing recorded of {processor}")
     return 1 if slower else 0
 
 

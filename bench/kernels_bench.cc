@@ -112,6 +112,14 @@ void depthwise(benchmark::State& state) {
       static_cast<double>(c * k * k));
 }
 
+// One row: a classifier, or squeeze-excite's. Arguments: channels in and out.
+void linear(benchmark::State& state) {
+  const std::int64_t in = state.range(0), out = state.range(1);
+  models::RandomWeights weights;
+  const Constant w = weights.get("w", {out, in});
+  run(state, Linear({1, in}, w->view()), static_cast<double>(in * out));
+}
+
 // Arguments: channels in, channels out, size, layout.
 void pointwise(benchmark::State& state) {
   const std::int64_t in = state.range(0), out = state.range(1), size = state.range(2);
@@ -222,6 +230,7 @@ BENCHMARK(depthwise)->Apply(depthwise_arguments)->ArgNames({"k", "c", "size", "s
 BENCHMARK(pointwise)
     ->ArgsProduct({{16, 96, 512}, {24, 96, 512}, {14, 56}, {0, 1}})
     ->ArgNames({"in", "out", "size", "nchw"});
+BENCHMARK(linear)->Args({1280, 1000})->Args({48, 1152})->Args({480, 20})->ArgNames({"in", "out"});
 BENCHMARK(dense)->Args({3, 32, 224})->Args({64, 64, 56})->ArgNames({"in", "out", "size"});
 BENCHMARK(winograd)
     ->Args({3, 64, 64, 56})

@@ -77,13 +77,22 @@ std::size_t cache_bytes(int name, std::size_t otherwise) {
   return bytes > 0 ? static_cast<std::size_t>(bytes) : otherwise;
 }
 
+// As the operating system gives it, with family and model: virtual machines are often all called
+// the same.
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const auto colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  std::string name, family, model;
+  for (std::string line; std::getline(file, line) && !line.empty();) {
+    const std::size_t colon = line.find(": ");
+    if (colon == std::string::npos) continue;
+    const std::string key = line.substr(0, line.find_last_not_of("\t ", colon - 1) + 1);
+    for (const auto& [wanted, value] :
+         {std::pair("model name", &name), {"cpu family", &family}, {"model", &model}}) {
+      if (key == wanted) *value = line.substr(colon + 2);
+    }
   }
-  return "unknown";
+  if (name.empty()) return "unknown";
+  return family.empty() ? name : fmt::format("{} (family {}, model {})", name, family, model);
 }
 
 }  // namespace

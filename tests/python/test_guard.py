@@ -15,14 +15,17 @@ import guard  # noqa: E402
 )
 def test_a_kernel_that_lost_a_tenth_is_named(capsys, now, word, slower):
     kept = {"processor": "p", "of_peak": {"dw": 0.5}}
-    assert guard.compare("AVX2", kept, {"dw": now}, "p", 0.1) == slower
+    assert guard.compare("AVX2", kept, {"dw": now}, 0.1) == slower
     lines = capsys.readouterr().out.splitlines()
     assert ("dw" in lines[0] and word in lines[0]) if word else len(lines) == 1
 
 
-def test_another_processor_and_a_new_kernel_are_told(capsys):
-    kept = {"processor": "p", "of_peak": {}}
-    assert guard.compare("AVX2", kept, {"dw": 0.1}, "q", 0.1) == 0
-    said = capsys.readouterr().out
-    assert "recorded on p, this is q" in said
-    assert "new" in said
+def test_a_new_kernel_is_told(capsys):
+    assert guard.compare("AVX2", {"processor": "p", "of_peak": {}}, {"dw": 0.1}, 0.1) == 0
+    assert "new" in capsys.readouterr().out
+
+
+def test_every_processor_has_a_folder_of_its_own():
+    zen4 = guard.folder("AMD EPYC (family 25, model 17)")
+    assert zen4.name == "amd-epyc-family-25-model-17"
+    assert zen4 != guard.folder("AMD EPYC (family 25, model 1)")
