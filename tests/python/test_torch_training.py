@@ -88,6 +88,9 @@ def share(rank, port, path):
     model = step(DistributedDataParallel(network()), batch()[4 * rank : 4 * rank + 4])
     if rank == 0:
         torch.save(model.module.state_dict(), path)
+    # Gloo's threads end with the group: neither process, nor the model's reducer, may still use it.
+    del model
+    distributed.barrier()
     distributed.destroy_process_group()
 
 
