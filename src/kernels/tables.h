@@ -121,7 +121,7 @@ constexpr Stretches<32, 4> kErfOf32Stretches = {
       -7.2789021e-07f,
       0.0f}}};
 
-/// The same with an error under 4e-8.
+/// The same with an error under 4e-8, and without a constant for n = 0 instead of odd.
 constexpr Stretches<8, 6> kErfOf8Stretches = {
     0.75f,
     5.6f,
