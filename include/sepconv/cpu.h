@@ -8,7 +8,7 @@ namespace sepconv {
 
 /// What this machine offers to one core.
 struct CpuInfo {
-  std::string name;                        ///< the system's, with family and model
+  std::string name;                        ///< as the system gives it, and family and model
   std::vector<std::string> targets;        ///< usable instruction sets, best first
   std::vector<std::string> built_targets;  ///< those compiled into this library, best first
   std::string target;                      ///< the one that new ops use

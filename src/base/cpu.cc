@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -81,18 +82,17 @@ std::size_t cache_bytes(int name, std::size_t otherwise) {
 // the same.
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
-  std::string name, family, model;
+  std::map<std::string, std::string> fields;  // of the first core
   for (std::string line; std::getline(file, line) && !line.empty();) {
     const std::size_t colon = line.find(": ");
-    if (colon == std::string::npos) continue;
-    const std::string key = line.substr(0, line.find_last_not_of("\t ", colon - 1) + 1);
-    for (const auto& [wanted, value] :
-         {std::pair("model name", &name), {"cpu family", &family}, {"model", &model}}) {
-      if (key == wanted) *value = line.substr(colon + 2);
+    if (colon != std::string::npos) {
+      fields[line.substr(0, line.find_first_of("\t:"))] = line.substr(colon + 2);
     }
   }
+  const std::string &name = fields["model name"], &family = fields["cpu family"];
   if (name.empty()) return "unknown";
-  return family.empty() ? name : fmt::format("{} (family {}, model {})", name, family, model);
+  if (family.empty()) return name;
+  return fmt::format("{} (family {}, model {})", name, family, fields["model"]);
 }
 
 }  // namespace

@@ -84,7 +84,7 @@ class ConvRows final : public RowOp {
   bool past_caches_ = false;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
-  const GemvKernels* row_kernels_ = nullptr;  ///< where all there is is one pixel
+  const GemvKernels* row_kernels_ = nullptr;  ///< of an output of one pixel; or null
   bool copies_rows_;                          ///< rows are padded in the workspace before use
   std::size_t taps_, k_;                      ///< as in GemmTile
   std::size_t panels_;                        ///< per group
