@@ -12,13 +12,6 @@ namespace sepconv {
 
 namespace {
 
-constexpr std::size_t kPage = 4096;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-std::align_val_t alignment(std::size_t bytes) {
-  return std::align_val_t{bytes < kHugePage ? kPage : kHugePage};
-}
-
 using Blocks = std::list<Block::Memory>;
 
 struct State {
@@ -36,7 +29,7 @@ State& state() {
 }
 
 void free_all(const Blocks& blocks) {
-  for (const Block::Memory& m : blocks) ::operator delete(m.data, alignment(m.bytes));
+  for (const Block::Memory& m : blocks) free_pages(m.data, m.bytes);
 }
 
 // The smallest of those kept that fits and wastes no more than a quarter, the last used one of
@@ -76,8 +69,7 @@ Block in_use(State& s, Blocks block) {
 
 Blocks allocate(std::size_t bytes) {
   Blocks block{{nullptr, bytes}};
-  block.front().data = static_cast<std::byte*>(::operator new(bytes, alignment(bytes)));
-  prefer_huge_pages(block.front().data, bytes);
+  block.front().data = allocate_pages(bytes);
   return block;
 }
 

@@ -30,7 +30,7 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
   }
   choose_band();
   packed_ = weights.packed(fmt::format("depthwise {}", kernels_->lanes),
-                           [&] { return pack(weights.weight(), weights.bias()); });
+                           [&](PageArena* arena) { return pack(weights, arena); });
 }
 
 // With a multiplier rows are copied first.
@@ -65,10 +65,11 @@ bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   return 4 * rows < lines / sharing;
 }
 
-SharedWeights DepthwiseRows2d::pack(const float* weight, const float* bias) const {
+SharedWeights DepthwiseRows2d::pack(const LayerWeights& layer, PageArena* arena) const {
+  const float *weight = layer.weight(), *bias = layer.bias();
   const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
   const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
-  auto packed = std::make_shared<PackedWeights>(blocks * taps * lanes, blocks * lanes);
+  auto packed = std::make_shared<PackedWeights>(blocks * taps * lanes, blocks * lanes, arena);
   for (std::size_t b = 0; b < blocks; ++b) {
     const std::size_t first = block_channel(b, channels, lanes);
     const std::size_t count = std::min(lanes, channels - first);

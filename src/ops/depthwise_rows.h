@@ -38,7 +38,7 @@ class DepthwiseRows2d final : public RowOp {
   bool fits_l1(std::int64_t band) const;
   const float* behind(std::int64_t end, const InputRows& x) const;
   bool streams(RowRange out, const float* const* y) const;
-  SharedWeights pack(const float* weight, const float* bias) const;
+  SharedWeights pack(const LayerWeights& layer, PageArena* arena) const;
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 
   Window2d window_;

@@ -13,15 +13,16 @@ SharedWeights pack_gemm_weights(const LayerWeights& weights, std::size_t groups,
                                 std::size_t channels, std::size_t taps) {
   const std::size_t depth = channels * taps, each = gemm_weight_floats(out, depth);
   const std::size_t bias_each = gemm_bias_floats(out);
-  return weights.packed(fmt::format("gemm {} of {}", groups, gemm_kernels().columns), [&] {
-    auto all = std::make_shared<PackedWeights>(groups * each, groups * bias_each);
-    for (std::size_t g = 0; g < groups; ++g) {
-      pack_gemm_weights(weights.weight() + g * out * depth,
-                        weights.bias() ? weights.bias() + g * out : nullptr, out, channels, taps,
-                        all->weights.get() + g * each, all->bias.get() + g * bias_each);
-    }
-    return all;
-  });
+  return weights.packed(
+      fmt::format("gemm {} of {}", groups, gemm_kernels().columns), [&](PageArena* arena) {
+        auto all = std::make_shared<PackedWeights>(groups * each, groups * bias_each, arena);
+        for (std::size_t g = 0; g < groups; ++g) {
+          pack_gemm_weights(weights.weight() + g * out * depth,
+                            weights.bias() ? weights.bias() + g * out : nullptr, out, channels,
+                            taps, all->weights.get() + g * each, all->bias.get() + g * bias_each);
+        }
+        return all;
+      });
 }
 
 std::size_t gemm_weight_floats(std::size_t out, std::size_t depth) {

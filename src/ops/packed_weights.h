@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "base/aligned.h"
+#include "base/page_arena.h"
 #include "base/sizes.h"
 #include "sepconv/ops.h"
 
@@ -15,13 +16,14 @@ namespace sepconv {
 
 /// Weights and bias in the order in which a kernel reads them.
 struct PackedWeights {
-  PackedWeights(std::size_t weight_floats, std::size_t bias_floats)
+  /// In an arena, or if it is null in memory of their own.
+  PackedWeights(std::size_t weight_floats, std::size_t bias_floats, PageArena* arena = nullptr)
       : floats(weight_floats),
-        weights(make_aligned<float>(weight_floats)),
-        bias(make_aligned<float>(bias_floats)) {}
+        weights(arena ? arena->take(weight_floats) : make_aligned<float>(weight_floats)),
+        bias(arena ? arena->take(bias_floats) : make_aligned<float>(bias_floats)) {}
 
   std::size_t floats;  ///< of the weights
-  AlignedArray<float> weights, bias;
+  std::shared_ptr<float[]> weights, bias;
 };
 
 using SharedWeights = std::shared_ptr<const PackedWeights>;
@@ -31,7 +33,7 @@ using SharedWeights = std::shared_ptr<const PackedWeights>;
 class PackedStore {
  public:
   using Source = std::shared_ptr<const Tensor>;
-  using Pack = std::function<SharedWeights()>;
+  using Pack = std::function<SharedWeights(PageArena*)>;
 
   /// What `pack` made of these numbers for the same purpose, made now if it is the first time.
   SharedWeights get(const Source& weight, const Source& bias, const std::string& purpose,
@@ -42,12 +44,13 @@ class PackedStore {
     const std::string what = purpose + " " + to_string(weight->shape());
     const std::lock_guard lock(mutex_);
     SharedWeights& place = packed_[{numbers(weight), numbers(bias), what}];
-    if (!place) place = pack();
+    if (!place) place = pack(&arena_);
     return place;
   }
 
  private:
   std::mutex mutex_;
+  PageArena arena_;
   std::map<std::tuple<std::uint64_t, std::uint64_t, std::string>, SharedWeights> packed_;
 };
 
@@ -69,7 +72,7 @@ class LayerWeights {
   const float* bias() const { return bias_; }
 
   SharedWeights packed(const std::string& purpose, const PackedStore::Pack& pack) const {
-    if (!store_) return pack();
+    if (!store_) return pack(nullptr);
     return store_->get(sources_.first, sources_.second, purpose + " " + std::to_string(first_),
                        pack);
   }

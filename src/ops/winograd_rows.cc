@@ -73,7 +73,7 @@ WinogradRows::WinogradRows(WinogradSize size, const ImageShape& input, const Ima
       tiles_(divide_up(to_size(output.width), size.outputs)),
       kernels_(&winograd_kernels(size)) {
   packed_ = weights.packed(fmt::format("winograd {} {}", size.outputs, gemm_kernels().columns),
-                           [&] { return pack(weights.weight(), weights.bias()); });
+                           [&](PageArena* arena) { return pack(weights, arena); });
   const auto width = static_cast<std::int64_t>(tiles_);
   const std::int64_t height = (output.height + side() - 1) / side();
   for (std::size_t p = 0; p < size.products(); ++p) {
@@ -86,7 +86,8 @@ WinogradRows::WinogradRows(WinogradSize size, const ImageShape& input, const Ima
   }
 }
 
-SharedWeights WinogradRows::pack(const float* weight, const float* bias) const {
+SharedWeights WinogradRows::pack(const LayerWeights& layer, PageArena* arena) const {
+  const float *weight = layer.weight(), *bias = layer.bias();
   const std::size_t c = to_size(input().channels), n = to_size(output().channels);
   const std::size_t products = size_.products(), taps = size_.taps * size_.taps;
   std::vector<float> matrices(products * n * c);
@@ -96,7 +97,7 @@ SharedWeights WinogradRows::pack(const float* weight, const float* bias) const {
     for (std::size_t p = 0; p < products; ++p) matrices[p * n * c + i] = static_cast<float>(u[p]);
   }
   const std::size_t each = gemm_weight_floats(n, c), zeros = gemm_bias_floats(n);
-  auto packed = std::make_shared<PackedWeights>(products * each, 2 * zeros);
+  auto packed = std::make_shared<PackedWeights>(products * each, 2 * zeros, arena);
   for (std::size_t p = 0; p < products; ++p) {
     pack_gemm_weights(matrices.data() + p * n * c, nullptr, n, c, 1,
                       packed->weights.get() + p * each, packed->bias.get());

@@ -38,7 +38,7 @@ class WinogradRows final : public RowOp {
 
  private:
   std::int64_t side() const { return static_cast<std::int64_t>(size_.outputs); }
-  SharedWeights pack(const float* weight, const float* bias) const;
+  SharedWeights pack(const LayerWeights& layer, PageArena* arena) const;
   std::size_t matrix_floats(std::size_t tile_rows, std::int64_t channels) const;
 
   WinogradSize size_;

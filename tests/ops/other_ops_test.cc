@@ -197,7 +197,9 @@ TEST(PackedStore, SharesWhatComesFromTheSameNumbers) {
   };
   PackedStore store;
   const auto packed = [&](const PackedStore::Source& weight, const PackedStore::Source& bias) {
-    return store.get(weight, bias, "test", [] { return std::make_shared<PackedWeights>(1, 1); });
+    return store.get(weight, bias, "test", [](PageArena* arena) {
+      return std::make_shared<PackedWeights>(1, 1, arena);
+    });
   };
   const SharedWeights first = packed(tensor(5), nullptr);
   EXPECT_EQ(packed(tensor(5), nullptr), first);
