@@ -189,8 +189,7 @@ struct Slide {
                                  float* const (&out)[R], int64_t begin, int64_t end,
                                  const DepthwiseRows& a, const float* HWY_RESTRICT w, V bias,
                                  const float*& ahead) {
-    const D d;
-    const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
+    const V lo = broadcast(&a.epilogue.lo), hi = broadcast(&a.epilogue.hi);
     for (int64_t j = begin; j < end; ++j) {
       slide.fetch(ahead);
       slide.template columns<K - S, S, kInside>(in, j * S - a.columns.pad, a, w);
@@ -352,7 +351,7 @@ struct Tile {
     }
     for (int i = 0; i < R - 1; ++i) top[i] = at(size + i);
     add_bottom<1>(top, size - 1);
-    const V lo = hn::Set(d, a.epilogue.lo), hi = hn::Set(d, a.epilogue.hi);
+    const V lo = broadcast(&a.epilogue.lo), hi = broadcast(&a.epilogue.hi);
 #pragma GCC unroll 4
     for (int o = 0; o < R; ++o) {
 #pragma GCC unroll 8

@@ -175,7 +175,7 @@ template <int NV>
 HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+  const V lo = broadcast(&t.epilogue.lo), hi = broadcast(&t.epilogue.hi);
   float* HWY_RESTRICT c = t.c + row * t.c_step;
   const float* residual = t.residual ? t.residual + row * t.c_step : nullptr;
   for (int j = 0; j < NV; ++j) {
@@ -183,7 +183,7 @@ HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
     if (t.columns <= at) return;
     const size_t n = HWY_MIN(lanes, t.columns - at);
     const bool whole = n == lanes;
-    const V bias = t.bias_per_row ? hn::Set(d, t.bias[row]) : hn::Load(d, t.bias + at);
+    const V bias = t.bias_per_row ? broadcast(t.bias + row) : hn::Load(d, t.bias + at);
     V v = hn::Add(in_turn(sums[j]), bias);
     V add = hn::Zero(d);
     if (residual) add = whole ? hn::LoadU(d, residual + at) : load_first(d, n, residual + at);
@@ -209,7 +209,7 @@ template <int MR, int NV, Residual kResidual, bool kWhole, bool kRowBias = false
 HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+  const V lo = broadcast(&t.epilogue.lo), hi = broadcast(&t.epilogue.hi);
   V bias[NV];
 #pragma GCC unroll 2
   for (int j = 0; j < NV; ++j) {
@@ -225,7 +225,7 @@ HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
     for (int j = 0; j < NV; ++j) {
       const size_t at = static_cast<size_t>(j) * lanes;
       const bool whole = kWhole || j + 1 < NV;
-      V v = hn::Add(in_turn(acc[i][j]), kRowBias ? hn::Set(d, row_bias[i]) : bias[j]);
+      V v = hn::Add(in_turn(acc[i][j]), kRowBias ? broadcast(row_bias + i) : bias[j]);
       V add = hn::Zero(d);
       if (kResidual != Residual::kNone) {
         add = whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at);
@@ -320,7 +320,7 @@ HWY_NOINLINE void half_tile(GemmTile& t) {
       a.advance();
     }
   }
-  const V lo = hn::Set(d, t.epilogue.lo), hi = hn::Set(d, t.epilogue.hi);
+  const V lo = broadcast(&t.epilogue.lo), hi = broadcast(&t.epilogue.hi);
   const V bias = hn::Load(d, t.bias), bias_high = hn::Load(d, t.bias + lanes);
   const auto columns = hn::FirstN(half, t.columns - lanes);
   const size_t step = t.c_step;
@@ -430,7 +430,7 @@ void scale_panel(const float* HWY_RESTRICT panel, const float* scale, size_t cou
                  float* HWY_RESTRICT to) {
   const D d;
   for (size_t k = 0; k < count; ++k) {
-    const V factor = hn::Set(d, scale[k]);
+    const V factor = broadcast(scale + k);
     for (size_t end = width; end > 0; end -= hn::Lanes(d)) {
       hn::Store(hn::Mul(hn::Load(d, panel), factor), d, to);
       panel += hn::Lanes(d);

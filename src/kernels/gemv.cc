@@ -72,7 +72,7 @@ HWY_INLINE void store(const GemvPanels& t, size_t at, V v) {
   const V residual = adds ? load_some(t.residual + at, n) : hn::Zero(d);
   v = hn::Add(v, hn::Load(d, t.bias + at));
   if (adds && t.epilogue.residual_first) v = hn::Add(v, residual);
-  v = clamp(v, hn::Set(d, t.epilogue.lo), hn::Set(d, t.epilogue.hi));
+  v = clamp(v, broadcast(&t.epilogue.lo), broadcast(&t.epilogue.hi));
   if (adds && !t.epilogue.residual_first) v = hn::Add(v, residual);
   store_some(v, n, t.c + at);
 }

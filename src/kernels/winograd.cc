@@ -120,7 +120,7 @@ HWY_INLINE void finish(const WinogradTiles& a, int row, size_t at, V v, size_t n
   const float* residual = a.residual ? a.residual[row] : nullptr;
   if (residual) add = load_some(residual + at, n);
   if (a.epilogue.residual_first) v = hn::Add(v, add);
-  v = clamp(v, hn::Set(d, a.epilogue.lo), hn::Set(d, a.epilogue.hi));
+  v = clamp(v, broadcast(&a.epilogue.lo), broadcast(&a.epilogue.hi));
   if (!a.epilogue.residual_first) v = hn::Add(v, add);
   store_some(v, n, a.out[row] + at);
 }
