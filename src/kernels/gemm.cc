@@ -6,11 +6,11 @@
 //       ⋮       ⋮        ⋮
 //      a5 →  acc50    acc51
 //
-// Per k: 2·MR FMAs for 2 + MR loads. Flops per byte read from L1: 2·2·MR·L / (4·(2·L + MR)); for
-// AVX2 192 / 88 = 2.2, for AVX-512 768 / 176 = 4.4, so that FMA, not loads, is the limit.
-// The sum of one element runs over k in order, in parts of 256, and the bias comes last (first,
-// it would make every addition round at its own size), whatever the tile: splitting rows or columns
-// changes no bit.
+// One vector wide it has 12 rows with either. Per k: 2·MR FMAs for 2 + MR loads. Flops per byte
+// read from L1: 2·2·MR·L / (4·(2·L + MR)); for AVX2 192 / 88 = 2.2, for AVX-512 768 / 176 = 4.4, so
+// that FMA, not loads, is the limit. The sum of one element runs over k in order, in parts of 256,
+// and the bias comes last (first, it would make every addition round at its own size), whatever the
+// tile: splitting rows or columns changes no bit.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -35,6 +35,8 @@ constexpr int kRows = 12;
 #else
 constexpr int kRows = 6;
 #endif
+// Six sums would wait for each other: two are added to every cycle, and one takes four.
+constexpr int kNarrowRows = 12;
 
 // Panels often stream from L3 or memory, and the processor's own prefetch stops at every page. Only
 // the first tile of a panel would wait for them, at more bytes per cycle than L3 gives; so every
@@ -441,9 +443,9 @@ void scale_panel(const float* HWY_RESTRICT panel, const float* scale, size_t cou
 
 void finish_stream() { hwy::FlushStream(); }
 
-template <int... I>
-const GemmFunction (*tiles(std::integer_sequence<int, I...>))[2] {
-  static const GemmFunction table[sizeof...(I)][2] = {{tile<I + 1, 1>, tile<I + 1, 2>}...};
+template <int NV, int... I>
+const GemmFunction* tiles(std::integer_sequence<int, I...>) {
+  static const GemmFunction table[] = {tile<I + 1, NV>...};
   return table;
 }
 
@@ -451,9 +453,11 @@ const GemmKernels& kernels() {
   const size_t lanes = hn::Lanes(D());
   static const GemmKernels table = {lanes,
                                     kRows,
+                                    kNarrowRows,
                                     2 * lanes,
                                     HWY_TARGET == HWY_AVX3,
-                                    tiles(std::make_integer_sequence<int, kRows>()),
+                                    {tiles<1>(std::make_integer_sequence<int, kNarrowRows>()),
+                                     tiles<2>(std::make_integer_sequence<int, kRows>())},
                                     copy_panel,
                                     scale_panel,
                                     finish_stream};

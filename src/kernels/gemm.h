@@ -52,11 +52,12 @@ struct GemmKernels {
   }
 
   std::size_t lanes;
-  std::size_t rows;     ///< of the largest tile
-  std::size_t columns;  ///< columns of a whole panel: two vectors
+  std::size_t rows;         ///< of the largest tile
+  std::size_t narrow_rows;  ///< of the largest tile one vector wide, which has as many sums or more
+  std::size_t columns;      ///< columns of a whole panel: two vectors
   bool halves;  ///< a panel of one and a half vectors, or less, repeats the half in the vector's
                 ///< rest
-  const GemmFunction (*tile)[2];  ///< tile[r - 1][v - 1]: r rows, v vectors of columns
+  const GemmFunction* tile[2];  ///< tile[v - 1][r - 1]: v vectors of columns, r rows
   /// to[k][j] = rows[k · step + j] for `count` rows of `columns` floats, then zeros up to whole
   /// vectors: a panel of what lies in rows already.
   void (*copy_panel)(const float* rows, std::size_t step, std::size_t count, std::size_t columns,
@@ -73,11 +74,13 @@ const GemmKernels& gemm_kernels();
 /// `rows` rows in tiles of nearly equal height: one of a few rows would take as long as a whole
 /// one.
 inline void multiply_rows(const GemmKernels& kernels, GemmTile& tile, std::size_t rows) {
-  const std::size_t tiles = (rows + kernels.rows - 1) / kernels.rows;
+  const bool narrow = tile.columns <= kernels.lanes;
+  const std::size_t most = narrow ? kernels.narrow_rows : kernels.rows;
+  const std::size_t tiles = (rows + most - 1) / most;
   const std::size_t height = rows / tiles, taller = rows % tiles;
-  const std::size_t vectors = (tile.columns + kernels.lanes - 1) / kernels.lanes;
-  if (taller > 0) kernels.tile[height][vectors - 1](tile, taller);
-  kernels.tile[height - 1][vectors - 1](tile, tiles - taller);
+  const GemmFunction* of_height = kernels.tile[narrow ? 0 : 1];
+  if (taller > 0) of_height[height](tile, taller);
+  of_height[height - 1](tile, tiles - taller);
 }
 
 /// Finishes a packed row of `columns` columns as the kernels want it: see GemmKernels::halves.
