@@ -23,6 +23,7 @@
 #include <hwy/cache_control.h>
 
 #include "kernels/activation-inl.h"
+#include "kernels/epilogue-inl.h"
 #include "kernels/gemm.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -172,31 +173,19 @@ HWY_NOINLINE void partial_tile(GemmTile& t) {
   move_on<MR, NV>(t);
 }
 
-// Bias, activation and residual for one row of any tile, then its store.
+// One row of any tile.
 template <int NV>
 HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  const V lo = broadcast(&t.epilogue.lo), hi = broadcast(&t.epilogue.hi);
   float* HWY_RESTRICT c = t.c + row * t.c_step;
   const float* residual = t.residual ? t.residual + row * t.c_step : nullptr;
   for (int j = 0; j < NV; ++j) {
     const size_t at = static_cast<size_t>(j) * lanes;
     if (t.columns <= at) return;
-    const size_t n = HWY_MIN(lanes, t.columns - at);
-    const bool whole = n == lanes;
     const V bias = t.bias_per_row ? broadcast(t.bias + row) : hn::Load(d, t.bias + at);
-    V v = hn::Add(in_turn(sums[j]), bias);
-    V add = hn::Zero(d);
-    if (residual) add = whole ? hn::LoadU(d, residual + at) : load_first(d, n, residual + at);
-    if (residual && t.epilogue.residual_first) v = hn::Add(v, add);
-    v = clamp(v, lo, hi);
-    if (residual && !t.epilogue.residual_first) v = hn::Add(v, add);
-    if (whole) {
-      hn::StoreU(v, d, c + at);
-    } else {
-      store_first(d, v, n, c + at);
-    }
+    store_finished(t.epilogue, hn::Add(in_turn(sums[j]), bias), residual ? residual + at : nullptr,
+                   HWY_MIN(lanes, t.columns - at), c + at);
   }
 }
 

@@ -18,6 +18,7 @@
 
 #include "kernels/gemv.h"
 #include "kernels/activation-inl.h"
+#include "kernels/epilogue-inl.h"
 #include "kernels/gemm.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -61,20 +62,16 @@ struct Sums {
   }
 };
 
-// Bias, clamp and residual of one vector; where a costly activation follows, what follows it is
-// left to that.
+// One vector with its bias; where a costly activation follows, the residual behind it is left to
+// that.
 HWY_INLINE void store(const GemvPanels& t, size_t at, V v) {
   const D d;
   if (at >= t.columns) return;
   const size_t n = HWY_MIN(hn::Lanes(d), t.columns - at);
   const bool adds =
       t.residual && (t.epilogue.residual_first || t.epilogue.kind == ActivationKind::kNone);
-  const V residual = adds ? load_some(t.residual + at, n) : hn::Zero(d);
-  v = hn::Add(v, hn::Load(d, t.bias + at));
-  if (adds && t.epilogue.residual_first) v = hn::Add(v, residual);
-  v = clamp(v, broadcast(&t.epilogue.lo), broadcast(&t.epilogue.hi));
-  if (adds && !t.epilogue.residual_first) v = hn::Add(v, residual);
-  store_some(v, n, t.c + at);
+  store_finished(t.epilogue, hn::Add(v, hn::Load(d, t.bias + at)), adds ? t.residual + at : nullptr,
+                 n, t.c + at);
 }
 
 // In parts, as gemm adds.

@@ -24,6 +24,7 @@
 
 #include "kernels/winograd.h"
 #include "kernels/activation-inl.h"
+#include "kernels/epilogue-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -113,18 +114,6 @@ void transform_input(const WinogradTiles& args, float* matrices) {
   }
 }
 
-// Bias, residual and clamp of one output, then its store.
-HWY_INLINE void finish(const WinogradTiles& a, int row, size_t at, V v, size_t n) {
-  const D d;
-  V add = hn::Zero(d);
-  const float* residual = a.residual ? a.residual[row] : nullptr;
-  if (residual) add = load_some(residual + at, n);
-  if (a.epilogue.residual_first) v = hn::Add(v, add);
-  v = clamp(v, broadcast(&a.epilogue.lo), broadcast(&a.epilogue.hi));
-  if (!a.epilogue.residual_first) v = hn::Add(v, add);
-  store_some(v, n, a.out[row] + at);
-}
-
 template <int kOutputs, int kPoints>
 void transform_output(const WinogradTiles& args, const float* matrices) {
   WinogradTiles a = args;
@@ -153,7 +142,10 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
         if (static_cast<int64_t>(x) >= a.width) continue;
 #pragma GCC unroll 4
         for (int r = 0; r < kOutputs; ++r) {
-          if (a.out[r]) finish(a, r, x * a.pixel + c, hn::Add(y[r], bias), n);
+          if (!a.out[r]) continue;
+          const size_t at = x * a.pixel + c;
+          const float* residual = a.residual ? a.residual[r] + at : nullptr;
+          store_finished(a.epilogue, hn::Add(y[r], bias), residual, n, a.out[r] + at);
         }
       }
     });
