@@ -23,8 +23,8 @@
 #include <hwy/cache_control.h>
 
 #include "kernels/activation-inl.h"
-#include "kernels/epilogue-inl.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_store-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -147,16 +147,6 @@ HWY_INLINE void move_on(GemmTile& t) {
   if (t.sums) t.sums += MR * NV * hn::Lanes(D());
 }
 
-// Finishing a row, from the bias to the store, takes longer than its last products. The compiler
-// would add the bias everywhere, then clamp everything, then store; the next tile's first products
-// would wait behind all of that, as a processor looks only so far ahead. So rows take turns.
-HWY_INLINE V in_turn(V v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !HWY_COMPILER_CLANG
-  asm volatile("" : "+v"(v.raw) : : "memory");
-#endif
-  return v;
-}
-
 // A call that does not finish its tile.
 template <int MR, int NV>
 HWY_NOINLINE void partial_tile(GemmTile& t) {
@@ -173,70 +163,47 @@ HWY_NOINLINE void partial_tile(GemmTile& t) {
   move_on<MR, NV>(t);
 }
 
-// One row of any tile.
-template <int NV>
-HWY_INLINE void store_row(const GemmTile& t, size_t row, const V (&sums)[NV]) {
-  const D d;
-  const size_t lanes = hn::Lanes(d);
-  float* HWY_RESTRICT c = t.c + row * t.c_step;
-  const float* residual = t.residual ? t.residual + row * t.c_step : nullptr;
-  for (int j = 0; j < NV; ++j) {
-    const size_t at = static_cast<size_t>(j) * lanes;
-    if (t.columns <= at) return;
-    const V bias = t.bias_per_row ? broadcast(t.bias + row) : hn::Load(d, t.bias + at);
-    store_finished(t.epilogue, hn::Add(in_turn(sums[j]), bias), residual ? residual + at : nullptr,
-                   HWY_MIN(lanes, t.columns - at), c + at);
-  }
-}
+// The last products of a tile, four rows at a time, each of which is stored before the next four:
+// what bias and clamp wait for is then not all of the tile, and other rows' products come between.
+constexpr size_t kLastProducts = 6;
 
-// What is added to a row: nothing, or a residual before or after the activation.
-enum class Residual { kNone, kFirst, kLast };
-
-// The common case: the activation is a clamp; kWhole: the last vector too is full; kRowBias: the
-// bias is one per row; kStream: past the caches. Pointers are kept in registers and moved down:
-// read from the tile, they would be read again after every store, which might change them.
-template <int MR, int NV, Residual kResidual, bool kWhole, bool kRowBias = false,
-          bool kStream = false>
-HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
+template <int MR, int NV, class Store>
+HWY_INLINE void finish_rows(Store& store, const float* HWY_RESTRICT rows, size_t step,
+                            const float* HWY_RESTRICT b, const char* ahead, size_t ahead_step,
+                            V (&acc)[MR][NV]) {
   const D d;
-  const size_t lanes = hn::Lanes(d);
-  const V lo = broadcast(&t.epilogue.lo), hi = broadcast(&t.epilogue.hi);
-  V bias[NV];
+  constexpr int kGroups = (MR + 3) / 4;
+#pragma GCC unroll 3
+  for (int g = 0; g < kGroups; ++g) {
+    const int first = MR * g / kGroups, end = MR * (g + 1) / kGroups;
+    // As if anew for every group, or else GCC would keep all of b in registers that are not there.
+    // And loops over four rows, whatever the group's height: GCC unrolls the inner loop first.
+    const float* a = in_register(rows + static_cast<size_t>(first) * step);
+    const float* column_of = in_register(b);
+#pragma GCC unroll 6
+    for (size_t k = 0; k < kLastProducts; ++k) {
+      if (g == 0) prefetch<MR, NV, false>(b, ahead + k * ahead_step);
+      V column[NV];
 #pragma GCC unroll 2
-  for (int j = 0; j < NV; ++j) {
-    bias[j] = kRowBias ? hn::Zero(d) : hn::Load(d, t.bias + static_cast<size_t>(j) * lanes);
-  }
-  const float* row_bias = t.bias;
-  const size_t step = t.c_step, last = t.columns - (NV - 1) * lanes;
-  const float* residual = t.residual;
-  float* c = t.c;
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i, c += step) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      const size_t at = static_cast<size_t>(j) * lanes;
-      const bool whole = kWhole || j + 1 < NV;
-      V v = hn::Add(in_turn(acc[i][j]), kRowBias ? broadcast(row_bias + i) : bias[j]);
-      V add = hn::Zero(d);
-      if (kResidual != Residual::kNone) {
-        add = whole ? hn::LoadU(d, residual + at) : load_first(d, last, residual + at);
+      for (size_t j = 0; j < NV; ++j) {
+        column[j] = hn::Load(d, column_of + (k * NV + j) * hn::Lanes(d));
       }
-      if (kResidual == Residual::kFirst) v = hn::Add(v, add);
-      v = clamp(v, lo, hi);
-      if (kResidual == Residual::kLast) v = hn::Add(v, add);
-      if (kStream) {
-        hn::Stream(v, d, c + at);
-      } else if (whole) {
-        hn::StoreU(v, d, c + at);
-      } else {
-        store_first(d, v, last, c + at);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        if (first + i >= end) continue;
+        const V value = broadcast(a + static_cast<size_t>(i) * step + k);
+#pragma GCC unroll 2
+        for (int j = 0; j < NV; ++j) {
+          acc[first + i][j] = hn::MulAdd(value, column[j], acc[first + i][j]);
+        }
       }
     }
-    if (kResidual != Residual::kNone) residual += step;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      if (first + i < end) store.row(acc[first + i]);
+    }
   }
-  t.c = c;
-  t.residual = residual;
-  if (kRowBias) t.bias += MR;
+  store.finish();
 }
 
 template <int MR, int NV>
@@ -268,9 +235,17 @@ template <int MR, int NV, Residual kResidual, bool kRowBias = false, bool kStrea
 HWY_NOINLINE void pointwise_tile(GemmTile& t) {
   V acc[MR][NV];
   clear(acc);
-  add_products<MR, NV, MR <= 2>(t.a[0] + t.a_offset, t.a_step, t.k, t.b, t.ahead, t.ahead_step,
-                                acc);
-  store_clamped<MR, NV, kResidual, true, kRowBias, kStream>(t, acc);
+  const float* a = t.a[0] + t.a_offset;
+  if constexpr (HWY_TARGET == HWY_AVX3 && MR > 3 && NV == 2) {
+    RowStore<NV, kResidual, true, kRowBias, kStream, true> store(t);
+    const size_t early = t.k - kLastProducts;
+    add_products<MR, NV, false>(a, t.a_step, early, t.b, t.ahead, t.ahead_step, acc);
+    finish_rows(store, a + early, t.a_step, t.b + early * NV * hn::Lanes(D()),
+                t.ahead + early * t.ahead_step, t.ahead_step, acc);
+  } else {
+    add_products<MR, NV, MR <= 2>(a, t.a_step, t.k, t.b, t.ahead, t.ahead_step, acc);
+    store_clamped<MR, NV, kResidual, true, kRowBias, kStream>(t, acc);
+  }
   move_on<MR, NV>(t);
 }
 
@@ -352,7 +327,7 @@ bool fits_half(const GemmTile&) {
 template <int MR, int NV, Residual kResidual>
 auto clamped_function(const GemmTile& t) {
   const bool whole = t.columns >= NV * hn::Lanes(D());
-  if (whole && t.start == 0 && t.taps == 1) {
+  if (whole && t.start == 0 && t.taps == 1 && t.k >= kLastProducts) {
     const bool streams = kResidual == Residual::kNone && t.streams;
     return streams ? pointwise_tile<MR, NV, Residual::kNone, false, true>
                    : pointwise_tile<MR, NV, kResidual>;
@@ -366,7 +341,9 @@ auto tile_function(const GemmTile& t) {
   if (t.start + t.count < t.taps * t.k) return partial_tile<MR, NV>;
   if (t.bias_per_row) {
     const bool plain = t.columns == NV * hn::Lanes(D()) && t.start == 0 && !t.residual;
-    return plain && t.taps == 1 ? pointwise_tile<MR, NV, Residual::kNone, true> : any_tile<MR, NV>;
+    return plain && t.taps == 1 && t.k >= kLastProducts
+               ? pointwise_tile<MR, NV, Residual::kNone, true>
+               : any_tile<MR, NV>;
   }
   if (t.start == 0 && !first && fits_half<MR, NV>(t)) return half_tile<MR>;
   if (first) return clamped_function<MR, NV, Residual::kFirst>(t);

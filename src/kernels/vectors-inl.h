@@ -36,6 +36,13 @@ HWY_INLINE V in_register(V v) {
   return v;
 }
 
+// The same for a pointer: what is loaded from it is not what was loaded before.
+template <class T>
+HWY_INLINE T* in_register(T* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
 // *p in every lane. As an integer: to broadcast a float from memory into 512 bits, Zen 4 takes one
 // of the units that multiply or one beside it.
 HWY_INLINE V broadcast(const float* p) {
