@@ -197,9 +197,8 @@ TEST(PackedStore, SharesWhatComesFromTheSameNumbers) {
   };
   PackedStore store;
   const auto packed = [&](const PackedStore::Source& weight, const PackedStore::Source& bias) {
-    return store.get(weight, bias, "test", [](PageArena* arena) {
-      return std::make_shared<PackedWeights>(1, 1, arena);
-    });
+    return store.get(weight, bias, "test",
+                     [](PageArena* arena) { return std::make_shared<PackedWeights>(1, 1, arena); });
   };
   const SharedWeights first = packed(tensor(5), nullptr);
   EXPECT_EQ(packed(tensor(5), nullptr), first);
