@@ -70,13 +70,14 @@ SharedWeights DepthwiseRows2d::pack(const LayerWeights& layer, PageArena* arena)
   const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
   const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
   auto packed = std::make_shared<PackedWeights>(blocks * taps * lanes, blocks * lanes, arena);
+  float *weights = packed->weights.get(), *biases = packed->bias.get();
   for (std::size_t b = 0; b < blocks; ++b) {
     const std::size_t first = block_channel(b, channels, lanes);
     const std::size_t count = std::min(lanes, channels - first);
     for (std::size_t i = 0; i < count; ++i) {
       const float* w = weight + (first + i) * taps;
-      for (std::size_t t = 0; t < taps; ++t) packed->weights[(b * taps + t) * lanes + i] = w[t];
-      packed->bias[b * lanes + i] = bias ? bias[first + i] : 0.0F;
+      for (std::size_t t = 0; t < taps; ++t) weights[(b * taps + t) * lanes + i] = w[t];
+      biases[b * lanes + i] = bias ? bias[first + i] : 0.0F;
     }
   }
   return packed;

@@ -17,7 +17,7 @@ DepthwiseTransposedRows::DepthwiseTransposedRows(const ImageShape& input, const 
       packed_(to_size(window.taps()) * pitch_, 0) {
   const std::size_t taps = to_size(window.taps());
   for (std::size_t c = 0; c < to_size(input.channels); ++c) {
-    for (std::size_t t = 0; t < taps; ++t) packed_.weights[t * pitch_ + c] = *weight++;
+    for (std::size_t t = 0; t < taps; ++t) packed_.weights.get()[t * pitch_ + c] = *weight++;
   }
 }
 

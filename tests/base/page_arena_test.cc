@@ -46,7 +46,7 @@ TEST(PageArena, SmallOnesFillWhatLargeOnesLeave) {
   const auto large = arena.take(kPieceFloats + 1);
   const auto small = arena.take(32);
   EXPECT_EQ(small.get(), first.get() + kPieceFloats - 32);
-  large[kPieceFloats] = 1;
+  large.get()[kPieceFloats] = 1;
 }
 
 TEST(PageArena, ArraysOutliveIt) {
@@ -54,7 +54,7 @@ TEST(PageArena, ArraysOutliveIt) {
   const auto a = arena->take(1000), b = arena->take(2 * kPieceFloats);
   arena.reset();
   std::fill_n(a.get(), 1000, 1.0F);
-  b[2 * kPieceFloats - 1] = 1;
+  b.get()[2 * kPieceFloats - 1] = 1;
   EXPECT_TRUE(all_are(1, a, 1000));
 }
 
