@@ -4,6 +4,7 @@
 
 #include "base/aligned.h"
 #include "base/pages.h"
+#include "base/sizes.h"
 
 namespace sepconv {
 
@@ -18,7 +19,7 @@ PageArena::Piece& PageArena::piece_with_room(std::size_t bytes) {
   const auto found = std::find_if(pieces_.begin(), pieces_.end(),
                                   [&](const Piece& p) { return p.size - p.used >= bytes; });
   if (found != pieces_.end()) return *found;
-  const std::size_t size = std::max(kPieceBytes, (bytes + kHugePage - 1) / kHugePage * kHugePage);
+  const std::size_t size = std::max(kPieceBytes, divide_up(bytes, kHugePage) * kHugePage);
   const auto free = [size](std::byte* begin) { free_pages(begin, size); };
   return pieces_.emplace_back(Piece{{allocate_pages(size), free}, size, 0});
 }
