@@ -22,7 +22,6 @@
 
 #include <hwy/cache_control.h>
 
-#include "kernels/activation-inl.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_store-inl.h"
 
@@ -101,15 +100,6 @@ HWY_INLINE void add_products(const float* HWY_RESTRICT rows, size_t step, size_t
   }
 }
 
-template <int MR, int NV>
-HWY_INLINE void clear(V (&acc)[MR][NV]) {
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(D());
-  }
-}
-
 // acc = the tile's products so far: those of earlier calls, then those of this one.
 template <int MR, int NV>
 HWY_INLINE void add_range(const GemmTile& t, V (&acc)[MR][NV]) {
@@ -130,13 +120,7 @@ HWY_INLINE void add_range(const GemmTile& t, V (&acc)[MR][NV]) {
     b += count * NV * lanes;
     left -= count;
   }
-  if (t.start == 0) return;
-  const float* sums = t.sums;
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j, sums += lanes) acc[i][j] = hn::Add(hn::Load(d, sums), acc[i][j]);
-  }
+  if (t.start > 0) add_sums(t.sums, acc);
 }
 
 // The next tile of the same panel: c and the residual have moved on already.
@@ -152,12 +136,7 @@ template <int MR, int NV>
 HWY_NOINLINE void partial_tile(GemmTile& t) {
   V acc[MR][NV];
   add_range<MR, NV>(t, acc);
-  float* sums = t.sums;
-#pragma GCC unroll 12
-  for (int i = 0; i < MR; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j, sums += hn::Lanes(D())) hn::Store(acc[i][j], D(), sums);
-  }
+  store_sums(t.sums, acc);
   t.c += MR * t.c_step;
   if (t.residual) t.residual += MR * t.c_step;
   move_on<MR, NV>(t);
@@ -353,21 +332,7 @@ auto tile_function(const GemmTile& t) {
 
 template <int MR, int NV>
 void tile(GemmTile& t, size_t tiles) {
-  const ActivationKind kind = t.epilogue.kind;
-  if (kind == ActivationKind::kNone || t.start + t.count < t.taps * t.k) {
-    for (const auto run = tile_function<MR, NV>(t); tiles > 0; --tiles) run(t);
-    return;
-  }
-  // A costly activation goes over the tile once more, and then a residual that follows it.
-  const float* late = t.epilogue.residual_first ? nullptr : t.residual;
-  if (late) t.residual = nullptr;
-  for (const auto run = tile_function<MR, NV>(t); tiles > 0; --tiles) {
-    float* const c = t.c;
-    run(t);
-    activate_rows(kind, c, late, t.c_step, MR, t.columns);
-    if (late) late += MR * t.c_step;
-  }
-  if (late) t.residual = late;
+  run_tiles<MR>(t, tiles, t.start + t.count == t.taps * t.k, tile_function<MR, NV>);
 }
 
 // kVectors vectors, of the last one's lanes those below `rest`.

@@ -1,4 +1,4 @@
-// How the GEMM microkernel stores its sums. Included once per target.
+// The sums of the GEMM microkernels, from zeros to where they are stored. Included once per target.
 #if defined(SEPCONV_GEMM_STORE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SEPCONV_GEMM_STORE_INL_H_
 #undef SEPCONV_GEMM_STORE_INL_H_
@@ -8,6 +8,7 @@
 
 #include <hwy/highway.h>
 
+#include "kernels/activation-inl.h"
 #include "kernels/epilogue-inl.h"
 #include "kernels/gemm.h"
 
@@ -118,6 +119,57 @@ HWY_INLINE void store_clamped(GemmTile& t, const V (&acc)[MR][NV]) {
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i) store.row(acc[i]);
   store.finish();
+}
+
+template <int MR, int NV>
+HWY_INLINE void clear(V (&acc)[MR][NV]) {
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) acc[i][j] = hn::Zero(D());
+  }
+}
+
+// Between the calls for a tile's parts: its sums.
+template <int MR, int NV>
+HWY_INLINE void store_sums(float* sums, const V (&acc)[MR][NV]) {
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j, sums += hn::Lanes(D())) hn::Store(acc[i][j], D(), sums);
+  }
+}
+
+template <int MR, int NV>
+HWY_INLINE void add_sums(const float* sums, V (&acc)[MR][NV]) {
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j, sums += hn::Lanes(D())) {
+      acc[i][j] = hn::Add(hn::Load(D(), sums), acc[i][j]);
+    }
+  }
+}
+
+// One tile after the other, by the function that `choose` gives for them. A costly activation of
+// finished ones goes over the tile once more, and then a residual that follows it.
+template <int MR, class Tile>
+HWY_INLINE void run_tiles(Tile& t, size_t tiles, bool finishes,
+                          void (*choose(const Tile&))(Tile&)) {
+  const ActivationKind kind = t.epilogue.kind;
+  if (kind == ActivationKind::kNone || !finishes) {
+    for (auto* const run = choose(t); tiles > 0; --tiles) run(t);
+    return;
+  }
+  const float* late = t.epilogue.residual_first ? nullptr : t.residual;
+  if (late) t.residual = nullptr;
+  for (auto* const run = choose(t); tiles > 0; --tiles) {
+    float* const c = t.c;
+    run(t);
+    activate_rows(kind, c, late, t.c_step, MR, t.columns);
+    if (late) late += MR * t.c_step;
+  }
+  if (late) t.residual = late;
 }
 
 }  // namespace HWY_NAMESPACE
