@@ -126,24 +126,17 @@ void AmxProduct::split(const GemmTile& tile) {
     for (std::size_t t = 0; t < taps; ++t) {
       at = start;
       for (std::size_t i = 0; i < count; ++i, at.advance(1)) {
-        const std::size_t offset = tile.a_offset + at.pixel * tile.a_step;
-        rows[i] = gathers ? gather(tile, at.run->taps, offset, i) : at.run->taps[t] + offset;
+        rows[i] = at.tap(tile, t);
+        if (!gathers) continue;
+        float* const joined = gathered_ + i * steps_ * kAmxDepth;
+        at.gather(tile, joined);
+        rows[i] = joined;
       }
       kernels_.parts->split_rows(some);
       some.to += run_length * kBf16Parts * tile_rows_;
     }
     for (std::size_t i = 0; i < count; ++i) by_fma_[first + i] = !splits_well(largest[i]);
   }
-}
-
-// Row i of a tile, its taps joined.
-const float* AmxProduct::gather(const GemmTile& tile, const float* const* taps, std::size_t offset,
-                                std::size_t i) {
-  float* const row = gathered_ + i * steps_ * kAmxDepth;
-  for (std::size_t t = 0; t < tile.taps; ++t) {
-    std::copy_n(taps[t] + offset, tile.k, row + t * tile.k);
-  }
-  return row;
 }
 
 void AmxProduct::multiply(GemmTile tile, std::size_t column) {
@@ -196,7 +189,7 @@ void AmxProduct::finish(const GemmTile& tile, std::size_t column, std::size_t ro
     const bool* next = by_fma_ + row_;
     std::size_t count = to_size(std::find(next, next + most, true) - next);
     if (count > 0) {
-      place(summed, column);
+      next_.place(summed, column);
       summed.sums = sums;
       multiply_rows(*kernels_.gemm, summed, count);
     } else {
@@ -209,12 +202,6 @@ void AmxProduct::finish(const GemmTile& tile, std::size_t column, std::size_t ro
   }
 }
 
-void AmxProduct::place(GemmTile& tile, std::size_t column) const {
-  const std::size_t at = column + next_.pixel * tile.c_step;
-  tile.c = next_.run->y + at;
-  tile.residual = next_.run->residual ? next_.run->residual + at : nullptr;
-}
-
 void AmxProduct::multiply_by_fma(GemmTile tile, std::size_t column) {
   tile.a = next_.run->taps;
   const std::size_t offset = tile.a_offset + next_.pixel * tile.a_step;
@@ -222,7 +209,7 @@ void AmxProduct::multiply_by_fma(GemmTile tile, std::size_t column) {
     tile.count = std::min(kGemmPart, products_ - tile.start);
     tile.sums = products_ > tile.count ? gathered_ : nullptr;
     tile.a_offset = offset;
-    place(tile, column);
+    next_.place(tile, column);
     multiply_rows(*kernels_.gemm, tile, 1);
   }
 }

@@ -7,28 +7,9 @@
 
 #include "kernels/amx.h"
 #include "kernels/gemm.h"
+#include "ops/pixel_runs.h"
 
 namespace sepconv {
-
-/// Output pixels that follow each other in memory, as their inputs do.
-struct PixelRun {
-  const float* const* taps;  ///< where the first pixel's taps start
-  float* y;
-  const float* residual;  ///< or null
-  std::size_t pixels;
-};
-
-/// A pixel of some runs.
-struct PixelCursor {
-  const PixelRun* run;
-  std::size_t pixel;
-
-  /// Further by `count` pixels, at most to the end of the run.
-  void advance(std::size_t count) {
-    pixel += count;
-    if (pixel == run->pixels) *this = {run + 1, 0};
-  }
-};
 
 /// The kernels that a product on AMX takes, chosen when an op is built.
 struct AmxSet {
@@ -65,12 +46,9 @@ class AmxProduct {
 
  private:
   void split(const GemmTile& tile);
-  const float* gather(const GemmTile& tile, const float* const* taps, std::size_t offset,
-                      std::size_t i);
   void add_part(const GemmTile& tile, std::size_t column);
   void finish(const GemmTile& tile, std::size_t column, std::size_t rows, float* sums);
   void multiply_by_fma(GemmTile tile, std::size_t column);
-  void place(GemmTile& tile, std::size_t column) const;
 
   AmxSet kernels_;
   const PixelRun* runs_;
