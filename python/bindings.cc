@@ -155,6 +155,7 @@ nb::dict cpu_dict() {
   d["targets"] = info.targets;
   d["built_targets"] = info.built_targets;
   d["target"] = info.target;
+  d["paired_products"] = info.paired_products;
   d["l1_bytes"] = info.l1_bytes;
   d["l2_bytes"] = info.l2_bytes;
   d["l3_bytes"] = info.l3_bytes;

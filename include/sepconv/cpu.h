@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@ struct CpuInfo {
   std::vector<std::string> targets;        ///< usable instruction sets, best first
   std::vector<std::string> built_targets;  ///< those compiled into this library, best first
   std::string target;                      ///< the one that new ops use
+  bool paired_products = false;            ///< see set_paired_products
   std::size_t l1_bytes = 0;                ///< data cache of a core
   std::size_t l2_bytes = 0;
   std::size_t l3_bytes = 0;  ///< shared by the cores
@@ -25,6 +27,11 @@ CpuInfo cpu_info();
 /// cap. Ops that exist keep theirs. Throws ArgumentError for a name that is not among the usable
 /// targets.
 void set_target(const std::string& target);
+
+/// Lets networks built from now on add up products in pairs (docs/numerics.md), or not; without a
+/// value as at first: as SEPCONV_PAIRS (0 or 1) in the environment says, or else with AVX3 on Zen
+/// 4, which adds beside multiplying.
+void set_paired_products(std::optional<bool> allowed);
 
 /// Limits of one core, measured now with the target that new ops use (about 0.1 s each).
 double measure_peak_gflops();

@@ -6,6 +6,9 @@
 
 #include <hwy/targets.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <atomic>
 #include <cstdlib>
@@ -73,6 +76,37 @@ std::atomic<std::int64_t>& cap() {
   return targets;
 }
 
+// Zen 4: two units for additions beside the two that multiply and add, each half a vector of AVX3
+// wide, so that a cycle has loads enough for both. (Zen 5's are whole vectors wide and would wait
+// for the loads.)
+bool adds_beside_multiplying() {
+#if defined(__x86_64__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid(0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  const bool amd = ebx == signature_AMD_ebx && ecx == signature_AMD_ecx && edx == signature_AMD_edx;
+  if (!amd || __get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return false;
+  constexpr unsigned kZen3And4 = 0x19;
+  const unsigned family = (eax >> 8 & 15) + (eax >> 20 & 255);
+  return family == kZen3And4 && (machine_targets() & HWY_AVX3) != 0;
+#else
+  return false;
+#endif
+}
+
+// As the environment says, or else nothing.
+std::optional<bool> default_pairs() {
+  const char* name = std::getenv("SEPCONV_PAIRS");
+  const std::string given = name ? name : "";
+  if (given.empty()) return std::nullopt;
+  check(given == "0" || given == "1", "SEPCONV_PAIRS: got '{}', expected 0 or 1", given);
+  return given == "1";
+}
+
+std::atomic<std::optional<bool>>& pairs() {
+  static std::atomic<std::optional<bool>> allowed = default_pairs();
+  return allowed;
+}
+
 std::size_t cache_bytes(int name, std::size_t otherwise) {
   const long bytes = sysconf(name);
   return bytes > 0 ? static_cast<std::size_t>(bytes) : otherwise;
@@ -108,6 +142,13 @@ std::int64_t usable_targets() { return cap().load(std::memory_order_relaxed) & H
 
 bool amx_usable() { return (cap().load(std::memory_order_relaxed) & kAmx) != 0; }
 
+bool pairs_usable() {
+  const std::optional<bool> allowed = pairs().load(std::memory_order_relaxed);
+  if (allowed) return *allowed;
+  static const bool adds_beside = adds_beside_multiplying();
+  return adds_beside && (usable_targets() & HWY_AVX3) != 0;
+}
+
 std::size_t l1_cache_bytes() {
   static const std::size_t bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
   return bytes;
@@ -122,12 +163,17 @@ void set_target(const std::string& target) {
   cap() = target.empty() ? machine_targets() : capped(target, "target");
 }
 
+void set_paired_products(std::optional<bool> allowed) {
+  pairs() = allowed ? allowed : default_pairs();
+}
+
 CpuInfo cpu_info() {
   CpuInfo info;
   info.name = processor_name();
   info.targets = names(machine_targets());
   info.built_targets = names(kBuiltTargets);
   info.target = names(cap()).front();
+  info.paired_products = pairs_usable();
   info.l1_bytes = l1_cache_bytes();
   info.l2_bytes = l2_cache_bytes();
   info.l3_bytes = l3_cache_bytes();

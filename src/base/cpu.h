@@ -13,6 +13,12 @@ std::int64_t usable_targets();
 /// what it has instructions for.
 bool amx_usable();
 
+/// Whether new ops may trade products for additions: where set_paired_products or SEPCONV_PAIRS say
+/// so, or else with AVX3 on cores that add beside multiplying. (With AVX2, values have to be
+/// broadcast by loads of their own, of which there are two a cycle: no more than are needed
+/// without.)
+bool pairs_usable();
+
 /// L2 bytes of one core; what tile and band sizes are derived from.
 std::size_t l2_cache_bytes();
 

@@ -21,6 +21,7 @@ void info() {
     }
   }
   fmt::print("target in use    {}\n", cpu.target);
+  fmt::print("paired products  {}\n", cpu.paired_products ? "in networks" : "no");
   fmt::print("FMA peak         {:.0f} GFLOP/s a core\n", measure_peak_gflops());
   const auto cache = [](const char* name, std::size_t bytes) {
     if (bytes == 0) return;

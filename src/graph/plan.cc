@@ -159,7 +159,8 @@ class Planner {
     step.input = node.inputs[0];
     if (const auto* linear = std::get_if<LinearNode>(&node.op)) {
       step.op = linear_op(shapes_[step.input], linear->weight->shape(),
-                          LayerWeights(linear->weight, linear->bias, store_), linear->activation);
+                          LayerWeights(linear->weight, linear->bias, store_), linear->activation,
+                          ErrorBound::kNetwork);
       step.weight_bytes = 4.0 * static_cast<double>(linear->weight->shape().elements());
       release_weights(node);
     } else if (const auto* tokens = std::get_if<ClassTokensNode>(&node.op)) {

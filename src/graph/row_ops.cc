@@ -46,7 +46,7 @@ struct RowOpOf {
     const ConvGeometry geometry = conv_geometry(in, n.weight->view(), bias, options, n.groups);
     const LayerWeights weights(n.weight, n.bias, store);
     return n.scaled ? scaled_conv_row_op(geometry, weights, options)
-                    : conv_row_op(geometry, weights, options, true);
+                    : conv_row_op(geometry, weights, options, ErrorBound::kNetwork);
   }
   std::shared_ptr<RowOp> operator()(const ConvTranspose2dNode& n) const {
     const Shape& w = n.weight->shape();

@@ -21,7 +21,10 @@ struct GemmTile {
   std::size_t start, count;  ///< which of a row's taps * k products to add up in this call
   float* sums;     ///< between calls: what start products came to, dense tiles one after the other
   const float* b;  ///< [taps * k] rows of the panel's whole vectors, 64-byte aligned
-  const float* bias;  ///< by column (the panel's, padded), or one per row
+  /// By column (the panel's, padded), or one per row. Of products in pairs followed by what sums
+  /// are multiplied by before, a whole panel's columns further, and then by what they start from.
+  const float* bias;
+  const float* row_scale;  ///< of products in pairs: what a row's sums are multiplied by too
   bool bias_per_row;
   float* c;               ///< row i is stored at c + i * c_step
   const float* residual;  ///< with c's step, or null
@@ -73,12 +76,13 @@ const GemmKernels& gemm_kernels();
 
 /// `rows` rows in tiles of nearly equal height: one of a few rows would take as long as a whole
 /// one.
-inline void multiply_rows(const GemmKernels& kernels, GemmTile& tile, std::size_t rows) {
+template <class Kernels, class Tile>
+void multiply_rows(const Kernels& kernels, Tile& tile, std::size_t rows) {
   const bool narrow = tile.columns <= kernels.lanes;
   const std::size_t most = narrow ? kernels.narrow_rows : kernels.rows;
   const std::size_t tiles = (rows + most - 1) / most;
   const std::size_t height = rows / tiles, taller = rows % tiles;
-  const GemmFunction* of_height = kernels.tile[narrow ? 0 : 1];
+  const auto* of_height = kernels.tile[narrow ? 0 : 1];
   if (taller > 0) of_height[height](tile, taller);
   of_height[height - 1](tile, tiles - taller);
 }

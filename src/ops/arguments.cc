@@ -128,23 +128,25 @@ Epilogue epilogue_of(const Conv2dOptions& options) {
 std::shared_ptr<RowOp> scaled_conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
                                           const Conv2dOptions& options) {
   return std::make_shared<ConvRows>(g.input_image(), g.output_image(), g.window, g.groups, weights,
-                                    epilogue_of(options), true);
+                                    epilogue_of(options), ErrorBound::kNetwork, true);
 }
 
 std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
-                                   const Conv2dOptions& options, bool winograd) {
+                                   const Conv2dOptions& options, ErrorBound bound) {
   const Epilogue epilogue = epilogue_of(options);
   if (g.groups == g.input[1] && g.groups > 1 && !options.residual) {
     return std::make_shared<DepthwiseRows2d>(g.input_image(), g.output_image(), g.window, weights,
                                              epilogue);
   }
   const ImageShape input = g.input_image(), output = g.output_image();
-  if (const auto size =
-          winograd ? WinogradRows::best(input, output, g.window, g.groups) : std::nullopt) {
+  const auto size = bound == ErrorBound::kNetwork
+                        ? WinogradRows::best(input, output, g.window, g.groups)
+                        : std::nullopt;
+  if (size) {
     return std::make_shared<WinogradRows>(*size, input, output, g.window, weights, epilogue);
   }
   return std::make_shared<ConvRows>(g.input_image(), g.output_image(), g.window, g.groups, weights,
-                                    epilogue);
+                                    epilogue, bound);
 }
 
 std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options) {

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "ops/error_bound.h"
 #include "ops/packed_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
@@ -45,10 +46,11 @@ Shape window_output(const Shape& input, std::int64_t channels, Size2d kernel, Si
                     const Padding& padding, Size2d dilation);
 
 /// As a row op for NHWC: the depthwise scheme where each group has one input channel, GEMM
-/// otherwise, or, where it pays and `winograd` allows it, that.
+/// otherwise, or, where it pays and the bound allows it, Winograd's.
 std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
-                                   const Conv2dOptions& options, bool winograd = false);
-/// A 1×1 convolution whose input rows have a scale.
+                                   const Conv2dOptions& options,
+                                   ErrorBound bound = ErrorBound::kElement);
+/// A 1×1 convolution in a network whose input rows have a scale.
 std::shared_ptr<RowOp> scaled_conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
                                           const Conv2dOptions& options);
 std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options);

@@ -25,6 +25,7 @@ struct ConvRows::Batch {
   std::span<const float> behind;  // what is read next and comes from memory
   float *scaled = nullptr, *sums = nullptr;
   AmxProduct* amx = nullptr;
+  const PairedProduct* pairs = nullptr;
 };
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
@@ -33,7 +34,8 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
       window_(window),
       groups_(groups),
       epilogue_(epilogue),
-      kernels_(&gemm_kernels()) {
+      kernels_(&gemm_kernels()),
+      most_rows_(std::max<std::int64_t>(1, output.height)) {
   // Adjacent taps of a row are adjacent floats, so that they make one longer run.
   const bool joined = groups == 1 && window.columns.dilation == 1;
   taps_ = to_size(joined ? window.rows.size : window.taps());
@@ -49,11 +51,17 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
                    std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue,
-                   bool scaled)
+                   ErrorBound bound, bool scaled)
     : ConvRows(input, output, window, groups, epilogue) {
   scaled_ = scaled;
-  packed_ = pack_gemm_weights(weights, to_size(groups), to_size(output.channels / groups),
-                              to_size(input.channels / groups), to_size(window.taps()));
+  const std::size_t out = to_size(output.channels / groups),
+                    channels = to_size(input.channels / groups), taps = to_size(window.taps());
+  amx_ = choose_amx();
+  if (bound == ErrorBound::kNetwork && groups == 1 && !amx_) {
+    pairs_ = PairedSet::choose(pixels(), out, taps_ * k_, weights.weight());
+  }
+  packed_ = pairs_ ? pack_paired_weights(weights, out, channels, taps)
+                   : pack_gemm_weights(weights, to_size(groups), out, channels, taps);
   use_weights(packed_->weights.get(), packed_->bias.get());
 }
 
@@ -62,43 +70,61 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
     : ConvRows(input, output, window, 1, epilogue) {
   packed_ = std::move(packed.all);
   followed_ = packed.followed;
-  use_weights(packed_->weights.get() + packed.weight, packed_->bias.get() + packed.bias);
+  pairs_ = packed.pairs;
+  if (!pairs_) amx_ = choose_amx();
+  use_weights(packed_->weights.get() + packed.weight,
+              packed_->bias.get() + packed.column * bias_parts());
 }
 
 void ConvRows::use_weights(const float* weights, const float* bias) {
   weights_ = weights;
   bias_ = bias;
-  if (groups_ > 1) return;
-  const std::size_t pixels = to_size(output().height * output().width);
-  amx_ = AmxSet::choose(pixels, to_size(output().channels), taps_ * k_);
-  if (pixels == 1 && taps_ == 1 && !amx_ && !scaled_) row_kernels_ = &gemv_kernels();
-  if (!amx_) return;
-  // Its left side is to stay in half of L2.
-  const std::size_t row_bytes = AmxSet::split_bytes(to_size(output().width), taps_ * k_);
-  amx_rows_ = static_cast<std::int64_t>(std::max<std::size_t>(1, l2_cache_bytes() / 2 / row_bytes));
-  for (std::size_t i = 0; i < panels_ && !scaled_; ++i) {
-    const GemmTile tile = panel_tile(i);
-    splits_.push_back(amx_->splits(tile.b, taps_ * k_, kernels_->panel_width(tile.columns)));
+  const bool prepares = amx_ || pairs_;
+  if (pixels() == 1 && groups_ == 1 && taps_ == 1 && !prepares && !scaled_) {
+    row_kernels_ = &gemv_kernels();
   }
+  if (!prepares) return;
+  // The left side is to stay in half of L2.
+  const std::size_t width = to_size(output().width), products = taps_ * k_;
+  const std::size_t row_bytes =
+      amx_ ? AmxSet::split_bytes(width, products) : PairedSet::prepared_bytes(width, products);
+  most_rows_ =
+      static_cast<std::int64_t>(std::max<std::size_t>(1, l2_cache_bytes() / 2 / row_bytes));
+  for (std::size_t i = 0; i < panels_ && amx_ && !scaled_; ++i) {
+    const GemmTile tile = panel_tile(i);
+    splits_.push_back(amx_->splits(tile.b, products, kernels_->panel_width(tile.columns)));
+  }
+}
+
+std::size_t ConvRows::pixels() const { return to_size(output().height * output().width); }
+
+std::optional<AmxSet> ConvRows::choose_amx() const {
+  if (groups_ > 1) return std::nullopt;
+  return AmxSet::choose(pixels(), to_size(output().channels), taps_ * k_);
 }
 
 // Of one panel, between its parts.
 std::size_t ConvRows::sum_floats(std::int64_t rows) const {
-  if (taps_ * k_ <= kGemmPart) return 0;
+  if (pairs_ || taps_ * k_ <= kGemmPart) return 0;
   return to_size(rows * output().width) * kernels_->columns;
 }
+
+// For a scaled panel of weights.
+std::size_t ConvRows::scaled_floats() const { return scaled_ && !pairs_ ? panel_floats_ : 0; }
 
 RowRange ConvRows::input_rows(RowRange out) const {
   return positions(window_.rows, out, input().height);
 }
 
 std::size_t ConvRows::workspace_bytes(std::int64_t rows) const {
-  if (amx_) rows = std::min(rows, amx_rows_);
+  rows = std::min(rows, most_rows_);
   std::size_t bytes = align_up(to_size(rows) * sizeof(PixelRun)) +
                       align_up(to_size(rows) * taps_ * sizeof(const float*)) +
                       align_up(sum_floats(rows) * sizeof(float)) +
-                      align_up((scaled_ ? panel_floats_ : 0) * sizeof(float));
-  if (amx_) bytes += amx_->workspace_bytes(to_size(rows * output().width), taps_, k_);
+                      align_up(scaled_floats() * sizeof(float));
+  const std::size_t pixels = to_size(rows * output().width);
+  if (amx_) bytes += amx_->workspace_bytes(pixels, taps_, k_);
+  if (pairs_) bytes += pairs_->workspace_bytes(pixels, taps_, k_);
   const std::size_t source_rows = to_size((rows - 1) * window_.rows.stride + extent(window_.rows));
   bytes += align_up(source_rows * sizeof(float*));
   if (copies_rows_) {
@@ -180,7 +206,7 @@ void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
                           const float* const* residual, float* const* y,
                           std::byte* workspace) const {
   const RowRange own = share_panels(shares);
-  const std::int64_t bands = amx_ ? (out.size() + amx_rows_ - 1) / amx_rows_ : 1;
+  const std::int64_t bands = (out.size() + most_rows_ - 1) / most_rows_;
   for (std::int64_t band = 0, first = 0, end = 0; band < bands; ++band, first = end) {
     end = out.size() * (band + 1) / bands;
     const RowRange some{out.begin + first, out.begin + end};
@@ -214,18 +240,24 @@ void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
     }
   }
   std::size_t tiles = 0;
-  for (std::size_t i = 0; i < count; ++i) tiles += divide_up(runs[i].pixels, kernels_->rows);
+  for (std::size_t i = 0; i < count; ++i) tiles += divide_up(runs[i].pixels, tile_rows());
   Batch batch{.runs = runs,
               .count = count,
               .scale = x.scale,
               .tiles = tiles,
               .behind = behind(x, input_rows(out))};
-  batch.scaled = carver.take<float>(scaled_ ? panel_floats_ : 0);
+  batch.scaled = carver.take<float>(scaled_floats());
   batch.sums = carver.take<float>(sum_floats(out.size()));
   std::optional<AmxProduct> amx;
   if (amx_) {
     amx.emplace(*amx_, panel_tile(0), runs, to_size(out.size()) * width, carver.rest());
     batch.amx = &*amx;
+  }
+  std::optional<PairedProduct> pairs;
+  if (pairs_) {
+    pairs.emplace(*pairs_, panel_tile(0), runs, to_size(out.size()) * width, x.scale,
+                  carver.rest());
+    batch.pairs = &*pairs;
   }
   multiply(panels, batch);
 }
@@ -250,7 +282,7 @@ GemmTile ConvRows::panel_tile(std::size_t panel) const {
   tile.taps = taps_;
   tile.k = k_;
   tile.b = weights_ + panel * panel_floats_;
-  tile.bias = bias_ + panel * kernels_->columns;
+  tile.bias = bias_ + panel * kernels_->columns * bias_parts();
   tile.c_step = to_size(output_pixel());
   tile.columns = std::min(kernels_->columns, n - panel % panels_ * kernels_->columns);
   tile.epilogue = epilogue_;
@@ -300,7 +332,9 @@ void ConvRows::multiply(RowRange panels, const Batch& batch) const {
     tile.streams = streams;
     look_ahead(tile, i, panels, batch);
     const std::size_t column = to_size(to_channel(static_cast<std::int64_t>(i)));
-    if (!batch.amx || !multiply_by_amx(tile, i, column, batch)) {
+    if (batch.pairs) {
+      batch.pairs->multiply(tile, column);
+    } else if (!batch.amx || !multiply_by_amx(tile, i, column, batch)) {
       multiply_by_fma(tile, column, batch);
     }
   }
@@ -383,7 +417,9 @@ std::string ConvRows::describe() const {
   const std::string group = groups_ > 1 ? fmt::format(" g{}", groups_) : "";
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
-  const std::string kernel = amx_ ? AmxSet::describe() : kernels_->describe();
+  const std::string kernel = amx_     ? AmxSet::describe()
+                             : pairs_ ? pairs_->kernels->describe()
+                                      : kernels_->describe();
   return fmt::format("{}{}{}{} {}", scaled_ ? "scaled " : "", kind, group, stride, kernel);
 }
 

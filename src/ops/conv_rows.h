@@ -9,7 +9,9 @@
 #include "kernels/gemm.h"
 #include "kernels/gemv.h"
 #include "ops/amx_product.h"
+#include "ops/error_bound.h"
 #include "ops/gemm_weights.h"
+#include "ops/paired_product.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
 
@@ -24,12 +26,14 @@ class ConvRows final : public RowOp {
   /// `scaled`: input rows come with a scale, for which the weights are multiplied; 1×1 only.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
            std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue,
-           bool scaled = false);
-  /// Where an op's weights and bias start among some that were packed before.
+           ErrorBound bound, bool scaled = false);
+  /// Where an op's weights start among some that were packed before.
   struct Packed {
     SharedWeights all;
-    std::size_t weight = 0, bias = 0;
-    bool followed = false;  ///< what lies behind its weights is read next
+    std::size_t weight = 0;
+    std::size_t column = 0;                         ///< that its bias starts at
+    bool followed = false;                          ///< what lies behind its weights is read next
+    std::optional<PairedSet> pairs = std::nullopt;  ///< how they were packed
   };
   /// Without groups, on such weights.
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window, Packed packed,
@@ -62,6 +66,11 @@ class ConvRows final : public RowOp {
   RowRange share_panels(RowRange shares) const;
   std::int64_t to_channel(std::int64_t panel) const;
   void use_weights(const float* weights, const float* bias);
+  std::size_t pixels() const;
+  std::optional<AmxSet> choose_amx() const;
+  std::size_t bias_parts() const { return pairs_ ? kPairedBiasParts : 1; }
+  std::size_t tile_rows() const { return pairs_ ? pairs_->kernels->rows : kernels_->rows; }
+  std::size_t scaled_floats() const;
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   std::size_t a_step() const;
   bool streams(const Batch& batch) const;
@@ -93,10 +102,11 @@ class ConvRows final : public RowOp {
   SharedWeights packed_;
   const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
   bool followed_ = false;
-  const float* bias_ = nullptr;  ///< [groups][panels][columns]
+  const float* bias_ = nullptr;  ///< [groups][panels][columns], or as paired weights have it
   std::optional<AmxSet> amx_;
-  std::int64_t amx_rows_ = 0;  ///< that are split at once
-  std::vector<bool> splits_;   ///< by panel, unless scaled
+  std::optional<PairedSet> pairs_;
+  std::int64_t most_rows_;    ///< that are prepared at once for either
+  std::vector<bool> splits_;  ///< by panel, unless scaled
 };
 
 }  // namespace sepconv

@@ -16,8 +16,8 @@ namespace {
 // The rows of X are the pixels of one image a pixel wide. The columns of the result are shared out
 // among threads, so that each reads its own weights and no others.
 struct LinearOp final : Op::Impl {
-  LinearOp(const Shape& in, const Shape& out, const LayerWeights& weights,
-           const Epilogue& epilogue);
+  LinearOp(const Shape& in, const Shape& out, const LayerWeights& weights, const Epilogue& epilogue,
+           ErrorBound bound);
 
   std::size_t workspace_bytes(int) const override { return parts.size() * part_bytes(); }
   void run(const float* x, std::span<const float* const>, float* y, std::byte* workspace,
@@ -49,7 +49,7 @@ struct LinearOp final : Op::Impl {
 };
 
 LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weights,
-                   const Epilogue& epilogue)
+                   const Epilogue& epilogue, ErrorBound bound)
     : Impl(in, out, Layout::kNHWC, false) {
   // Less is not worth waking a thread for.
   constexpr std::int64_t kLeastFloats = 1 << 15, kMostParts = 8;
@@ -57,13 +57,23 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
   const std::int64_t panels = (out[1] + wide - 1) / wide;
   const std::int64_t worth = std::clamp<std::int64_t>(in[1] * out[1] / kLeastFloats, 1, kMostParts);
   const std::int64_t each = (panels + worth - 1) / worth * wide;
-  const SharedWeights packed = pack_gemm_weights(weights, 1, to_size(out[1]), to_size(in[1]), 1);
+  const std::size_t columns = to_size(out[1]), products = to_size(in[1]);
+  const std::optional<PairedSet> pairs =
+      bound == ErrorBound::kNetwork
+          ? PairedSet::choose(to_size(band()), columns, products, weights.weight())
+          : std::nullopt;
+  const SharedWeights packed = pairs ? pack_paired_weights(weights, columns, products, 1)
+                                     : pack_gemm_weights(weights, 1, columns, products, 1);
   for (std::int64_t column = 0; column < out[1]; column += each) {
-    auto op = std::make_unique<ConvRows>(
-        ImageShape{band(), 1, in[1]}, ImageShape{band(), 1, std::min(each, out[1] - column)},
-        Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
-        ConvRows::Packed{packed, to_size(column * in[1]), to_size(column), column + each < out[1]},
-        epilogue);
+    auto op = std::make_unique<ConvRows>(ImageShape{band(), 1, in[1]},
+                                         ImageShape{band(), 1, std::min(each, out[1] - column)},
+                                         Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
+                                         ConvRows::Packed{.all = packed,
+                                                          .weight = to_size(column * in[1]),
+                                                          .column = to_size(column),
+                                                          .followed = column + each < out[1],
+                                                          .pairs = pairs},
+                                         epilogue);
     op->write_slice_of(out[1]);
     parts.push_back({std::move(op), column});
   }
@@ -86,10 +96,10 @@ void LinearOp::run_part(const Part& part, const float* x, float* y, std::byte* w
 }  // namespace
 
 std::shared_ptr<const Op::Impl> linear_op(const Shape& input, const Shape& weight,
-                                          const LayerWeights& weights,
-                                          const Activation& activation) {
+                                          const LayerWeights& weights, const Activation& activation,
+                                          ErrorBound bound) {
   return std::make_shared<LinearOp>(input, Shape{input[0], weight[0]}, weights,
-                                    Epilogue(activation));
+                                    Epilogue(activation), bound);
 }
 
 namespace {
@@ -103,7 +113,8 @@ std::shared_ptr<const Op::Impl> checked_linear_op(const Shape& input, const Tens
   const TensorView four(weight.data(), {w[0], w[1], 1, 1},
                         {weight.stride(0), weight.stride(1), 1, 1}, weight.dtype());
   const ConvArguments a = conv_arguments({1, input[1], 1, 1}, four, bias, {}, 1);
-  return linear_op(input, w, LayerWeights(a.weight.data(), a.bias_data()), activation);
+  return linear_op(input, w, LayerWeights(a.weight.data(), a.bias_data()), activation,
+                   ErrorBound::kElement);
 }
 
 }  // namespace

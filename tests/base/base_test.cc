@@ -67,6 +67,16 @@ TEST(CpuInfo, ListsUsableTargetsAmongTheBuiltOnes) {
   set_target("");
 }
 
+TEST(CpuInfo, PairsAreAsSetOrAsAtFirst) {
+  const bool first = cpu_info().paired_products;
+  for (const bool allowed : {false, true}) {
+    set_paired_products(allowed);
+    EXPECT_EQ(cpu_info().paired_products, allowed);
+  }
+  set_paired_products(std::nullopt);
+  EXPECT_EQ(cpu_info().paired_products, first);
+}
+
 TEST(Activation, NamesAndRange) {
   EXPECT_EQ(to_string(Activation::named("gelu_tanh")), "gelu_tanh");
   EXPECT_THROW(Activation::named("swish"), ArgumentError);

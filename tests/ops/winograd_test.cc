@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "support/reference.h"
+#include "support/row_ops.h"
 #include "support/targets.h"
 
 namespace sepconv {
@@ -52,33 +53,6 @@ struct Problem {
         weight[static_cast<std::size_t>(((o * input.channels + c) * taps() + u) * taps() + v)]);
   }
 };
-
-// Runs the rows in pieces of `step`, all channels together or share by share.
-std::vector<float> run(const RowOp& op, const std::vector<float>& x,
-                       const std::vector<float>* residual, std::int64_t step,
-                       bool by_shares = false) {
-  const ImageShape &in = op.input(), &out = op.output();
-  std::vector<float> y(static_cast<std::size_t>(out.height * out.row_floats()), -7.0F);
-  const auto workspace = make_aligned<std::byte>(op.workspace_bytes(step));
-  for (std::int64_t b = 0; b < out.height; b += step) {
-    const RowRange rows{b, std::min(out.height, b + step)}, needs = op.input_rows(rows);
-    std::vector<const float*> from, add;
-    std::vector<float*> to;
-    for (std::int64_t r = needs.begin; r < needs.end; ++r)
-      from.push_back(x.data() + r * in.row_floats());
-    for (std::int64_t r = rows.begin; r < rows.end; ++r) {
-      to.push_back(y.data() + r * out.row_floats());
-      if (residual) add.push_back(residual->data() + r * out.row_floats());
-    }
-    const float* const* second = residual ? add.data() : nullptr;
-    const InputRows in_rows{from.data(), needs.begin};
-    if (!by_shares) op.run_rows(rows, in_rows, second, to.data(), workspace.get());
-    for (std::int64_t s = by_shares ? op.shares() - 1 : -1; s >= 0; --s) {
-      op.run_shares({s, s + 1}, rows, in_rows, second, to.data(), workspace.get());
-    }
-  }
-  return y;
-}
 
 using Matrix = std::vector<std::vector<double>>;
 
@@ -169,7 +143,7 @@ TEST_P(WinogradTest, StaysWithinItsBound) {
                                                       {5, 5, 5, 5, 0},
                                                       {5, 12, 20, 33, 3}}) {
       const Problem p(size, height, width, in, out, pad, random);
-      const std::vector<float> y = run(p.op(), p.x, nullptr, p.output.height);
+      const std::vector<float> y = testing::run_pieces(p.op(), p.x, nullptr, p.output.height);
       for (std::int64_t i = 0; i < p.output.height; ++i)
         for (std::int64_t j = 0; j < p.output.width; ++j)
           for (std::int64_t o = 0; o < out; ++o) {
@@ -193,8 +167,9 @@ TEST_P(WinogradTest, BitsDoNotDependOnHowRowsAreSplit) {
         e.lo = 0;
         e.residual_first = before;
         const WinogradRows op = p.op(e);
-        const std::vector<float> whole = run(op, p.x, &p.residual, p.output.height);
-        for (std::int64_t step : {1, 2, 3, 5}) EXPECT_EQ(run(op, p.x, &p.residual, step), whole);
+        const std::vector<float> whole = testing::run_pieces(op, p.x, &p.residual, p.output.height);
+        for (std::int64_t step : {1, 2, 3, 5})
+          EXPECT_EQ(testing::run_pieces(op, p.x, &p.residual, step), whole);
       }
     }
   }
@@ -210,7 +185,8 @@ TEST_P(WinogradTest, BitsDoNotDependOnHowChannelsAreShared) {
         e.residual_first = before;
         const WinogradRows op = p.op(e);
         EXPECT_GT(op.shares(), 2);
-        EXPECT_EQ(run(op, p.x, &p.residual, 9, true), run(op, p.x, &p.residual, 9));
+        EXPECT_EQ(testing::run_pieces(op, p.x, &p.residual, 9, true),
+                  testing::run_pieces(op, p.x, &p.residual, 9));
       }
     }
   }
@@ -226,9 +202,10 @@ TEST_P(WinogradTest, FinishesLikeTheDirectKernel) {
         Epilogue e{Activation(kind)};
         e.residual_first = before;
         const ConvRows direct(p.input, p.output, p.window, 1,
-                              LayerWeights(p.weight.data(), p.bias.data()), e);
-        const auto ours = run(p.op(e), p.x, &p.residual, 4);
-        const auto expected = run(direct, p.x, &p.residual, 4);
+                              LayerWeights(p.weight.data(), p.bias.data()), e,
+                              ErrorBound::kElement);
+        const auto ours = testing::run_pieces(p.op(e), p.x, &p.residual, 4);
+        const auto expected = testing::run_pieces(direct, p.x, &p.residual, 4);
         for (std::size_t i = 0; i < ours.size(); ++i) {
           // No activation's slope is above 1.13; sums of up to 1000 products of size-1 values.
           EXPECT_NEAR(ours[i], expected[i], 1e-3F) << i;

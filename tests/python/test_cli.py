@@ -17,8 +17,8 @@ CLI = os.environ.get("SEPCONV_CLI")
 pytestmark = pytest.mark.skipif(not CLI, reason="SEPCONV_CLI does not name the sepconv command")
 
 
-def run(*arguments, target=None):
-    environment = {**os.environ, "SEPCONV_TARGET": target or ""}
+def run(*arguments, target=None, pairs=""):
+    environment = {**os.environ, "SEPCONV_TARGET": target or "", "SEPCONV_PAIRS": pairs}
     command = [CLI, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -134,6 +134,20 @@ def test_cap_that_the_machine_lacks_is_an_error():
     result = run("info", target="AVX9")
     assert result.returncode == 2
     assert "SEPCONV_TARGET: got 'AVX9', expected one of" in result.stderr
+
+
+def test_pairs_are_as_the_environment_says():
+    assert "paired products  in networks" in run("info", pairs="1").stdout
+    assert "paired products  no" in run("info", pairs="0").stdout
+    explained = {
+        pairs: run("explain", "--model", "mobilenetv1_100", "--size", 96, pairs=pairs).stdout
+        for pairs in ("0", "1")
+    }
+    assert "paired" in explained["1"]
+    assert "paired" not in explained["0"]
+    result = run("explain", "--model", "mobilenetv1_100", pairs="yes")
+    assert result.returncode == 2
+    assert "SEPCONV_PAIRS: got 'yes', expected 0 or 1" in result.stderr
 
 
 class Tags(html.parser.HTMLParser):

@@ -1,0 +1,493 @@
+// GEMM microkernel that trades products for additions (S. Winograd, "A new algorithm for inner
+// product", IEEE Transactions on Computers C-17, 1968): of two values of k,
+//
+//   a0·b0 + a1·b1 = (a0 + b1)·(a1 + b0) − a0·a1 − b0·b1
+//
+// where the last two terms are a row's and a column's alone, so that they cost next to nothing: one
+// product where there were two, and two additions. Zen 4 has units for additions beside those that
+// multiply and add, and both are busy when of every three values of k two are a pair and the third
+// is a product for itself: 4 FMAs and 4 additions instead of 6 FMAs. Register tile, 12 rows × 2
+// vectors with AVX-512 (with AVX2, where a tile waits for its loads and nothing is gained, 4 × 2):
+//
+//                     bx by bz                 three rows of the packed panel: a triple
+//      ax ay az  →  acc += az·bz               ax, ay, az broadcast by the instructions themselves
+//                   acc += (ax + by)·(ay + bx)
+//
+// Every second triple has its pair subtracted, (bx − ay)·(by − ax), or else the rows' own terms
+// would add up where values have a sign in common, as behind a relu. Per triple of a tile: 6·MR
+// FMAs' worth of flops, 12·MR·L, for 6 vectors and 3·MR floats, each of these read by two
+// instructions. Flops per byte read from L1 for AVX-512: 2304 / (6·64 + 6·12·4) = 3.4.
+
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/paired.cc"
+#include "kernels/targets.h"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include "kernels/paired.h"
+#include "base/aligned.h"
+#include "kernels/gemm_store-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepconv {
+namespace HWY_NAMESPACE {
+namespace {
+
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+constexpr int kRows = 12, kNarrowRows = 12;
+#else
+constexpr int kRows = 4, kNarrowRows = 8;
+#endif
+
+constexpr size_t kBlock = PairedRows::kBlock, kBlockFloats = PairedRows::kBlockFloats;
+
+template <int NV>
+HWY_INLINE void load_columns(const float* b, V (&column)[NV]) {
+#pragma GCC unroll 2
+  for (size_t j = 0; j < NV; ++j) column[j] = hn::Load(D(), b + j * hn::Lanes(D()));
+}
+
+// One triple of rows first to end, at most kMost of them.
+template <bool kSubtract, int kMost, int MR, int NV>
+HWY_INLINE void add_triple(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b, int first,
+                           int end, V (&acc)[MR][NV]) {
+  const size_t width = NV * hn::Lanes(D());
+  V x[NV], y[NV], z[NV];
+  load_columns(b, x);
+  load_columns(b + width, y);
+  load_columns(b + 2 * width, z);
+#pragma GCC unroll 12
+  for (int i = 0; i < kMost; ++i) {
+    if (first + i >= end) continue;
+    const float* const row = rows + static_cast<size_t>(first + i) * kBlockFloats;
+    V(&sum)[NV] = acc[first + i];
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) sum[j] = mul_add_broadcast(row + 2 * kBlock, z[j], sum[j]);
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      if (kSubtract) {
+        const V p = sub_broadcast(y[j], row), q = sub_broadcast(x[j], row + kBlock);
+        sum[j] = hn::NegMulAdd(p, q, sum[j]);
+      } else {
+        const V p = add_broadcast(y[j], row), q = add_broadcast(x[j], row + kBlock);
+        sum[j] = hn::MulAdd(p, q, sum[j]);
+      }
+    }
+  }
+}
+
+// `count` products, each for itself, of rows `kStep` floats apart.
+template <int MR, int NV, size_t kStep>
+HWY_INLINE void add_singles(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b,
+                            size_t count, V (&acc)[MR][NV]) {
+  const size_t width = NV * hn::Lanes(D());
+  for (size_t k = 0; k < count; ++k, b += width, ++rows) {
+    V column[NV];
+    load_columns(b, column);
+#pragma GCC unroll 12
+    for (int i = 0; i < MR; ++i) {
+      const float* const row = rows + static_cast<size_t>(i) * kStep;
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) acc[i][j] = mul_add_broadcast(row, column[j], acc[i][j]);
+    }
+  }
+}
+
+// acc = what the pairs have too much, to be added to.
+template <int MR, int NV>
+HWY_INLINE void start_sums(const PairedTile& t, V (&acc)[MR][NV]) {
+  V start[NV];
+  const V one = hn::Set(D(), 1.0F);
+  load_columns(t.bias + 4 * hn::Lanes(D()), start);
+#pragma GCC unroll 12
+  for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j) {
+      acc[i][j] = t.pairs ? mul_add_broadcast(t.row_start + i, one, start[j]) : hn::Zero(D());
+    }
+  }
+}
+
+// What a triple fetches: at two places, as three steps may be more than a cache line.
+HWY_INLINE void fetch_ahead(const char* ahead, size_t step) {
+  __builtin_prefetch(ahead, 0, 2);
+  __builtin_prefetch(ahead + step + step / 2, 0, 2);
+}
+
+// As gemm.cc does it: the panel's values of ten triples later, into L1.
+template <int NV>
+HWY_INLINE void fetch_own(const float* b) {
+  const size_t triple = 3 * NV * hn::Lanes(D());
+  const float* const later = b + 10 * triple;
+  for (size_t i = 0; i < triple; i += kLineFloats) __builtin_prefetch(later + i);
+}
+
+// Where two triples are.
+struct Place {
+  const float *rows, *b;
+};
+
+// acc = the part's products, without its last two triples if all are pairs; returns where these
+// are.
+template <int MR, int NV>
+HWY_INLINE Place add_part(const PairedTile& t, V (&acc)[MR][NV]) {
+  const size_t width = NV * hn::Lanes(D());
+  if (t.first) {
+    start_sums(t, acc);
+  } else {
+    clear(acc);
+  }
+  const float* HWY_RESTRICT b = t.b;
+  const float* block = t.rows;
+  if (MR == 1 && !t.pairs) {
+    for (size_t left = t.triples; left > 0; block += t.block_step) {
+      const size_t count = HWY_MIN(left, kBlock);
+      left -= count;
+      add_singles<MR, NV, kBlockFloats>(block, b, 3 * count, acc);
+      b += 3 * count * width;
+    }
+    add_singles<MR, NV, kBlock>(t.rest, b, t.singles, acc);
+    if (!t.first) add_sums(t.sums, acc);
+    return {nullptr, nullptr};
+  }
+  const char* ahead = t.ahead;
+  const float* rows = block;
+  for (size_t left = t.triples;; block += t.block_step) {
+    const size_t count = HWY_MIN(left, kBlock);
+    left -= count;
+    rows = block;
+    for (const float* const end = rows + (left > 0 ? count : count - 2); rows < end; rows += 2) {
+      fetch_ahead(ahead, t.ahead_step);
+      fetch_own<NV>(b);
+      add_triple<false, MR>(rows, b, 0, MR, acc);
+      fetch_ahead(ahead + 3 * t.ahead_step, t.ahead_step);
+      fetch_own<NV>(b + 3 * width);
+      add_triple<true, MR>(rows + 1, b + 3 * width, 0, MR, acc);
+      b += 6 * width;
+      ahead += 6 * t.ahead_step;
+    }
+    if (left == 0) break;
+  }
+  add_singles<MR, NV, kBlock>(t.rest, b + 6 * width, t.singles, acc);
+  if (!t.first) add_sums(t.sums, acc);
+  return {rows, b};
+}
+
+// The last two triples, four rows at a time, each of which is finished before the next four: see
+// gemm.cc.
+template <int MR, int NV, class Store>
+HWY_INLINE void finish_rows(const PairedTile& t, Place last, V (&acc)[MR][NV], Store& store) {
+  constexpr int kMost = Store::kGroup, kGroups = (MR + kMost - 1) / kMost;
+#pragma GCC unroll 3
+  for (int g = 0; g < kGroups; ++g) {
+    const int first = MR * g / kGroups, end = MR * (g + 1) / kGroups;
+    if (MR > 1 || t.pairs) {
+      const float* const b = in_register(last.b);
+      add_triple<false, kMost>(last.rows, b, first, end, acc);
+      add_triple<true, kMost>(last.rows + 1, b + 3 * NV * hn::Lanes(D()), first, end, acc);
+    }
+    store.start();
+#pragma GCC unroll 12
+    for (int i = 0; i < kMost; ++i) {
+      if (first + i < end) store.row(acc[first + i]);
+    }
+  }
+}
+
+template <int MR, int NV>
+HWY_INLINE void move_on(PairedTile& t) {
+  t.rows += MR * kBlockFloats;
+  t.rest += MR * kBlock;
+  t.row_start += MR;
+  t.row_scale += MR;
+  t.c += MR * t.c_step;
+  if (t.residual) t.residual += MR * t.c_step;
+  t.ahead += (3 * t.triples + t.singles) * t.ahead_step;
+  if (t.sums) t.sums += MR * NV * hn::Lanes(D());
+}
+
+// How rows end: as sums to be added to, in a call for another part;
+template <int NV>
+struct SumStore {
+  static constexpr int kGroup = kNarrowRows;
+  float* to;
+
+  HWY_INLINE explicit SumStore(const PairedTile& t) : to(t.sums) {}
+  HWY_INLINE void start() {}
+  HWY_INLINE void row(const V (&sums)[NV]) {
+#pragma GCC unroll 2
+    for (int j = 0; j < NV; ++j, to += hn::Lanes(D())) hn::Store(sums[j], D(), to);
+  }
+};
+
+// without a residual, all columns;
+template <int NV, bool kStream>
+class WholeStore {
+ public:
+  static constexpr int kGroup = 4;
+
+  HWY_INLINE explicit WholeStore(const PairedTile& t)
+      : columns_(t.bias), row_scale_(t.row_scale), c_(t.c), step_(t.c_step), limits_(&t.epilogue) {}
+  HWY_INLINE void start() {
+    const D d;
+    const float* const columns = in_register(columns_);
+    load_columns(columns, bias_);
+    load_columns(columns + 2 * hn::Lanes(d), scale_);
+    lo_ = broadcast(&limits_->lo);
+    hi_ = broadcast(&limits_->hi);
+  }
+  HWY_INLINE void row(const V (&sums)[NV]) {
+    const D d;
+#pragma GCC unroll 2
+    for (size_t j = 0; j < NV; ++j) {
+      const V scaled = hn::Mul(in_turn(sums[j]), scale_[j]);
+      const V v = clamp(mul_add_broadcast(row_scale_, scaled, bias_[j]), lo_, hi_);
+      if (kStream) {
+        hn::Stream(v, d, c_ + j * hn::Lanes(d));
+      } else {
+        hn::StoreU(v, d, c_ + j * hn::Lanes(d));
+      }
+    }
+    ++row_scale_;
+    c_ += step_;
+  }
+
+ private:
+  const float *columns_, *row_scale_;
+  float* c_;
+  size_t step_;
+  const Epilogue* limits_;
+  V bias_[NV], scale_[NV], lo_, hi_;
+};
+
+// or any.
+template <int NV>
+struct AnyStore {
+  static constexpr int kGroup = 4;
+  const PairedTile& t;
+  const float *row_scale, *residual;
+  float* c;
+
+  HWY_INLINE explicit AnyStore(const PairedTile& tile)
+      : t(tile), row_scale(tile.row_scale), residual(tile.residual), c(tile.c) {}
+  HWY_INLINE void start() {}
+  HWY_INLINE void row(const V (&sums)[NV]) {
+    const size_t lanes = hn::Lanes(D());
+#pragma GCC unroll 2
+    for (size_t j = 0; j < NV; ++j) {
+      const size_t at = j * lanes;
+      const V scale = hn::Load(D(), t.bias + at + 2 * lanes), bias = hn::Load(D(), t.bias + at);
+      const V sum = mul_add_broadcast(row_scale, hn::Mul(in_turn(sums[j]), scale), bias);
+      store_finished(t.epilogue, sum, residual ? residual + at : nullptr,
+                     HWY_MIN(lanes, t.columns - at), c + at);
+    }
+    ++row_scale;
+    c += t.c_step;
+    if (residual) residual += t.c_step;
+  }
+};
+
+template <int MR, int NV, class Store>
+HWY_NOINLINE void tile_with(PairedTile& t) {
+  V acc[MR][NV];
+  const Place last = add_part(t, acc);
+  Store store(t);
+  finish_rows(t, last, acc, store);
+  move_on<MR, NV>(t);
+}
+
+template <int MR, int NV>
+auto tile_function(const PairedTile& t) {
+  if (!t.last) return tile_with<MR, NV, SumStore<NV>>;
+  const bool whole = !t.residual && t.columns == NV * hn::Lanes(D());
+  if (!whole) return tile_with<MR, NV, AnyStore<NV>>;
+  return t.streams ? tile_with<MR, NV, WholeStore<NV, true>>
+                   : tile_with<MR, NV, WholeStore<NV, false>>;
+}
+
+template <int MR, int NV>
+void tile(PairedTile& t, size_t tiles) {
+  run_tiles<MR>(t, tiles, t.last, tile_function<MR, NV>);
+}
+
+// What is to be known of a row before it is scaled.
+struct Sums {
+  float squares, pairs;
+};
+
+HWY_INLINE float sum_of_lanes(V v) { return hn::GetLane(hn::SumOfLanes(D(), v)); }
+
+// Every second pair will be subtracted.
+HWY_INLINE V subtract_odd(V pairs) {
+#if HWY_TARGET == HWY_SCALAR
+  return pairs;
+#else
+  return hn::OddEven(hn::Neg(pairs), pairs);
+#endif
+}
+
+// Values of a row, times their scale if kScaled: a vector, or its first n lanes alone.
+template <bool kScaled>
+struct Values {
+  const float *x, *scale;
+
+  template <bool kPartial>
+  HWY_INLINE V load(size_t k, size_t n) const {
+    const V v = load_lanes<kPartial>(x + k, n);
+    return kScaled ? hn::Mul(v, load_lanes<kPartial>(scale + k, n)) : v;
+  }
+};
+
+// In three chains: one would be all that time is spent on.
+template <bool kScaled>
+class Summing {
+ public:
+  HWY_INLINE explicit Summing(const Values<kScaled>& values) : values_(values) {}
+
+  template <bool kPartial>
+  HWY_INLINE void add_triples(size_t t, size_t i, size_t n) {
+    const V first = values_.template load<kPartial>(i, n);
+    const V second = values_.template load<kPartial>(t + i, n);
+    const V third = values_.template load<kPartial>(2 * t + i, n);
+    square_[0] = hn::MulAdd(first, first, square_[0]);
+    square_[1] = hn::MulAdd(second, second, square_[1]);
+    square_[2] = hn::MulAdd(third, third, square_[2]);
+    const bool odd = hn::Lanes(D()) == 1 && i % 2 == 1;
+    pairs_ = odd ? hn::NegMulAdd(first, second, pairs_) : hn::MulAdd(first, second, pairs_);
+  }
+  HWY_INLINE void add_singles(size_t k, size_t n) {
+    for_vectors(n, [&](size_t i, size_t some) HWY_ATTR {
+      const V v = values_.template load<true>(k + i, some);
+      square_[0] = hn::MulAdd(v, v, square_[0]);
+    });
+  }
+  HWY_INLINE Sums sums() const {
+    const V squares = hn::Add(hn::Add(square_[0], square_[1]), square_[2]);
+    return {sum_of_lanes(squares), sum_of_lanes(subtract_odd(pairs_))};
+  }
+
+ private:
+  const Values<kScaled>& values_;
+  V square_[3] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D())}, pairs_ = hn::Zero(D());
+};
+
+template <bool kScaled>
+HWY_INLINE Sums sums_of(const Values<kScaled>& values, const PairedOrder& order) {
+  Summing<kScaled> summing(values);
+  const size_t t = order.triples, lanes = hn::Lanes(D());
+  size_t i = 0;
+  for (; i + lanes <= t; i += lanes) summing.template add_triples<false>(t, i, lanes);
+  if (i < t) summing.template add_triples<true>(t, i, t - i);
+  if (order.singles > 0) summing.add_singles(3 * t, order.singles);
+  return summing.sums();
+}
+
+// `count` values and then zeros, a block's.
+template <bool kPartial, bool kScaled>
+HWY_INLINE void copy_values(const Values<kScaled>& values, size_t k, size_t count, V factor,
+                            float* to) {
+  const D d;
+  for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+    const size_t n = kPartial ? HWY_MIN(hn::Lanes(d), count - HWY_MIN(i, count)) : hn::Lanes(d);
+    hn::Store(hn::Mul(values.template load<kPartial>(k + i, n), factor), d, to + i);
+  }
+}
+
+template <bool kPartial, bool kScaled>
+HWY_INLINE void copy_block(const Values<kScaled>& values, size_t t, size_t i, V factor, float* to) {
+  for (size_t k = i; k < 3 * t; k += t, to += kBlock) {
+    copy_values<kPartial>(values, k, t - i, factor, to);
+  }
+}
+
+// Row `row` of those prepared.
+template <bool kScaled>
+HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<kScaled>& values, float factor,
+                           size_t row) {
+  const V f = hn::Set(D(), factor);
+  const size_t t = p.to.order.triples, singles = p.to.order.singles, step = p.to.block_step();
+  float* to = p.prepared + row * kBlockFloats;
+  size_t i = 0;
+  for (; i + kBlock <= t; i += kBlock, to += step) copy_block<false>(values, t, i, f, to);
+  if (i < t) copy_block<true>(values, t, i, f, to);
+  if (singles > 0) {
+    float* const rest = p.prepared + p.to.blocks() * step + row * kBlock;
+    copy_values<true>(values, 3 * t, singles, f, rest);
+  }
+}
+
+// The same for products that are all single; returns whether every value is zero.
+bool copy_singles(const PairedPreparation& p, const float* x, float factor, size_t row) {
+  bool zeros = true;
+  for (size_t n = 0; n < p.to.order.products(); ++n) {
+    const size_t k = p.to.order.k(n), end = 3 * p.to.order.triples;
+    const size_t block = n < end ? n / kBlockFloats : p.to.blocks();
+    float& value = p.prepared[p.to.offset(block, row) + (n < end ? n % kBlockFloats : n - end)];
+    value = (p.scale ? x[k] * p.scale[k] : x[k]) * factor;
+    zeros = zeros && value == 0.0F;
+  }
+  return zeros;
+}
+
+// First what is to be known of all rows, then the rest: sums take long to come, and other rows' are
+// taken meanwhile.
+template <bool kScaled>
+void prepare_rows(const PairedPreparation& p) {
+  Sums sums[kMostPrepared];
+  for (size_t i = 0; i < p.count; ++i) {
+    sums[i] = sums_of(Values<kScaled>{p.row[i], p.scale}, p.to.order);
+  }
+  const float per_product = 1.0F / static_cast<float>(p.to.order.products());
+  for (size_t i = 0; i < p.count; ++i) {
+    const size_t row = p.first + i;
+    const float square = sums[i].squares * per_product;
+    // Where not all is single: small values are scaled to where sums are exact.
+    PowerOfTwo factor{square < 1.0F ? 60 : -40};
+    if (fits_pairs(square)) {
+      factor = paired_scale(square);
+      copy_pairs(p, Values<kScaled>{p.row[i], p.scale}, factor.value(), row);
+      p.kind[row] = PairedKind::kPairs;
+    } else {
+      const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
+      p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
+    }
+    p.start[row] = -sums[i].pairs * factor.value() * factor.value();
+    p.unscale[row] = factor.inverse();
+  }
+}
+
+void prepare(const PairedPreparation& p) {
+  (p.scale ? prepare_rows<true> : prepare_rows<false>)(p);
+}
+
+template <int NV, int... I>
+const PairedFunction* tiles(std::integer_sequence<int, I...>) {
+  static const PairedFunction table[] = {tile<I + 1, NV>...};
+  return table;
+}
+
+const PairedKernels& kernels() {
+  static const PairedKernels table = {hn::Lanes(D()),
+                                      kRows,
+                                      kNarrowRows,
+                                      {tiles<1>(std::make_integer_sequence<int, kNarrowRows>()),
+                                       tiles<2>(std::make_integer_sequence<int, kRows>())},
+                                      prepare};
+  return table;
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepconv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/dispatch.h"
+
+namespace sepconv {
+HWY_EXPORT(kernels);
+const PairedKernels& paired_kernels() { return dispatched(HWY_DISPATCH_TABLE(kernels))(); }
+}  // namespace sepconv
+#endif

@@ -1,0 +1,250 @@
+#include "ops/paired_product.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/aligned.h"
+#include "base/cpu.h"
+#include "base/sizes.h"
+#include "ops/gemm_weights.h"
+
+namespace sepconv {
+
+namespace {
+
+// How much of everything a product takes, for so many rows.
+struct Room {
+  std::size_t left, gathered, sums;
+
+  Room(const PairedKernels& kernels, std::size_t rows, std::size_t taps, std::size_t k)
+      : left(PairedSet::prepared_bytes(rows, taps * k) / sizeof(float)),
+        gathered(taps > 1 ? kMostPrepared * taps * k : 0),
+        sums(PairedOrder(taps * k).triples > kPairedPart ? rows * 2 * kernels.lanes : 0) {}
+};
+
+// Cycles of a row with AVX3: a vector's products, what finishing one of sums takes, in pairs and
+// not, and what preparing a value and a row takes.
+constexpr double kProduct = 1.02, kFinishPaired = 4.6, kFinish = 1;
+constexpr double kPrepare = 0.27, kPrepareRow = 22;
+// Of few rows weights are read from further away than they can be multiplied.
+constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
+
+bool pays(const PairedKernels& kernels, std::size_t rows, std::size_t columns,
+          std::size_t products) {
+  if (rows < kLeastRows || products < kLeastProducts) return false;
+  const PairedOrder order(products);
+  const std::size_t half = std::max<std::size_t>(1, kernels.lanes / 2);
+  const auto vectors = static_cast<double>(divide_up(columns, kernels.lanes));
+  // The last panel may have one and a half without pairs.
+  const bool halves = gemm_kernels().halves && columns % (2 * kernels.lanes) > kernels.lanes;
+  const double singly = halves ? static_cast<double>(divide_up(columns, half)) / 2 : vectors;
+  const auto k = static_cast<double>(products);
+  const auto multiplied = static_cast<double>(2 * order.triples + order.singles);
+  const double by_pairs =
+      vectors * (kProduct * multiplied + kFinishPaired) + kPrepare * k + kPrepareRow;
+  return by_pairs < 0.98 * singly * (kProduct * k + kFinish);
+}
+
+// Whether a column's products do not drown in what is added to and subtracted from them.
+bool suits_pairs(const float* column, std::size_t products) {
+  std::size_t zeros = 0;
+  for (std::size_t k = 0; k < products; ++k) {
+    if (!(std::abs(column[k]) <= 0x1p50F)) return false;
+    zeros += column[k] == 0.0F ? 1 : 0;
+  }
+  return zeros == products || 4 * zeros <= 3 * products;
+}
+
+// The weights of a panel's columns, [columns][channels][taps], from the first one on.
+struct Columns {
+  const float* weight;
+  std::size_t columns, channels, taps;
+
+  std::size_t products() const { return channels * taps; }
+  const float* column(std::size_t j) const { return weight + j * products(); }
+  // Where value k of a row, whose taps come one after the other, has its weight.
+  std::size_t place(std::size_t k) const {
+    return taps == 1 ? k : k % channels * taps + k / channels;
+  }
+};
+
+PowerOfTwo column_scale(const Columns& c, std::size_t j) {
+  double squares = 0;
+  for (std::size_t k = 0; k < c.products(); ++k) {
+    squares += double{c.column(j)[k]} * double{c.column(j)[k]};
+  }
+  const auto square = static_cast<float>(squares / static_cast<double>(c.products()));
+  // A smaller column's errors vanish with its scale.
+  return fits_pairs(square) ? paired_scale(square) : PowerOfTwo{60};
+}
+
+// Minus the pairs' products with each other.
+float column_start(const float* panel, const PairedOrder& order, std::size_t width) {
+  double start = 0;
+  for (std::size_t i = 0; i < order.triples; ++i, panel += 3 * width) {
+    const double pair = double{panel[0]} * double{panel[width]};
+    start += i % 2 == 0 ? -pair : pair;
+  }
+  return static_cast<float>(start);
+}
+
+// `finish` gets what follows the bias.
+void pack_panel(const Columns& c, std::size_t width, std::size_t wide, float* panel,
+                float* finish) {
+  const PairedOrder order(c.products());
+  float scales[2 * kLineFloats];
+  for (std::size_t j = 0; j < c.columns; ++j) {
+    const PowerOfTwo scale = column_scale(c, j);
+    scales[j] = scale.value();
+    finish[wide + j] = scale.inverse();
+  }
+  // Some lines of the panel at a time.
+  constexpr std::size_t kBlock = 48;
+  for (std::size_t begin = 0; begin < c.products(); begin += kBlock) {
+    const std::size_t end = std::min(begin + kBlock, c.products());
+    for (std::size_t j = 0; j < c.columns; ++j) {
+      for (std::size_t n = begin; n < end; ++n) {
+        panel[n * width + j] = c.column(j)[c.place(order.k(n))] * scales[j];
+      }
+    }
+  }
+  for (std::size_t j = 0; j < c.columns; ++j) {
+    finish[2 * wide + j] = column_start(panel + j, order, width);
+  }
+}
+
+}  // namespace
+
+std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t columns,
+                                           std::size_t products, const float* weight) {
+  if (!pairs_usable()) return std::nullopt;
+  const PairedSet set{&paired_kernels()};
+  if (!pays(*set.kernels, rows, columns, products)) return std::nullopt;
+  for (std::size_t n = 0; n < columns; ++n) {
+    if (!suits_pairs(weight + n * products, products)) return std::nullopt;
+  }
+  return set;
+}
+
+std::size_t PairedSet::workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const {
+  const Room room(*kernels, rows, taps, k);
+  return align_up(room.left * sizeof(float)) + align_up(room.gathered * sizeof(float)) +
+         align_up(room.sums * sizeof(float)) + 2 * align_up(rows * sizeof(float)) +
+         align_up(rows * sizeof(PairedKind));
+}
+
+std::size_t PairedSet::prepared_bytes(std::size_t rows, std::size_t products) {
+  return PairedRows{PairedOrder(products), rows}.floats() * sizeof(float);
+}
+
+SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t out,
+                                  std::size_t channels, std::size_t taps) {
+  const GemmKernels& kernels = gemm_kernels();
+  const std::size_t depth = channels * taps, wide = kernels.columns;
+  return weights.packed(fmt::format("pairs of {}", wide), [&](PageArena* arena) {
+    auto packed = std::make_shared<PackedWeights>(gemm_weight_floats(out, depth),
+                                                  kPairedBiasParts * gemm_bias_floats(out), arena);
+    for (std::size_t first = 0; first < out; first += wide) {
+      const std::size_t columns = std::min(wide, out - first);
+      float* const finish = packed->bias.get() + kPairedBiasParts * first;
+      if (weights.bias()) std::copy_n(weights.bias() + first, columns, finish);
+      pack_panel({weights.weight() + first * depth, columns, channels, taps},
+                 kernels.panel_width(columns), wide, packed->weights.get() + first * depth, finish);
+    }
+    return packed;
+  });
+}
+
+PairedProduct::PairedProduct(const PairedSet& set, const GemmTile& tile, const PixelRun* runs,
+                             std::size_t rows, const float* scale, std::byte* workspace)
+    : set_(set), runs_(runs), prepared_{PairedOrder(tile.taps * tile.k), rows} {
+  const Room room(*set.kernels, rows, tile.taps, tile.k);
+  Carver carver(workspace);
+  left_ = carver.take<float>(room.left);
+  gathered_ = carver.take<float>(room.gathered);
+  sums_ = carver.take<float>(room.sums);
+  start_ = carver.take<float>(rows);
+  unscale_ = carver.take<float>(rows);
+  kind_ = carver.take<PairedKind>(rows);
+  prepare(tile, scale);
+}
+
+void PairedProduct::prepare(const GemmTile& tile, const float* scale) {
+  PixelCursor at{runs_, 0};
+  for (std::size_t first = 0; first < prepared_.rows; first += kMostPrepared) {
+    const std::size_t count = std::min(kMostPrepared, prepared_.rows - first);
+    const float* rows[kMostPrepared];
+    for (std::size_t i = 0; i < count; ++i, at.advance(1)) {
+      rows[i] = at.tap(tile, 0);
+      if (tile.taps == 1) continue;
+      float* const joined = gathered_ + i * prepared_.order.products();
+      at.gather(tile, joined);
+      rows[i] = joined;
+    }
+    set_.kernels->prepare({.row = rows,
+                           .first = first,
+                           .count = count,
+                           .to = prepared_,
+                           .scale = scale,
+                           .prepared = left_,
+                           .start = start_,
+                           .unscale = unscale_,
+                           .kind = kind_});
+  }
+}
+
+void PairedProduct::multiply(const GemmTile& tile, std::size_t column) const {
+  PairedTile part{};
+  static_cast<GemmTile&>(part) = tile;
+  part.block_step = prepared_.block_step();
+  // Parts of nearly equal length, of whole blocks.
+  const std::size_t blocks = prepared_.blocks();
+  const std::size_t parts =
+      std::max<std::size_t>(1, divide_up(blocks, kPairedPart / PairedRows::kBlock));
+  for (std::size_t i = 0; i < parts; ++i) {
+    const std::size_t begin = blocks * i / parts * PairedRows::kBlock;
+    const std::size_t end =
+        std::min(prepared_.order.triples, blocks * (i + 1) / parts * PairedRows::kBlock);
+    part.first = i == 0;
+    part.last = i + 1 == parts;
+    part.triples = end - begin;
+    part.singles = part.last ? prepared_.order.singles : 0;
+    part.sums = parts > 1 ? sums_ : nullptr;
+    part.ahead = multiply_part(part, begin, column);
+  }
+}
+
+// All rows' products from triple `triple` on; returns what is to be fetched ahead after them.
+const char* PairedProduct::multiply_part(PairedTile tile, std::size_t triple,
+                                         std::size_t column) const {
+  const PairedKernels& kernels = *set_.kernels;
+  const std::size_t width = tile.columns <= kernels.lanes ? kernels.lanes : 2 * kernels.lanes;
+  const std::size_t triples = tile.triples, singles = tile.singles;
+  float* const sums = tile.sums;
+  tile.b += 3 * triple * width;
+  PixelCursor at{runs_, 0};
+  for (std::size_t row = 0, count; row < prepared_.rows; row += count, at.advance(count)) {
+    const std::size_t most = std::min(prepared_.rows - row, at.run->pixels - at.pixel);
+    const PairedKind* const kind = kind_ + row;
+    count = to_size(
+        std::find_if(kind, kind + most, [](PairedKind k) { return k != PairedKind::kPairs; }) -
+        kind);
+    tile.pairs = count > 0;
+    count = std::max<std::size_t>(1, count);
+    const bool zeros = *kind == PairedKind::kZeros;
+    tile.triples = zeros ? 0 : triples;
+    tile.singles = zeros ? 0 : singles;
+    tile.rows = left_ + prepared_.offset(triple / PairedRows::kBlock, row);
+    tile.rest = left_ + prepared_.offset(prepared_.blocks(), row);
+    tile.row_start = start_ + row;
+    tile.row_scale = unscale_ + row;
+    tile.sums = sums ? sums + row * width : nullptr;
+    at.place(tile, column);
+    multiply_rows(kernels, tile, count);
+  }
+  return tile.ahead;
+}
+
+}  // namespace sepconv
