@@ -141,14 +141,23 @@ void dense(benchmark::State& state) {
       static_cast<double>(9 * in * out));
 }
 
-// As networks compute dense layers of stride 1. Arguments: kernel, channels in, channels out, size.
-void winograd(benchmark::State& state) {
-  const std::int64_t k = state.range(0), in = state.range(1), out = state.range(2);
+// As networks compute it: with stride 1, and with k/2 zeros around.
+void network_conv(benchmark::State& state, std::int64_t k, std::int64_t in, std::int64_t out,
+                  std::int64_t size) {
   models::RandomWeights weights;
   Conv2dNode node{weights.get("w", {out, in, k, k}), nullptr, {}};
   node.options.padding = k / 2;
-  run_node(state, {1, in, state.range(3), state.range(3)}, node,
-           static_cast<double>(k * k * in * out));
+  run_node(state, {1, in, size, size}, node, static_cast<double>(k * k * in * out));
+}
+
+// Arguments: kernel, channels in, channels out, size.
+void winograd(benchmark::State& state) {
+  network_conv(state, state.range(0), state.range(1), state.range(2), state.range(3));
+}
+
+// Arguments: channels in, channels out, size.
+void paired(benchmark::State& state) {
+  network_conv(state, 1, state.range(0), state.range(1), state.range(2));
 }
 
 // Arguments: channels, size.
@@ -239,6 +248,12 @@ BENCHMARK(winograd)
     ->Args({3, 32, 32, 96})
     ->Args({5, 48, 64, 35})
     ->ArgNames({"k", "in", "out", "size"});
+BENCHMARK(paired)
+    ->Args({24, 144, 56})
+    ->Args({96, 576, 14})
+    ->Args({512, 512, 14})
+    ->Args({960, 320, 7})
+    ->ArgNames({"in", "out", "size"});
 BENCHMARK(layer_norm)->Args({96, 28})->Args({768, 7})->ArgNames({"c", "size"});
 BENCHMARK_CAPTURE(activation, silu, ActivationKind::kSilu);
 BENCHMARK_CAPTURE(activation, gelu, ActivationKind::kGelu);
