@@ -16,10 +16,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// NaN passes through: x86's min and max return the second operand if either is NaN, NEON's return
-// NaN; Highway's scalar ones would return the number.
+// NaN passes through: x86's min and max return the second operand if either is NaN, NEON's plain
+// ones return NaN; those that Highway takes there, and its scalar ones, would return the number.
 HWY_INLINE V clamp(V x, V lo, V hi) {
-#if HWY_TARGET == HWY_SCALAR
+#if HWY_TARGET == HWY_NEON
+  return V(vminq_f32(hi.raw, vmaxq_f32(lo.raw, x.raw)));
+#elif HWY_TARGET == HWY_SCALAR
   return hn::IfThenElse(hn::Lt(x, lo), lo, hn::IfThenElse(hn::Lt(hi, x), hi, x));
 #else
   return hn::Min(hi, hn::Max(lo, x));

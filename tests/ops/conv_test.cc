@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <thread>
 
 #include "base/aligned.h"
@@ -230,6 +232,33 @@ TEST_P(ConvTest, ClampAndResidualBeforeTheActivation) {
           before ? std::clamp(s + r, -0.5F, 0.25F) : std::clamp(s, -0.5F, 0.25F) + r;
       EXPECT_EQ(y.data()[i], expected);
     }
+  }
+}
+
+TEST_P(ConvTest, NansPassThroughEveryClamp) {
+  std::mt19937 random(4);
+  constexpr std::int64_t kChannels = 37;
+  Tensor x = testing::random_tensor({1, kChannels, 5, 6}, random, Layout::kNHWC);
+  testing::at(x.view(), 0, 7, 2, 3) = std::numeric_limits<float>::quiet_NaN();
+  const Tensor pointwise = testing::random_tensor({40, kChannels, 1, 1}, random);
+  const Tensor depthwise = testing::random_tensor({kChannels, 1, 3, 3}, random);
+  for (const ActivationKind kind :
+       {ActivationKind::kNone, ActivationKind::kRelu, ActivationKind::kRelu6}) {
+    Conv2dOptions o;
+    o.activation = kind;
+    const Tensor mixed = PointwiseConv2d(x.shape(), pointwise.view(), {}, o)(x.view());
+    o.padding = 1;
+    const Tensor filtered = DepthwiseConv2d(x.shape(), depthwise.view(), {}, o)(x.view());
+    for (std::int64_t h = 0; h < 5; ++h)
+      for (std::int64_t w = 0; w < 6; ++w) {
+        for (std::int64_t c = 0; c < 40; ++c) {
+          EXPECT_EQ(std::isnan(testing::at(mixed.view(), 0, c, h, w)), h == 2 && w == 3);
+        }
+        for (std::int64_t c = 0; c < kChannels; ++c) {
+          const bool reached = c == 7 && std::abs(h - 2) <= 1 && std::abs(w - 3) <= 1;
+          EXPECT_EQ(std::isnan(testing::at(filtered.view(), 0, c, h, w)), reached);
+        }
+      }
   }
 }
 
