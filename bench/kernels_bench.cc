@@ -155,6 +155,16 @@ void winograd(benchmark::State& state) {
   network_conv(state, state.range(0), state.range(1), state.range(2), state.range(3));
 }
 
+// As networks compute it, with k/2 zeros around. Arguments: kernel, channels, size.
+void depthwise_winograd(benchmark::State& state) {
+  const std::int64_t k = state.range(0), c = state.range(1), size = state.range(2);
+  models::RandomWeights weights;
+  Conv2dNode node{weights.get("w", {c, 1, k, k}), nullptr, {}};
+  node.groups = c;
+  node.options.padding = k / 2;
+  run_node(state, {1, c, size, size}, node, static_cast<double>(k * k * c));
+}
+
 // Arguments: channels in, channels out, size.
 void paired(benchmark::State& state) {
   network_conv(state, 1, state.range(0), state.range(1), state.range(2));
@@ -248,6 +258,13 @@ BENCHMARK(winograd)
     ->Args({3, 32, 32, 96})
     ->Args({5, 48, 64, 35})
     ->ArgNames({"k", "in", "out", "size"});
+BENCHMARK(depthwise_winograd)
+    ->Args({3, 144, 56})
+    ->Args({3, 384, 14})
+    ->Args({7, 96, 56})
+    ->Args({13, 128, 56})
+    ->Args({31, 128, 56})
+    ->ArgNames({"k", "c", "size"});
 BENCHMARK(paired)
     ->Args({24, 144, 56})
     ->Args({96, 576, 14})

@@ -63,9 +63,10 @@ struct RowOpOf {
       const std::int64_t channels = w->shape()[0], kernel = w->shape()[2];
       const Padding pad = mixed_padding(n, in, kernel);
       const Window2d window{{kernel, n.stride, 1, pad.top}, {kernel, n.stride, 1, pad.left}};
-      auto op = std::make_unique<DepthwiseRows2d>(
-          ImageShape{in[2], in[3], channels}, ImageShape{out[2], out[3], channels}, window,
-          LayerWeights(w, n.bias, store, to_size(first)), Epilogue(n.activation));
+      auto op = std::make_unique<DepthwiseRows2d>(ImageShape{in[2], in[3], channels},
+                                                  ImageShape{out[2], out[3], channels}, window,
+                                                  LayerWeights(w, n.bias, store, to_size(first)),
+                                                  Epilogue(n.activation), ErrorBound::kNetwork);
       op->read_slice_of(in[1]);
       op->write_slice_of(in[1]);
       parts.push_back({std::move(op), first});

@@ -68,4 +68,26 @@ struct DepthwiseNhwcKernels {
 
 const DepthwiseNhwcKernels& depthwise_nhwc_kernels();
 
+/// How a row of taps is cut into pieces of which neighbouring outputs share products; see
+/// depthwise_winograd.cc.
+struct ShortFilters {
+  std::int64_t threes, twos;  ///< pieces of so many taps, in this order
+
+  /// Of a row of two taps or more.
+  explicit constexpr ShortFilters(std::int64_t size)
+      : threes(size % 3 == 1 ? size / 3 - 1 : size / 3), twos((3 - size % 3) % 3) {}
+  constexpr std::size_t products() const { return static_cast<std::size_t>(4 * threes + 3 * twos); }
+};
+
+/// Kernels with stride 1 and no dilation, for at least one whole vector of channels, whose weights
+/// are packed as [rows.size][ShortFilters(columns.size).products()][lanes].
+struct DepthwiseWinogradKernels {
+  std::size_t lanes;
+  /// Any window of two columns or more; two rows at once only of windows of two rows or more.
+  DepthwiseScheme any;
+  DepthwiseScheme square3;  ///< 3×3
+};
+
+const DepthwiseWinogradKernels& depthwise_winograd_kernels();
+
 }  // namespace sepconv

@@ -23,14 +23,10 @@
 #include <hwy/highway.h>
 // clang-format on
 
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "kernels/activation-inl.h"
-#include "kernels/depthwise.h"
-#include "kernels/fetch.h"
+#include "kernels/depthwise-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -51,18 +47,8 @@ constexpr int kBand3Stride2 = 2, kBand5Stride2 = 2;
 constexpr int kBand = 3, kPixels = 8, kPixelsOfBand = 4;
 #endif
 
-// A line of the output that is written past the caches need not be read from memory first.
-HWY_INLINE void store(const DepthwiseRows& a, V v, float* p) {
-  if (a.streams) {
-    hn::Stream(v, D(), p);
-  } else {
-    hn::StoreU(v, D(), p);
-  }
-}
-
 // R output rows of a K×K window with stride S. kBorder: some input rows are missing (null).
-// kFetches: what comes next is brought into L2.
-template <int K, int S, int R, bool kBorder, bool kFetches>
+template <int K, int S, int R, bool kBorder>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
   static constexpr int kPending = (K - 1) / S + 1;
@@ -177,33 +163,18 @@ struct Slide {
     }
   }
 
-  HWY_INLINE void fetch(const float*& ahead) {
-    if (!kFetches) return;
-#pragma GCC unroll 16
-    for (size_t i = 0; i < kLines; ++i) prefetch_to_l2(ahead + i * kLineFloats);
-    ahead += kLines * kLineFloats;
-  }
-
   template <bool kInside>
   static HWY_INLINE void outputs(Slide& slide, const float* const (&in)[kInputRows],
                                  float* const (&out)[R], int64_t begin, int64_t end,
                                  const DepthwiseRows& a, const float* HWY_RESTRICT w, V bias,
-                                 const float*& ahead) {
+                                 Ahead<kLines>& ahead) {
     const V lo = broadcast(&a.epilogue.lo), hi = broadcast(&a.epilogue.hi);
     for (int64_t j = begin; j < end; ++j) {
-      slide.fetch(ahead);
+      ahead.fetch();
       slide.template columns<K - S, S, kInside>(in, j * S - a.columns.pad, a, w);
       slide.finish(a, out, j, bias, lo, hi);
       slide.advance();
     }
-  }
-
-  // The share of one of the blocks in what is fetched; where less is left, the last of it.
-  static HWY_INLINE const float* ahead_of(const DepthwiseRows& a, size_t b) {
-    if (!kFetches) return nullptr;
-    const size_t floats = static_cast<size_t>(a.out_width) * kLines * kLineFloats;
-    const size_t room = static_cast<size_t>(a.ahead_end - a.ahead);
-    return a.ahead + (room >= (b + 1) * floats ? b * floats : room - HWY_MIN(room, floats));
   }
 
   static HWY_INLINE void block(const DepthwiseRows& a, size_t b) {
@@ -211,7 +182,7 @@ struct Slide {
     const size_t lanes = hn::Lanes(d), c = block_channel(b, a.channels, lanes);
     const float* HWY_RESTRICT w = a.weights + b * K * K * lanes;
     const V bias = hn::Load(d, a.bias + b * lanes);
-    const float* ahead = ahead_of(a, b);
+    Ahead<kLines> ahead(a, b, a.out_width);
     const float* in[kInputRows];
     for (int i = 0; i < kInputRows; ++i) in[i] = a.in[i] ? a.in[i] + c : nullptr;
     float* out[R];
@@ -229,19 +200,14 @@ struct Slide {
   }
 };
 
-template <int K, int S, int R, bool kBorder, bool kFetches>
+template <int K, int S, int R, bool kBorder>
 HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
   const DepthwiseRows a = args;  // the stores below might change what args refers to
   const D d;
   const size_t lanes = hn::Lanes(d);
   for (size_t b = a.first_block; b < a.end_block; ++b) {
-    Slide<K, S, R, kBorder, kFetches>::block(a, b);
-    if (a.epilogue.kind == ActivationKind::kNone) continue;
-    const size_t c = block_channel(b, a.channels, lanes);
-    for (int o = 0; o < R; ++o) {
-      activate_rows(a.epilogue.kind, a.out[o] + c, nullptr, a.out_pixel,
-                    static_cast<size_t>(a.out_width), lanes);
-    }
+    Slide<K, S, R, kBorder>::block(a, b);
+    activate_block(a, block_channel(b, a.channels, lanes), R, lanes);
   }
   if (a.streams) hwy::FlushStream();
 }
@@ -249,11 +215,8 @@ HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
 template <int K, int S, int R>
 void slide_rows(const DepthwiseRows& a) {
   const auto missing = [](const float* row) { return row == nullptr; };
-  if (std::any_of(a.in, a.in + (R - 1) * S + K, missing)) {
-    a.ahead ? slide_blocks<K, S, R, true, true>(a) : slide_blocks<K, S, R, true, false>(a);
-  } else {
-    a.ahead ? slide_blocks<K, S, R, false, true>(a) : slide_blocks<K, S, R, false, false>(a);
-  }
+  const bool border = std::any_of(a.in, a.in + (R - 1) * S + K, missing);
+  border ? slide_blocks<K, S, R, true>(a) : slide_blocks<K, S, R, false>(a);
 }
 
 // Any window, R output rows of J pixels at a time of one vector of channels: an element of input is
@@ -400,11 +363,7 @@ HWY_NOINLINE void general_blocks(const DepthwiseRows& args) {
     for (int64_t j = 0; j < a.out_width; j += J) {
       tile<R, J, kPartial>(a, a.weights + b * taps * lanes, j).run(c, bias);
     }
-    if (a.epilogue.kind == ActivationKind::kNone) continue;
-    for (int o = 0; o < R; ++o) {
-      activate_rows(a.epilogue.kind, a.out[o] + c, nullptr, a.out_pixel,
-                    static_cast<size_t>(a.out_width), kPartial ? a.channels : lanes);
-    }
+    activate_block(a, c, R, kPartial ? a.channels : lanes);
   }
   if (a.streams) hwy::FlushStream();
 }

@@ -136,7 +136,7 @@ std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& we
   const Epilogue epilogue = epilogue_of(options);
   if (g.groups == g.input[1] && g.groups > 1 && !options.residual) {
     return std::make_shared<DepthwiseRows2d>(g.input_image(), g.output_image(), g.window, weights,
-                                             epilogue);
+                                             epilogue, bound);
   }
   const ImageShape input = g.input_image(), output = g.output_image();
   const auto size = bound == ErrorBound::kNetwork

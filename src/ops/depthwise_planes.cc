@@ -165,7 +165,7 @@ std::shared_ptr<const Op::Impl> depthwise_planes(const ConvArguments& a,
   const auto make = [&](const float* weight, const float* bias, std::int64_t lanes) {
     return std::make_unique<DepthwiseRows2d>(image_of(a.input, lanes), image_of(a.output, lanes),
                                              a.window, LayerWeights(weight, bias),
-                                             Epilogue(activation));
+                                             Epilogue(activation), ErrorBound::kElement);
   };
   return std::make_shared<DepthwisePlanes>(a.input, a.output, make_blocks(a, make));
 }

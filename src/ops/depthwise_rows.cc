@@ -8,29 +8,46 @@
 #include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
+#include "ops/depthwise_weights.h"
 
 namespace sepconv {
 
 DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
                                  const Window2d& window, const LayerWeights& weights,
-                                 const Epilogue& epilogue)
+                                 const Epilogue& epilogue, ErrorBound bound)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
-      kernels_(&depthwise_nhwc_kernels()),
-      scheme_(&kernels_->general),
+      lanes_(depthwise_nhwc_kernels().lanes),
+      scheme_(&depthwise_nhwc_kernels().general),
+      kind_("general"),
       multiplier_(input.channels > 0 ? output.channels / input.channels : 1) {
-  const Window &r = window.rows, &c = window.columns;
-  const bool square = r.size == c.size && r.stride == c.stride;
-  const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
-  const bool undilated = r.dilation == 1 && c.dilation == 1;
-  slides_ = square && known && undilated && to_size(output.channels) >= kernels_->lanes;
-  if (slides_) {
-    scheme_ = &kernels_->slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
-  }
+  choose_kernel(weights, bound);
   choose_band();
-  packed_ = weights.packed(fmt::format("depthwise {}", kernels_->lanes),
-                           [&](PageArena* arena) { return pack(weights, arena); });
+}
+
+void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound bound) {
+  const Window &r = window_.rows, &c = window_.columns;
+  const std::size_t channels = to_size(output().channels);
+  const bool whole_vectors = channels >= lanes_;
+  const bool square = r.size == c.size && r.stride == c.stride;
+  if (bound == ErrorBound::kNetwork && pairs_usable() && whole_vectors &&
+      suits_depthwise_winograd(weights.weight(), channels, window_, input().width,
+                               output().width)) {
+    const DepthwiseWinogradKernels& kernels = depthwise_winograd_kernels();
+    scheme_ = square && c.size == 3 ? &kernels.square3 : &kernels.any;
+    kind_ = "winograd";
+    fetches_ = true;
+    packed_ = pack_depthwise_winograd_weights(weights, channels, window_, lanes_);
+    return;
+  }
+  const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
+  if (square && known && r.dilation == 1 && c.dilation == 1 && whole_vectors) {
+    scheme_ = &depthwise_nhwc_kernels().slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
+    kind_ = "slide";
+    fetches_ = true;
+  }
+  packed_ = pack_depthwise_weights(weights, channels, window_, lanes_);
 }
 
 // With a multiplier rows are copied first.
@@ -45,12 +62,13 @@ void DepthwiseRows2d::read_slice_of(std::int64_t channels) {
 
 void DepthwiseRows2d::choose_band() {
   const Window& r = window_.rows;
+  const auto most = static_cast<std::int64_t>(scheme_->band);
   band_ = 1;
-  if (slides_) {
-    band_ = static_cast<std::int64_t>(scheme_->band);
+  if (fetches_ && r.size > 1) {
+    band_ = most;
     while (band_ > 2 && !fits_l1(band_)) --band_;
   } else if (r.stride == 1 && r.dilation == 1) {
-    band_ = std::min(static_cast<std::int64_t>(scheme_->band), r.size);
+    band_ = std::min(most, r.size);
   }
 }
 
@@ -63,24 +81,6 @@ bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   const std::int64_t sharing = bytes % kLine == 0 ? std::gcd(bytes / kLine, kSets) : 1;
   const std::int64_t rows = (band - 1) * window_.rows.stride + window_.rows.size + band;
   return 4 * rows < lines / sharing;
-}
-
-SharedWeights DepthwiseRows2d::pack(const LayerWeights& layer, PageArena* arena) const {
-  const float *weight = layer.weight(), *bias = layer.bias();
-  const std::size_t lanes = kernels_->lanes, channels = to_size(output().channels);
-  const std::size_t taps = to_size(window_.taps()), blocks = (channels + lanes - 1) / lanes;
-  auto packed = std::make_shared<PackedWeights>(blocks * taps * lanes, blocks * lanes, arena);
-  float *weights = packed->weights.get(), *biases = packed->bias.get();
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const std::size_t first = block_channel(b, channels, lanes);
-    const std::size_t count = std::min(lanes, channels - first);
-    for (std::size_t i = 0; i < count; ++i) {
-      const float* w = weight + (first + i) * taps;
-      for (std::size_t t = 0; t < taps; ++t) weights[(b * taps + t) * lanes + i] = w[t];
-      biases[b * lanes + i] = bias ? bias[first + i] : 0.0F;
-    }
-  }
-  return packed;
 }
 
 RowRange DepthwiseRows2d::input_rows(RowRange out) const {
@@ -121,7 +121,7 @@ InputRows DepthwiseRows2d::repeat_channels(RowRange out, const InputRows& x,
 
 // Whether every vector of these rows is one cache line; what is activated is read again.
 bool DepthwiseRows2d::streams(RowRange out, const float* const* y) const {
-  if (!past_caches_ || epilogue_.kind != ActivationKind::kNone || kernels_->lanes != kLineFloats) {
+  if (!past_caches_ || epilogue_.kind != ActivationKind::kNone || lanes_ != kLineFloats) {
     return false;
   }
   if (!whole_lines(output().channels) || !whole_lines(output_pixel())) return false;
@@ -129,7 +129,7 @@ bool DepthwiseRows2d::streams(RowRange out, const float* const* y) const {
 }
 
 std::size_t DepthwiseRows2d::blocks() const {
-  return divide_up(to_size(output().channels), kernels_->lanes);
+  return divide_up(to_size(output().channels), lanes_);
 }
 
 // Cache lines of channels.
@@ -146,7 +146,7 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
 // What the next band reads first, where this one reads rows up to `end`.
 const float* DepthwiseRows2d::behind(std::int64_t end, const InputRows& x) const {
   const std::int64_t last = std::min(end, input().height) - 1 - x.first;
-  const bool fetches = x.end != nullptr && slides_ && multiplier_ == 1;
+  const bool fetches = x.end != nullptr && fetches_ && multiplier_ == 1;
   if (!fetches || last < 0) return nullptr;
   const float* next = x.row[last] + input_row_floats();
   return next < x.end ? next : nullptr;
@@ -200,7 +200,7 @@ std::string DepthwiseRows2d::describe() const {
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
   return fmt::format("depthwise {}x{}{} {} {}x{}", window_.rows.size, window_.columns.size, stride,
-                     slides_ ? "slide" : "general", band_, kernels_->lanes);
+                     kind_, band_, lanes_);
 }
 
 }  // namespace sepconv

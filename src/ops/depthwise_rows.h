@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/depthwise.h"
+#include "ops/error_bound.h"
 #include "ops/packed_weights.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
@@ -12,7 +13,7 @@ class DepthwiseRows2d final : public RowOp {
  public:
   /// Weights are [output.channels][rows.size][columns.size], the bias [output.channels] or null.
   DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                  const LayerWeights& weights, const Epilogue& epilogue);
+                  const LayerWeights& weights, const Epilogue& epilogue, ErrorBound bound);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -38,14 +39,15 @@ class DepthwiseRows2d final : public RowOp {
   bool fits_l1(std::int64_t band) const;
   const float* behind(std::int64_t end, const InputRows& x) const;
   bool streams(RowRange out, const float* const* y) const;
-  SharedWeights pack(const LayerWeights& layer, PageArena* arena) const;
+  void choose_kernel(const LayerWeights& weights, ErrorBound bound);
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 
   Window2d window_;
   Epilogue epilogue_;
-  const DepthwiseNhwcKernels* kernels_;
+  std::size_t lanes_;
   const DepthwiseScheme* scheme_;
-  bool slides_ = false;  ///< a kernel of its own for this size
+  const char* kind_;      ///< what describe() calls the scheme
+  bool fetches_ = false;  ///< it fetches ahead
   bool past_caches_ = false;
   std::int64_t multiplier_;
   std::int64_t band_ = 1;  ///< output rows at once
