@@ -10,6 +10,11 @@ def pytest_report_header(config):
     return f"sepconv targets: run {info['targets']}, skipped (not on this machine) {lacking}"
 
 
+def pytest_collection_modifyitems(items):
+    """The longest tests first, so that no process is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.name != "test_torch_training.py")
+
+
 @pytest.fixture(params=cpu_info()["built_targets"])
 def target(request):
     """Runs the test once for every instruction set; those that the machine lacks are skipped."""
