@@ -28,7 +28,6 @@
 // clang-format on
 
 #include <algorithm>
-#include <limits>
 
 #include "kernels/depthwise-inl.h"
 
@@ -344,15 +343,10 @@ HWY_NOINLINE void run_blocks(const DepthwiseRows& args) {
   if (a.streams) hwy::FlushStream();
 }
 
-bool clamps(const DepthwiseRows& a) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  return a.epilogue.lo > -kInfinity || a.epilogue.hi < kInfinity;
-}
-
 template <int R, bool kBorder>
 void square3(const DepthwiseRows& a) {
-  clamps(a) ? run_blocks<R, Square3<R, kBorder, true>>(a)
-            : run_blocks<R, Square3<R, kBorder, false>>(a);
+  a.epilogue.clamps() ? run_blocks<R, Square3<R, kBorder, true>>(a)
+                      : run_blocks<R, Square3<R, kBorder, false>>(a);
 }
 
 template <int R>
@@ -363,7 +357,8 @@ void square3_rows(const DepthwiseRows& a) {
 
 template <int kSize, int R>
 void sized_rows(const DepthwiseRows& a) {
-  clamps(a) ? run_blocks<R, Any<kSize, R, true>>(a) : run_blocks<R, Any<kSize, R, false>>(a);
+  a.epilogue.clamps() ? run_blocks<R, Any<kSize, R, true>>(a)
+                      : run_blocks<R, Any<kSize, R, false>>(a);
 }
 
 template <int R>

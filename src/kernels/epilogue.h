@@ -18,6 +18,11 @@ struct Epilogue {
 
   Epilogue() = default;
   explicit Epilogue(const Activation& activation);
+
+  bool clamps() const {
+    return lo > -std::numeric_limits<float>::infinity() ||
+           hi < std::numeric_limits<float>::infinity();
+  }
 };
 
 }  // namespace sepconv

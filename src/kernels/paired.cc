@@ -222,29 +222,40 @@ struct SumStore {
   }
 };
 
-// without a residual, all columns;
-template <int NV, bool kStream>
+// all columns: clamped, past the caches too, as they are, or added to a residual;
+enum class End { kClamped, kStreamed, kPlain, kAdded };
+
+template <int NV, End kEnd>
 class WholeStore {
  public:
   static constexpr int kGroup = 4;
 
   HWY_INLINE explicit WholeStore(const PairedTile& t)
-      : columns_(t.bias), row_scale_(t.row_scale), c_(t.c), step_(t.c_step), limits_(&t.epilogue) {}
+      : columns_(t.bias),
+        row_scale_(t.row_scale),
+        residual_(t.residual),
+        c_(t.c),
+        step_(t.c_step),
+        limits_(&t.epilogue) {}
   HWY_INLINE void start() {
     const D d;
     const float* const columns = in_register(columns_);
     load_columns(columns, bias_);
     load_columns(columns + 2 * hn::Lanes(d), scale_);
-    lo_ = broadcast(&limits_->lo);
-    hi_ = broadcast(&limits_->hi);
+    if (kClamps) {
+      lo_ = broadcast(&limits_->lo);
+      hi_ = broadcast(&limits_->hi);
+    }
   }
   HWY_INLINE void row(const V (&sums)[NV]) {
     const D d;
 #pragma GCC unroll 2
     for (size_t j = 0; j < NV; ++j) {
       const V scaled = hn::Mul(in_turn(sums[j]), scale_[j]);
-      const V v = clamp(mul_add_broadcast(row_scale_, scaled, bias_[j]), lo_, hi_);
-      if (kStream) {
+      V v = mul_add_broadcast(row_scale_, scaled, bias_[j]);
+      if (kClamps) v = clamp(v, lo_, hi_);
+      if (kEnd == End::kAdded) v = hn::Add(v, hn::LoadU(d, residual_ + j * hn::Lanes(d)));
+      if (kEnd == End::kStreamed) {
         hn::Stream(v, d, c_ + j * hn::Lanes(d));
       } else {
         hn::StoreU(v, d, c_ + j * hn::Lanes(d));
@@ -252,10 +263,13 @@ class WholeStore {
     }
     ++row_scale_;
     c_ += step_;
+    if (kEnd == End::kAdded) residual_ += step_;
   }
 
  private:
-  const float *columns_, *row_scale_;
+  static constexpr bool kClamps = kEnd == End::kClamped || kEnd == End::kStreamed;
+
+  const float *columns_, *row_scale_, *residual_;
   float* c_;
   size_t step_;
   const Epilogue* limits_;
@@ -301,31 +315,17 @@ HWY_NOINLINE void tile_with(PairedTile& t) {
 template <int MR, int NV>
 auto tile_function(const PairedTile& t) {
   if (!t.last) return tile_with<MR, NV, SumStore<NV>>;
-  const bool whole = !t.residual && t.columns == NV * hn::Lanes(D());
-  if (!whole) return tile_with<MR, NV, AnyStore<NV>>;
-  return t.streams ? tile_with<MR, NV, WholeStore<NV, true>>
-                   : tile_with<MR, NV, WholeStore<NV, false>>;
+  const bool clamps = t.epilogue.clamps(), whole = t.columns == NV * hn::Lanes(D());
+  if (!whole || (t.residual && clamps)) return tile_with<MR, NV, AnyStore<NV>>;
+  if (t.residual) return tile_with<MR, NV, WholeStore<NV, End::kAdded>>;
+  if (t.streams) return tile_with<MR, NV, WholeStore<NV, End::kStreamed>>;
+  return clamps ? tile_with<MR, NV, WholeStore<NV, End::kClamped>>
+                : tile_with<MR, NV, WholeStore<NV, End::kPlain>>;
 }
 
 template <int MR, int NV>
 void tile(PairedTile& t, size_t tiles) {
   run_tiles<MR>(t, tiles, t.last, tile_function<MR, NV>);
-}
-
-// What is to be known of a row before it is scaled.
-struct Sums {
-  float squares, pairs;
-};
-
-HWY_INLINE float sum_of_lanes(V v) { return hn::GetLane(hn::SumOfLanes(D(), v)); }
-
-// Every second pair will be subtracted.
-HWY_INLINE V subtract_odd(V pairs) {
-#if HWY_TARGET == HWY_SCALAR
-  return pairs;
-#else
-  return hn::OddEven(hn::Neg(pairs), pairs);
-#endif
 }
 
 // Values of a row, times their scale if kScaled: a vector, or its first n lanes alone.
@@ -340,7 +340,7 @@ struct Values {
   }
 };
 
-// In three chains: one would be all that time is spent on.
+// A row's squares and products of pairs, in three chains: one would be all that time is spent on.
 template <bool kScaled>
 class Summing {
  public:
@@ -363,9 +363,14 @@ class Summing {
       square_[0] = hn::MulAdd(v, v, square_[0]);
     });
   }
-  HWY_INLINE Sums sums() const {
-    const V squares = hn::Add(hn::Add(square_[0], square_[1]), square_[2]);
-    return {sum_of_lanes(squares), sum_of_lanes(subtract_odd(pairs_))};
+  HWY_INLINE V squares() const { return hn::Add(hn::Add(square_[0], square_[1]), square_[2]); }
+  // Every second pair will be subtracted.
+  HWY_INLINE V pairs() const {
+#if HWY_TARGET == HWY_SCALAR
+    return pairs_;
+#else
+    return hn::OddEven(hn::Neg(pairs_), pairs_);
+#endif
   }
 
  private:
@@ -374,14 +379,14 @@ class Summing {
 };
 
 template <bool kScaled>
-HWY_INLINE Sums sums_of(const Values<kScaled>& values, const PairedOrder& order) {
+HWY_INLINE Summing<kScaled> sums_of(const Values<kScaled>& values, const PairedOrder& order) {
   Summing<kScaled> summing(values);
   const size_t t = order.triples, lanes = hn::Lanes(D());
   size_t i = 0;
   for (; i + lanes <= t; i += lanes) summing.template add_triples<false>(t, i, lanes);
   if (i < t) summing.template add_triples<true>(t, i, t - i);
   if (order.singles > 0) summing.add_singles(3 * t, order.singles);
-  return summing.sums();
+  return summing;
 }
 
 // `count` values and then zeros, a block's.
@@ -431,29 +436,92 @@ bool copy_singles(const PairedPreparation& p, const float* x, float factor, size
   return zeros;
 }
 
+// The sums of four vectors' lanes.
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
+  for (size_t i = 0; i < 4; ++i) to[i] = hn::GetLane(v[i]);
+}
+#else
+template <class D1>
+HWY_INLINE void store_sum_of_blocks(D1 d, hn::Vec<D1> v, float* to) {
+  if constexpr (hn::MaxLanes(D1()) > 4) {
+    const hn::Half<D1> half;
+    store_sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), to);
+  } else {
+    hn::Store(v, d, to);
+  }
+}
+
+HWY_INLINE V sum_interleaved(V a, V b) {
+  return hn::Add(hn::InterleaveLower(D(), a, b), hn::InterleaveUpper(D(), a, b));
+}
+
+HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
+  const V even = sum_interleaved(v[0], v[2]), odd = sum_interleaved(v[1], v[3]);
+  store_sum_of_blocks(D(), sum_interleaved(even, odd), to);
+}
+#endif
+
+// What is to be known of rows before they are copied.
+struct Known {
+  HWY_ALIGN float square[kMostPrepared];  ///< the mean one
+  HWY_ALIGN float pairs[kMostPrepared], factor[kMostPrepared];
+};
+
+template <bool kScaled>
+HWY_INLINE void sum_rows(const PairedPreparation& p, Known& known) {
+  for (size_t i = 0; i < p.count; i += 4) {
+    V squares[4], pairs[4];
+#pragma GCC unroll 4
+    for (size_t r = 0; r < 4; ++r) {
+      const Values<kScaled> values{p.row[HWY_MIN(i + r, p.count - 1)], p.scale};
+      const Summing<kScaled> sums = sums_of(values, p.to.order);
+      squares[r] = sums.squares();
+      pairs[r] = sums.pairs();
+    }
+    sum_lanes(squares, known.square + i);
+    sum_lanes(pairs, known.pairs + i);
+  }
+}
+
+// Of rows that fits_pairs; the factor is paired_scale's.
+HWY_INLINE void scale_rows(const PairedPreparation& p, Known& known) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const auto bias = hn::Set(di, 127);
+  const V per_product = hn::Set(d, 1.0F / static_cast<float>(p.to.order.products()));
+  for (size_t i = 0; i < p.count; i += hn::Lanes(d)) {
+    const V square = hn::Mul(hn::Load(d, known.square + i), per_product);
+    hn::Store(square, d, known.square + i);
+    const auto half = hn::ShiftRight<1>(hn::Sub(hn::ShiftRight<23>(hn::BitCast(di, square)), bias));
+    const V factor = hn::BitCast(d, hn::ShiftLeft<23>(hn::Sub(bias, half)));
+    const V inverse = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(bias, half)));
+    hn::Store(factor, d, known.factor + i);
+    const V pairs = hn::Mul(hn::Mul(hn::Load(d, known.pairs + i), factor), factor);
+    const size_t n = HWY_MIN(hn::Lanes(d), p.count - i), row = p.first + i;
+    store_some(hn::Neg(pairs), n, p.start + row);
+    store_some(inverse, n, p.unscale + row);
+  }
+}
+
 // First what is to be known of all rows, then the rest: sums take long to come, and other rows' are
 // taken meanwhile.
 template <bool kScaled>
 void prepare_rows(const PairedPreparation& p) {
-  Sums sums[kMostPrepared];
-  for (size_t i = 0; i < p.count; ++i) {
-    sums[i] = sums_of(Values<kScaled>{p.row[i], p.scale}, p.to.order);
-  }
-  const float per_product = 1.0F / static_cast<float>(p.to.order.products());
+  Known known;
+  sum_rows<kScaled>(p, known);
+  scale_rows(p, known);
   for (size_t i = 0; i < p.count; ++i) {
     const size_t row = p.first + i;
-    const float square = sums[i].squares * per_product;
-    // Where not all is single: small values are scaled to where sums are exact.
-    PowerOfTwo factor{square < 1.0F ? 60 : -40};
-    if (fits_pairs(square)) {
-      factor = paired_scale(square);
-      copy_pairs(p, Values<kScaled>{p.row[i], p.scale}, factor.value(), row);
+    if (fits_pairs(known.square[i])) {
+      copy_pairs(p, Values<kScaled>{p.row[i], p.scale}, known.factor[i], row);
       p.kind[row] = PairedKind::kPairs;
-    } else {
-      const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
-      p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
+      continue;
     }
-    p.start[row] = -sums[i].pairs * factor.value() * factor.value();
+    // All is single: small values are scaled to where sums are exact.
+    const PowerOfTwo factor{known.square[i] < 1.0F ? 60 : -40};
+    const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
+    p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
     p.unscale[row] = factor.inverse();
   }
 }
