@@ -26,9 +26,11 @@
 #include <hwy/highway.h>
 // clang-format on
 
-#include "kernels/paired.h"
+#include <algorithm>
+
 #include "base/aligned.h"
 #include "kernels/gemm_store-inl.h"
+#include "kernels/paired.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sepconv {
@@ -328,98 +330,56 @@ void tile(PairedTile& t, size_t tiles) {
   run_tiles<MR>(t, tiles, t.last, tile_function<MR, NV>);
 }
 
-// Values of a row, times their scale if kScaled: a vector, or its first n lanes alone.
-template <bool kScaled>
+// Values of R rows from k on, times their scale if kScaled: a vector, or its first n lanes alone.
+template <int R, bool kScaled>
 struct Values {
-  const float *x, *scale;
+  const float* x[R];
+  const float* scale;
 
   template <bool kPartial>
-  HWY_INLINE V load(size_t k, size_t n) const {
-    const V v = load_lanes<kPartial>(x + k, n);
+  HWY_INLINE V load(int r, size_t k, size_t n) const {
+    const V v = load_lanes<kPartial>(x[r] + k, n);
     return kScaled ? hn::Mul(v, load_lanes<kPartial>(scale + k, n)) : v;
   }
 };
 
-// A row's squares and products of pairs, in three chains: one would be all that time is spent on.
-template <bool kScaled>
-class Summing {
- public:
-  HWY_INLINE explicit Summing(const Values<kScaled>& values) : values_(values) {}
-
-  template <bool kPartial>
-  HWY_INLINE void add_triples(size_t t, size_t i, size_t n) {
-    const V first = values_.template load<kPartial>(i, n);
-    const V second = values_.template load<kPartial>(t + i, n);
-    const V third = values_.template load<kPartial>(2 * t + i, n);
-    square_[0] = hn::MulAdd(first, first, square_[0]);
-    square_[1] = hn::MulAdd(second, second, square_[1]);
-    square_[2] = hn::MulAdd(third, third, square_[2]);
-    const bool odd = hn::Lanes(D()) == 1 && i % 2 == 1;
-    pairs_ = odd ? hn::NegMulAdd(first, second, pairs_) : hn::MulAdd(first, second, pairs_);
-  }
-  HWY_INLINE void add_singles(size_t k, size_t n) {
-    for_vectors(n, [&](size_t i, size_t some) HWY_ATTR {
-      const V v = values_.template load<true>(k + i, some);
-      square_[0] = hn::MulAdd(v, v, square_[0]);
-    });
-  }
-  HWY_INLINE V squares() const { return hn::Add(hn::Add(square_[0], square_[1]), square_[2]); }
-  // Every second pair will be subtracted.
-  HWY_INLINE V pairs() const {
-#if HWY_TARGET == HWY_SCALAR
-    return pairs_;
-#else
-    return hn::OddEven(hn::Neg(pairs_), pairs_);
-#endif
-  }
-
- private:
-  const Values<kScaled>& values_;
-  V square_[3] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D())}, pairs_ = hn::Zero(D());
-};
-
-template <bool kScaled>
-HWY_INLINE Summing<kScaled> sums_of(const Values<kScaled>& values, const PairedOrder& order) {
-  Summing<kScaled> summing(values);
-  const size_t t = order.triples, lanes = hn::Lanes(D());
-  size_t i = 0;
-  for (; i + lanes <= t; i += lanes) summing.template add_triples<false>(t, i, lanes);
-  if (i < t) summing.template add_triples<true>(t, i, t - i);
-  if (order.singles > 0) summing.add_singles(3 * t, order.singles);
-  return summing;
-}
-
-// `count` values and then zeros, a block's.
-template <bool kPartial, bool kScaled>
-HWY_INLINE void copy_values(const Values<kScaled>& values, size_t k, size_t count, V factor,
-                            float* to) {
+// `count` values and then zeros, a block's, of each row.
+template <bool kPartial, int R, bool kScaled>
+HWY_INLINE void copy_values(const Values<R, kScaled>& values, size_t k, size_t count,
+                            const V (&factor)[R], float* to, size_t step) {
   const D d;
   for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const size_t n = kPartial ? HWY_MIN(hn::Lanes(d), count - HWY_MIN(i, count)) : hn::Lanes(d);
-    hn::Store(hn::Mul(values.template load<kPartial>(k + i, n), factor), d, to + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const V v = values.template load<kPartial>(r, k + i, n);
+      hn::Store(hn::Mul(v, factor[r]), d, to + static_cast<size_t>(r) * step + i);
+    }
   }
 }
 
-template <bool kPartial, bool kScaled>
-HWY_INLINE void copy_block(const Values<kScaled>& values, size_t t, size_t i, V factor, float* to) {
+template <bool kPartial, int R, bool kScaled>
+HWY_INLINE void copy_block(const Values<R, kScaled>& values, size_t t, size_t i,
+                           const V (&factor)[R], float* to) {
   for (size_t k = i; k < 3 * t; k += t, to += kBlock) {
-    copy_values<kPartial>(values, k, t - i, factor, to);
+    copy_values<kPartial>(values, k, t - i, factor, to, kBlockFloats);
   }
 }
 
-// Row `row` of those prepared.
-template <bool kScaled>
-HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<kScaled>& values, float factor,
-                           size_t row) {
-  const V f = hn::Set(D(), factor);
+// Rows from `row` on of those prepared.
+template <int R, bool kScaled>
+HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<R, kScaled>& values,
+                           const float* factors, size_t row) {
+  V factor[R];
+  for (int r = 0; r < R; ++r) factor[r] = hn::Set(D(), factors[r]);
   const size_t t = p.to.order.triples, singles = p.to.order.singles, step = p.to.block_step();
   float* to = p.prepared + row * kBlockFloats;
   size_t i = 0;
-  for (; i + kBlock <= t; i += kBlock, to += step) copy_block<false>(values, t, i, f, to);
-  if (i < t) copy_block<true>(values, t, i, f, to);
+  for (; i + kBlock <= t; i += kBlock, to += step) copy_block<false>(values, t, i, factor, to);
+  if (i < t) copy_block<true>(values, t, i, factor, to);
   if (singles > 0) {
     float* const rest = p.prepared + p.to.blocks() * step + row * kBlock;
-    copy_values<true>(values, 3 * t, singles, f, rest);
+    copy_values<true>(values, 3 * t, singles, factor, rest, kBlock);
   }
 }
 
@@ -468,19 +428,64 @@ struct Known {
   HWY_ALIGN float pairs[kMostPrepared], factor[kMostPrepared];
 };
 
+// The squares and the products of pairs of four rows: of fewer, every sum would wait for the one
+// before.
+template <bool kScaled>
+class Sums {
+ public:
+  HWY_INLINE explicit Sums(const Values<4, kScaled>& values) : values_(values) {
+    for (int r = 0; r < 4; ++r) squares_[r] = pairs_[r] = hn::Zero(D());
+  }
+
+  template <bool kPartial>
+  HWY_INLINE void add_triples(size_t t, size_t i, size_t n) {
+    const bool odd = hn::Lanes(D()) == 1 && i % 2 == 1;
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      const V first = values_.template load<kPartial>(r, i, n);
+      const V second = values_.template load<kPartial>(r, t + i, n);
+      add_squares(r, first);
+      add_squares(r, second);
+      add_squares(r, values_.template load<kPartial>(r, 2 * t + i, n));
+      pairs_[r] =
+          odd ? hn::NegMulAdd(first, second, pairs_[r]) : hn::MulAdd(first, second, pairs_[r]);
+    }
+  }
+  HWY_INLINE void add_singles(size_t k, size_t n) {
+    for_vectors(n, [&](size_t i, size_t some) HWY_ATTR {
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) add_squares(r, values_.template load<true>(r, k + i, some));
+    });
+  }
+  HWY_INLINE void store(float* squares, float* pairs) {
+    sum_lanes(squares_, squares);
+#if HWY_TARGET != HWY_SCALAR
+    // Every second pair will be subtracted.
+    for (V& v : pairs_) v = hn::OddEven(hn::Neg(v), v);
+#endif
+    sum_lanes(pairs_, pairs);
+  }
+
+ private:
+  HWY_INLINE void add_squares(int r, V v) { squares_[r] = hn::MulAdd(v, v, squares_[r]); }
+
+  const Values<4, kScaled>& values_;
+  V squares_[4], pairs_[4];
+};
+
 template <bool kScaled>
 HWY_INLINE void sum_rows(const PairedPreparation& p, Known& known) {
+  const size_t t = p.to.order.triples, lanes = hn::Lanes(D()), last = p.count - 1;
   for (size_t i = 0; i < p.count; i += 4) {
-    V squares[4], pairs[4];
-#pragma GCC unroll 4
-    for (size_t r = 0; r < 4; ++r) {
-      const Values<kScaled> values{p.row[HWY_MIN(i + r, p.count - 1)], p.scale};
-      const Summing<kScaled> sums = sums_of(values, p.to.order);
-      squares[r] = sums.squares();
-      pairs[r] = sums.pairs();
-    }
-    sum_lanes(squares, known.square + i);
-    sum_lanes(pairs, known.pairs + i);
+    const Values<4, kScaled> values{{p.row[i], p.row[HWY_MIN(i + 1, last)],
+                                     p.row[HWY_MIN(i + 2, last)], p.row[HWY_MIN(i + 3, last)]},
+                                    p.scale};
+    Sums<kScaled> sums(values);
+    size_t k = 0;
+    for (; k + lanes <= t; k += lanes) sums.template add_triples<false>(t, k, lanes);
+    if (k < t) sums.template add_triples<true>(t, k, t - k);
+    if (p.to.order.singles > 0) sums.add_singles(3 * t, p.to.order.singles);
+    sums.store(known.square + i, known.pairs + i);
   }
 }
 
@@ -504,6 +509,22 @@ HWY_INLINE void scale_rows(const PairedPreparation& p, Known& known) {
   }
 }
 
+// Row i of these by itself.
+template <bool kScaled>
+void prepare_row(const PairedPreparation& p, const Known& known, size_t i) {
+  const size_t row = p.first + i;
+  if (fits_pairs(known.square[i])) {
+    copy_pairs(p, Values<1, kScaled>{{p.row[i]}, p.scale}, known.factor + i, row);
+    p.kind[row] = PairedKind::kPairs;
+    return;
+  }
+  // All is single: small values are scaled to where sums are exact.
+  const PowerOfTwo factor{known.square[i] < 1.0F ? 60 : -40};
+  const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
+  p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
+  p.unscale[row] = factor.inverse();
+}
+
 // First what is to be known of all rows, then the rest: sums take long to come, and other rows' are
 // taken meanwhile.
 template <bool kScaled>
@@ -511,19 +532,18 @@ void prepare_rows(const PairedPreparation& p) {
   Known known;
   sum_rows<kScaled>(p, known);
   scale_rows(p, known);
-  for (size_t i = 0; i < p.count; ++i) {
-    const size_t row = p.first + i;
-    if (fits_pairs(known.square[i])) {
-      copy_pairs(p, Values<kScaled>{p.row[i], p.scale}, known.factor[i], row);
-      p.kind[row] = PairedKind::kPairs;
-      continue;
+  size_t i = 0;
+  for (; i + 4 <= p.count; i += 4) {
+    if (std::all_of(known.square + i, known.square + i + 4, fits_pairs)) {
+      const Values<4, kScaled> values{{p.row[i], p.row[i + 1], p.row[i + 2], p.row[i + 3]},
+                                      p.scale};
+      copy_pairs(p, values, known.factor + i, p.first + i);
+      std::fill_n(p.kind + p.first + i, 4, PairedKind::kPairs);
+    } else {
+      for (size_t r = i; r < i + 4; ++r) prepare_row<kScaled>(p, known, r);
     }
-    // All is single: small values are scaled to where sums are exact.
-    const PowerOfTwo factor{known.square[i] < 1.0F ? 60 : -40};
-    const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
-    p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
-    p.unscale[row] = factor.inverse();
   }
+  for (; i < p.count; ++i) prepare_row<kScaled>(p, known, i);
 }
 
 void prepare(const PairedPreparation& p) {

@@ -25,9 +25,9 @@ struct Room {
 };
 
 // Cycles of a row with AVX3: a vector's products, what finishing one of sums takes, in pairs and
-// not, and what preparing a value and a row takes.
+// not, and what preparing a value, a part of a vector of triples, single products and a row takes.
 constexpr double kProduct = 1.02, kFinishPaired = 4.6, kFinish = 1;
-constexpr double kPrepare = 0.27, kPrepareRow = 22;
+constexpr double kPrepare = 0.25, kPreparePart = 8, kPrepareSingles = 3, kPrepareRow = 12;
 // Of few rows weights are read from further away than they can be multiplied.
 constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
 
@@ -42,8 +42,10 @@ bool pays(const PairedKernels& kernels, std::size_t rows, std::size_t columns,
   const double singly = halves ? static_cast<double>(divide_up(columns, half)) / 2 : vectors;
   const auto k = static_cast<double>(products);
   const auto multiplied = static_cast<double>(2 * order.triples + order.singles);
-  const double by_pairs =
-      vectors * (kProduct * multiplied + kFinishPaired) + kPrepare * k + kPrepareRow;
+  const double prepared = kPrepareRow + kPrepare * k +
+                          (order.triples % kernels.lanes > 0 ? kPreparePart : 0) +
+                          (order.singles > 0 ? kPrepareSingles : 0);
+  const double by_pairs = vectors * (kProduct * multiplied + kFinishPaired) + prepared;
   return by_pairs < 0.98 * singly * (kProduct * k + kFinish);
 }
 
