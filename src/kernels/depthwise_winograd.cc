@@ -14,10 +14,10 @@
 // What is added up before the products is so once for all output rows that meet the input row. The
 // register tile is one vector of channels of R rows × P pairs of columns, 4·R·P sums. For 3×3, with
 // all 12 weights in registers and R = 4, P = 1, an output takes 6 FMAs, 5 additions and 3 loads
-// instead of 9 FMAs; for 5×5, R = P = 2, 17.5 FMAs, 11 additions and 14.75 loads instead of 25: 1.7
-// flops of the convolution per byte from L1 there and 0.8 here. Where additions have units of their
-// own, as on Zen 4, FMAs are the limit. The sums of an element take the rows from top to bottom,
-// whatever R, and pairs of columns are the same whatever P.
+// instead of 9 FMAs, for 7×7, R = P = 2, 35 FMAs, 18 additions and 27.5 loads instead of 49: 1.5
+// and 0.9 flops of the convolution for a byte from L1. Where additions have units of their own, as
+// on Zen 4, FMAs are the limit. The sums of an element take the rows from top to bottom, whatever
+// R, and pairs of columns are the same whatever P.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -149,7 +149,7 @@ struct Square3 {
     const int64_t pairs = (a.out_width + 1) / 2;
     const float* const bias = a.bias + b * hn::Lanes(D());
     Ahead<kLines> ahead(a, b, pairs);
-    const int64_t left = HWY_MIN(pairs, (a.columns.pad + 1) / 2);
+    const int64_t left = HWY_MIN(pairs, HWY_MAX(int64_t{0}, (a.columns.pad + 1) / 2));
     const int64_t fit = HWY_MIN(a.out_width, a.in_width + a.columns.pad - 2);  // whole windows
     const int64_t right = HWY_MAX(left, fit / 2);
     const auto some = [&]<bool kInside, bool kStreams>(int64_t begin, int64_t end) HWY_ATTR {
