@@ -28,8 +28,8 @@ CpuInfo cpu_info();
 /// targets.
 void set_target(const std::string& target);
 
-/// Lets networks built from now on trade products for additions (docs/numerics.md), or not: pairs in
-/// sums, and products that neighbouring outputs of depthwise layers share. Without a value as at
+/// Lets networks built from now on trade products for additions (docs/numerics.md), or not: pairs
+/// in sums, and products that neighbouring outputs of depthwise layers share. Without a value as at
 /// first: as SEPCONV_PAIRS (0 or 1) in the environment says, or else with AVX3 on Zen 4, which adds
 /// beside multiplying.
 void set_paired_products(std::optional<bool> allowed);
