@@ -40,10 +40,11 @@ SharedWeights pack_blocks(const LayerWeights& layer, std::size_t channels, std::
     const std::size_t first = block_channel(b, channels, lanes);
     const std::size_t count = std::min(lanes, channels - first);
     float* const weights = packed->weights.get() + b * products * lanes;
+    float* const biases = packed->bias.get() + b * lanes;
     for (std::size_t i = 0; i < count; ++i) {
       channel(first + i, one.data());
       for (std::size_t t = 0; t < products; ++t) weights[t * lanes + i] = one[t];
-      packed->bias[b * lanes + i] = layer.bias() ? layer.bias()[first + i] : 0.0F;
+      biases[i] = layer.bias() ? layer.bias()[first + i] : 0.0F;
     }
   }
   return packed;
