@@ -18,16 +18,12 @@ namespace sepconv {
 namespace HWY_NAMESPACE {
 
 // A line of the output that is written past the caches need not be read from memory first.
-template <bool kStreams>
-HWY_INLINE void store(V v, float* p) {
-  if (kStreams) {
+HWY_INLINE void store(const DepthwiseRows& a, V v, float* p) {
+  if (a.streams) {
     hn::Stream(v, D(), p);
   } else {
     hn::StoreU(v, D(), p);
   }
-}
-HWY_INLINE void store(const DepthwiseRows& a, V v, float* p) {
-  a.streams ? store<true>(v, p) : store<false>(v, p);
 }
 
 // What a block of channels brings into L2 while it computes: its share of what comes next in

@@ -52,6 +52,8 @@ using DepthwiseFunction = void (*)(const DepthwiseRows&);
 /// rows[r - 1] computes r output rows at once, up to `band`.
 struct DepthwiseScheme {
   static constexpr std::size_t kMaxBand = 4;
+  const char* name;
+  bool fetches;  ///< what DepthwiseRows has ahead
   std::size_t band;
   DepthwiseFunction rows[kMaxBand];
 };
@@ -79,15 +81,9 @@ struct ShortFilters {
   constexpr std::size_t products() const { return static_cast<std::size_t>(4 * threes + 3 * twos); }
 };
 
-/// Kernels with stride 1 and no dilation, for at least one whole vector of channels, whose weights
-/// are packed as [rows.size][ShortFilters(columns.size).products()][lanes].
-struct DepthwiseWinogradKernels {
-  std::size_t lanes;
-  /// Any window of two columns or more; two rows at once only of windows of two rows or more.
-  DepthwiseScheme any;
-  DepthwiseScheme square3;  ///< 3×3
-};
-
-const DepthwiseWinogradKernels& depthwise_winograd_kernels();
+/// Windows of two columns or more with stride 1 and no dilation, for at least one whole vector of
+/// channels; two rows at once only of windows of two rows or more. Weights are packed as
+/// [rows.size][ShortFilters(columns.size).products()][lanes].
+const DepthwiseScheme& depthwise_winograd_scheme();
 
 }  // namespace sepconv

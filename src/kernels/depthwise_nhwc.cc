@@ -379,7 +379,7 @@ void general_rows(const DepthwiseRows& a) {
 
 template <int K, int S, int... I>
 DepthwiseScheme scheme(std::integer_sequence<int, I...>) {
-  return {sizeof...(I), {slide_rows<K, S, I + 1>...}};
+  return {"slide", true, sizeof...(I), {slide_rows<K, S, I + 1>...}};
 }
 
 template <int K, int kStride1, int kStride2>
@@ -390,7 +390,7 @@ std::array<DepthwiseScheme, 2> schemes() {
 
 template <int... I>
 DepthwiseScheme general_scheme(std::integer_sequence<int, I...>) {
-  return {sizeof...(I), {general_rows<I + 1>...}};
+  return {"general", false, sizeof...(I), {general_rows<I + 1>...}};
 }
 
 const DepthwiseNhwcKernels& kernels() {

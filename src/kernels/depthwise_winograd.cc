@@ -12,12 +12,11 @@
 //                                         m3 += (d1 − d2)·g1
 //
 // What is added up before the products is so once for all output rows that meet the input row. The
-// register tile is one vector of channels of R rows × P pairs of columns, 4·R·P sums. For 3×3, with
-// all 12 weights in registers and R = 4, P = 1, an output takes 6 FMAs, 5 additions and 3 loads
-// instead of 9 FMAs, for 7×7, R = P = 2, 35 FMAs, 18 additions and 27.5 loads instead of 49: 1.5
-// and 0.9 flops of the convolution for a byte from L1. Where additions have units of their own, as
-// on Zen 4, FMAs are the limit. The sums of an element take the rows from top to bottom, whatever
-// R, and pairs of columns are the same whatever P.
+// register tile is one vector of channels of R rows × P pairs of columns, 4·R·P sums, as these take
+// 16 of AVX-512's registers with R = P = 2. For 7×7 an output then takes 35 FMAs, 18 additions and
+// 27.5 loads instead of 49 FMAs: 0.9 flops of the convolution for a byte from L1. Where additions
+// have units of their own, as on Zen 4, FMAs are the limit. The sums of an element take the rows
+// from top to bottom, whatever R, and pairs of columns are the same whatever P.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -72,114 +71,8 @@ struct Row {
   }
 };
 
-// How a pair of outputs ends. As units for additions are busy then, others do some of them.
-template <bool kClamps, bool kStreams>
-struct Ending {
-  const DepthwiseRows& a;
-
-  HWY_INLINE V limited(V v) const {
-    return kClamps ? clamp(v, broadcast(&a.epilogue.lo), broadcast(&a.epilogue.hi)) : v;
-  }
-  HWY_INLINE void operator()(const V (&m)[4], V m1, float* out, bool both) const {
-    const V one = hn::Set(D(), 1.0F);
-    store<kStreams>(limited(hn::MulAdd(one, m1, hn::Add(m[0], m[2]))), out);
-    if (both) {
-      store<kStreams>(limited(hn::Sub(hn::Sub(m1, m[2]), m[3])), out + a.out_pixel);
-    }
-  }
-};
-
-// 3×3: R output rows of one pair of columns.
-template <int R, bool kBorder, bool kClamps>
-struct Square3 {
-  static constexpr int kInputRows = R + 2;
-  static constexpr size_t kLines = (2 * R * hn::MaxLanes(D()) + kLineFloats - 1) / kLineFloats;
-
-  V weight[12];
-
-  HWY_INLINE explicit Square3(const float* HWY_RESTRICT w) {
-    for (size_t t = 0; t < 12; ++t) {
-      weight[t] = in_register(hn::Load(D(), w + t * hn::Lanes(D())));
-    }
-  }
-
-  template <int kProduct>
-  HWY_INLINE void add(V v, int i, V (&m)[R][4]) const {
-#pragma GCC unroll 4
-    for (int o = 0; o < R; ++o) {
-      if (i < o || i > o + 2) continue;
-      m[o][kProduct] = hn::MulAdd(v, weight[(i - o) * 4 + kProduct], m[o][kProduct]);
-    }
-  }
-
-  template <bool kInside>
-  HWY_INLINE void add_row(const Row<kInside>& row, int i, V (&m)[R][4]) const {
-    const V d1 = in_register(row.load(1)), d2 = in_register(row.load(2));
-    const V d0 = row.load(0), d3 = row.load(3);
-    add<0>(spread_three<0>(d0, d1, d2, d3), i, m);
-    add<1>(spread_three<1>(d0, d1, d2, d3), i, m);
-    add<2>(spread_three<2>(d0, d1, d2, d3), i, m);
-    add<3>(spread_three<3>(d0, d1, d2, d3), i, m);
-  }
-
-  template <bool kInside, bool kStreams>
-  HWY_INLINE void pair(const DepthwiseRows& a, const float* const (&in)[kInputRows],
-                       float* const (&out)[R], int64_t j, const float* bias) const {
-    const int64_t x = 2 * j - a.columns.pad, pixel = static_cast<int64_t>(a.in_pixel);
-    V m[R][4];
-    for (int o = 0; o < R; ++o) {
-      m[o][0] = m[o][2] = m[o][3] = hn::Zero(D());
-      m[o][1] = hn::Load(D(), bias);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < kInputRows; ++i) {
-      if (!kBorder || in[i]) {
-        add_row<kInside>({in_register(in[i] + x * pixel), pixel, x, a.in_width}, i, m);
-      }
-      if (i < 2) continue;
-      const int o = i - 2;
-      const Ending<kClamps, kStreams> end{a};
-      end(m[o], m[o][1], out[o] + static_cast<size_t>(2 * j) * a.out_pixel,
-          kInside || 2 * j + 1 < a.out_width);
-    }
-  }
-
-  HWY_INLINE void block(const DepthwiseRows& a, const float* const (&in)[kInputRows],
-                        float* const (&out)[R], size_t b) const {
-    const int64_t pairs = (a.out_width + 1) / 2;
-    const float* const bias = a.bias + b * hn::Lanes(D());
-    Ahead<kLines> ahead(a, b, pairs);
-    const int64_t left = HWY_MIN(pairs, HWY_MAX(int64_t{0}, (a.columns.pad + 1) / 2));
-    const int64_t fit = HWY_MIN(a.out_width, a.in_width + a.columns.pad - 2);  // whole windows
-    const int64_t right = HWY_MAX(left, fit / 2);
-    const auto some = [&]<bool kInside, bool kStreams>(int64_t begin, int64_t end) HWY_ATTR {
-      for (int64_t j = begin; j < end; ++j) {
-        ahead.fetch();
-        pair<kInside, kStreams>(a, in, out, j, bias);
-      }
-    };
-    some.template operator()<false, false>(0, left);
-    if (a.streams) {
-      some.template operator()<true, true>(left, right);
-    } else {
-      some.template operator()<true, false>(left, right);
-    }
-    some.template operator()<false, false>(right, pairs);
-  }
-
-  static HWY_INLINE void run(const DepthwiseRows& a, size_t b, size_t c) {
-    const size_t lanes = hn::Lanes(D());
-    const float* in[kInputRows];
-    for (int i = 0; i < kInputRows; ++i) in[i] = a.in[i] ? a.in[i] + c : nullptr;
-    float* out[R];
-    for (int o = 0; o < R; ++o) out[o] = a.out[o] + c;
-    const Square3 square(a.weights + b * 12 * lanes);
-    square.block(a, in, out, b);
-  }
-};
-
 // Any window: R output rows of P pairs. kSize: its columns where that is known, or 0.
-template <int kSize, int R, int P, bool kClamps>
+template <int kSize, int R, int P>
 struct Tile {
   const DepthwiseRows& a;
   const float* HWY_RESTRICT weights;
@@ -286,96 +179,63 @@ struct Tile {
     }
     const bool inside = x >= 0 && x + a.columns.size + 2 * P - 1 <= a.in_width;
     inside ? add_rows<true>(c) : add_rows<false>(c);
+    const V lo = broadcast(&a.epilogue.lo), hi = broadcast(&a.epilogue.hi);
 #pragma GCC unroll 2
     for (int o = 0; o < R; ++o) {
 #pragma GCC unroll 2
       for (int p = 0; p < P; ++p) {
         const int64_t first = 2 * (j + p);
         if (first >= a.out_width) continue;
+        const V(&sum)[4] = m[o][p];
+        const V middle = hn::Add(sum[1], bias);
         float* const to = a.out[o] + static_cast<size_t>(first) * a.out_pixel + c;
-        const V middle = hn::MulAdd(hn::Set(D(), 1.0F), m[o][p][1], bias);
-        const bool both = first + 1 < a.out_width;
-        if (a.streams) {
-          Ending<kClamps, true>{a}(m[o][p], middle, to, both);
-        } else {
-          Ending<kClamps, false>{a}(m[o][p], middle, to, both);
-        }
+        store(a, clamp(hn::Add(hn::Add(sum[0], sum[2]), middle), lo, hi), to);
+        if (first + 1 >= a.out_width) continue;
+        const V second = hn::Sub(hn::Sub(middle, sum[2]), sum[3]);
+        store(a, clamp(second, lo, hi), to + a.out_pixel);
       }
     }
   }
 };
 
-template <int kSize, int R, bool kClamps>
-struct Any {
-  template <int P>
-  static HWY_INLINE void tile(const DepthwiseRows& a, size_t b, size_t c, int64_t j) {
-    const size_t lanes = hn::Lanes(D());
-    const ShortFilters filters(a.columns.size);
-    const size_t row_weights = filters.products() * lanes;
-    const float* const w = a.weights + b * row_weights * static_cast<size_t>(a.rows.size);
-    const V bias = hn::Load(D(), a.bias + b * lanes);
-    Tile<kSize, R, P, kClamps>{a, w, row_weights, filters, 2 * j - a.columns.pad, {}}.run(c, bias,
-                                                                                          j);
-  }
+template <int kSize, int R, int P>
+HWY_INLINE void tile(const DepthwiseRows& a, size_t b, size_t c, int64_t j) {
+  const size_t lanes = hn::Lanes(D());
+  const ShortFilters filters(a.columns.size);
+  const size_t row_weights = filters.products() * lanes;
+  const float* const w = a.weights + b * row_weights * static_cast<size_t>(a.rows.size);
+  const V bias = hn::Load(D(), a.bias + b * lanes);
+  Tile<kSize, R, P>{a, w, row_weights, filters, 2 * j - a.columns.pad, {}}.run(c, bias, j);
+}
 
-  static HWY_INLINE void run(const DepthwiseRows& a, size_t b, size_t c) {
-    constexpr size_t kFloats = 2 * R * kPairs * hn::MaxLanes(D());
-    const int64_t pairs = (a.out_width + 1) / 2;
+template <int kSize, int R>
+HWY_NOINLINE void run_blocks(const DepthwiseRows& args) {
+  const DepthwiseRows a = args;  // the stores below might change what args refers to
+  constexpr size_t kFloats = 2 * R * kPairs * hn::MaxLanes(D());
+  const size_t lanes = hn::Lanes(D());
+  const int64_t pairs = (a.out_width + 1) / 2;
+  for (size_t b = a.first_block; b < a.end_block; ++b) {
+    const size_t c = block_channel(b, a.channels, lanes);
     Ahead<(kFloats + kLineFloats - 1) / kLineFloats> ahead(a, b, pairs / kPairs);
     int64_t j = 0;
     for (; j + kPairs <= pairs; j += kPairs) {
       ahead.fetch();
-      tile<kPairs>(a, b, c, j);
+      tile<kSize, R, kPairs>(a, b, c, j);
     }
-    for (; j < pairs; ++j) tile<1>(a, b, c, j);
-  }
-};
-
-template <int R, class Blocks>
-HWY_NOINLINE void run_blocks(const DepthwiseRows& args) {
-  const DepthwiseRows a = args;  // the stores below might change what args refers to
-  const size_t lanes = hn::Lanes(D());
-  for (size_t b = a.first_block; b < a.end_block; ++b) {
-    const size_t c = block_channel(b, a.channels, lanes);
-    Blocks::run(a, b, c);
+    for (; j < pairs; ++j) tile<kSize, R, 1>(a, b, c, j);
     activate_block(a, c, R, lanes);
   }
   if (a.streams) hwy::FlushStream();
 }
 
-template <int R, bool kBorder>
-void square3(const DepthwiseRows& a) {
-  a.epilogue.clamps() ? run_blocks<R, Square3<R, kBorder, true>>(a)
-                      : run_blocks<R, Square3<R, kBorder, false>>(a);
-}
-
 template <int R>
-void square3_rows(const DepthwiseRows& a) {
-  const bool border = std::find(a.in, a.in + R + 2, nullptr) != a.in + R + 2;
-  border ? square3<R, true>(a) : square3<R, false>(a);
+void rows(const DepthwiseRows& a) {
+  a.columns.size == 7 ? run_blocks<7, R>(a) : run_blocks<0, R>(a);
 }
 
-template <int kSize, int R>
-void sized_rows(const DepthwiseRows& a) {
-  a.epilogue.clamps() ? run_blocks<R, Any<kSize, R, true>>(a)
-                      : run_blocks<R, Any<kSize, R, false>>(a);
-}
-
-template <int R>
-void any_rows(const DepthwiseRows& a) {
-  a.columns.size == 7 ? sized_rows<7, R>(a) : sized_rows<0, R>(a);
-}
-
-const DepthwiseWinogradKernels& kernels() {
-  constexpr DepthwiseScheme kAny = {2, {any_rows<1>, any_rows<2>}};
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
-  constexpr DepthwiseScheme kSquare3 = {
-      4, {square3_rows<1>, square3_rows<2>, square3_rows<3>, square3_rows<4>}};
-#else
-  constexpr DepthwiseScheme kSquare3 = kAny;  // twelve weights would leave no register for sums
-#endif
-  static const DepthwiseWinogradKernels table = {hn::Lanes(D()), kAny, kSquare3};
-  return table;
+const DepthwiseScheme& scheme() {
+  static const DepthwiseScheme scheme = {"winograd", true, 2, {rows<1>, rows<2>}};
+  return scheme;
 }
 
 }  // namespace
@@ -387,9 +247,9 @@ HWY_AFTER_NAMESPACE();
 #include "kernels/dispatch.h"
 
 namespace sepconv {
-HWY_EXPORT(kernels);
-const DepthwiseWinogradKernels& depthwise_winograd_kernels() {
-  return dispatched(HWY_DISPATCH_TABLE(kernels))();
+HWY_EXPORT(scheme);
+const DepthwiseScheme& depthwise_winograd_scheme() {
+  return dispatched(HWY_DISPATCH_TABLE(scheme))();
 }
 }  // namespace sepconv
 #endif

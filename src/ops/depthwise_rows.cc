@@ -20,7 +20,6 @@ DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& outp
       epilogue_(epilogue),
       lanes_(depthwise_nhwc_kernels().lanes),
       scheme_(&depthwise_nhwc_kernels().general),
-      kind_("general"),
       multiplier_(input.channels > 0 ? output.channels / input.channels : 1) {
   choose_kernel(weights, bound);
   choose_band();
@@ -30,22 +29,17 @@ void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound boun
   const Window &r = window_.rows, &c = window_.columns;
   const std::size_t channels = to_size(output().channels);
   const bool whole_vectors = channels >= lanes_;
-  const bool square = r.size == c.size && r.stride == c.stride;
   if (bound == ErrorBound::kNetwork && pairs_usable() && whole_vectors &&
       suits_depthwise_winograd(weights.weight(), channels, window_, input().width,
                                output().width)) {
-    const DepthwiseWinogradKernels& kernels = depthwise_winograd_kernels();
-    scheme_ = square && c.size == 3 ? &kernels.square3 : &kernels.any;
-    kind_ = "winograd";
-    fetches_ = true;
+    scheme_ = &depthwise_winograd_scheme();
     packed_ = pack_depthwise_winograd_weights(weights, channels, window_, lanes_);
     return;
   }
+  const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
   if (square && known && r.dilation == 1 && c.dilation == 1 && whole_vectors) {
     scheme_ = &depthwise_nhwc_kernels().slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
-    kind_ = "slide";
-    fetches_ = true;
   }
   packed_ = pack_depthwise_weights(weights, channels, window_, lanes_);
 }
@@ -64,7 +58,7 @@ void DepthwiseRows2d::choose_band() {
   const Window& r = window_.rows;
   const auto most = static_cast<std::int64_t>(scheme_->band);
   band_ = 1;
-  if (fetches_ && r.size > 1) {
+  if (scheme_->fetches && r.size > 1) {
     band_ = most;
     while (band_ > 2 && !fits_l1(band_)) --band_;
   } else if (r.stride == 1 && r.dilation == 1) {
@@ -146,7 +140,7 @@ void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* co
 // What the next band reads first, where this one reads rows up to `end`.
 const float* DepthwiseRows2d::behind(std::int64_t end, const InputRows& x) const {
   const std::int64_t last = std::min(end, input().height) - 1 - x.first;
-  const bool fetches = x.end != nullptr && fetches_ && multiplier_ == 1;
+  const bool fetches = x.end != nullptr && scheme_->fetches && multiplier_ == 1;
   if (!fetches || last < 0) return nullptr;
   const float* next = x.row[last] + input_row_floats();
   return next < x.end ? next : nullptr;
@@ -200,7 +194,7 @@ std::string DepthwiseRows2d::describe() const {
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
   return fmt::format("depthwise {}x{}{} {} {}x{}", window_.rows.size, window_.columns.size, stride,
-                     kind_, band_, lanes_);
+                     scheme_->name, band_, lanes_);
 }
 
 }  // namespace sepconv

@@ -46,8 +46,6 @@ class DepthwiseRows2d final : public RowOp {
   Epilogue epilogue_;
   std::size_t lanes_;
   const DepthwiseScheme* scheme_;
-  const char* kind_;      ///< what describe() calls the scheme
-  bool fetches_ = false;  ///< it fetches ahead
   bool past_caches_ = false;
   std::int64_t multiplier_;
   std::int64_t band_ = 1;  ///< output rows at once

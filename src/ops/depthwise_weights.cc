@@ -3,28 +3,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "base/sizes.h"
+#include "ops/error_bound.h"
 
 namespace sepconv {
 
 namespace {
 
-// A row of taps as ShortFilters cuts it, each piece transformed: see kernels/depthwise_winograd.cc.
-void transform_row(const float* g, std::int64_t size, double* to) {
+// A row of taps as ShortFilters cuts it, each piece transformed, in double: see
+// kernels/depthwise_winograd.cc.
+void transform_row(const float* g, std::int64_t size, float* to) {
   const ShortFilters filters(size);
+  const auto rounded = [](double w) { return static_cast<float>(w); };
   for (std::int64_t i = 0; i < filters.threes; ++i, g += 3, to += 4) {
     const double even = double{g[0]} + double{g[2]}, odd = g[1];
-    to[0] = -double{g[0]};
-    to[1] = (even + odd) / 2;
-    to[2] = (even - odd) / 2;
+    to[0] = -g[0];
+    to[1] = rounded((even + odd) / 2);
+    to[2] = rounded((even - odd) / 2);
     to[3] = g[2];
   }
   for (std::int64_t i = 0; i < filters.twos; ++i, g += 2, to += 3) {
     to[0] = g[0];
-    to[1] = double{g[0]} + double{g[1]};
+    to[1] = g[0] + g[1];
     to[2] = g[1];
   }
 }
@@ -50,8 +52,6 @@ SharedWeights pack_blocks(const LayerWeights& layer, std::size_t channels, std::
   return packed;
 }
 
-bool is_square3(const Window2d& w) { return w.rows.size == 3 && w.columns.size == 3; }
-
 // Products of a row of outputs by taps, padding left out.
 std::int64_t direct_products(const Window& w, std::int64_t in_width, std::int64_t out_width) {
   std::int64_t products = 0;
@@ -64,10 +64,10 @@ std::int64_t direct_products(const Window& w, std::int64_t in_width, std::int64_
 }
 
 // The same by pairs of outputs, and what begins and ends them, as so many products.
-double shared_products(const Window2d& window, std::int64_t out_width) {
-  const std::int64_t size = window.columns.size, pairs = (out_width + 1) / 2;
-  const double around = is_square3(window) ? 1 : 2;
-  return static_cast<double>(pairs) * (static_cast<double>(ShortFilters(size).products()) + around);
+std::int64_t shared_products(const Window& w, std::int64_t out_width) {
+  constexpr std::int64_t kAround = 2;
+  return (out_width + 1) / 2 *
+         (static_cast<std::int64_t>(ShortFilters(w.size).products()) + kAround);
 }
 
 }  // namespace
@@ -87,13 +87,10 @@ SharedWeights pack_depthwise_winograd_weights(const LayerWeights& layer, std::si
   const std::int64_t size = window.columns.size;
   const std::size_t rows = to_size(window.rows.size), row = ShortFilters(size).products();
   return layer.packed(fmt::format("depthwise winograd {}", lanes), [&](PageArena* arena) {
-    std::vector<double> transformed(row);
     const auto channel = [&](std::size_t c, float* to) {
       const float* taps = layer.weight() + c * rows * to_size(size);
       for (std::size_t r = 0; r < rows; ++r, taps += size, to += row) {
-        transform_row(taps, size, transformed.data());
-        std::transform(transformed.begin(), transformed.end(), to,
-                       [](double w) { return static_cast<float>(w); });
+        transform_row(taps, size, to);
       }
     };
     return pack_blocks(layer, channels, rows * row, lanes, arena, channel);
@@ -102,15 +99,14 @@ SharedWeights pack_depthwise_winograd_weights(const LayerWeights& layer, std::si
 
 bool suits_depthwise_winograd(const float* weight, std::size_t channels, const Window2d& window,
                               std::int64_t in_width, std::int64_t out_width) {
+  // Smaller windows gain nothing (docs/performance/tried.md).
+  constexpr std::int64_t kLeastColumns = 7;
   const Window &r = window.rows, &c = window.columns;
-  if (r.stride > 1 || c.stride > 1 || r.dilation > 1 || c.dilation > 1 || c.size < 3) return false;
+  const bool plain = r.stride == 1 && c.stride == 1 && r.dilation == 1 && c.dilation == 1;
+  if (!plain || c.size < kLeastColumns) return false;
   const auto direct = static_cast<double>(direct_products(c, in_width, out_width));
-  if (shared_products(window, out_width) > 0.92 * direct) return false;
-  const std::size_t count = channels * to_size(window.taps());
-  const auto zeros = std::count(weight, weight + count, 0.0F);
-  const bool small =
-      std::all_of(weight, weight + count, [](float w) { return std::abs(w) <= 0x1p50F; });
-  return small && 4 * to_size(zeros) <= 3 * count;
+  if (static_cast<double>(shared_products(c, out_width)) > 0.92 * direct) return false;
+  return may_trade_products({weight, channels * to_size(window.taps())});
 }
 
 }  // namespace sepconv

@@ -83,16 +83,8 @@ double exact(const Problem& p, std::int64_t o, std::int64_t i, std::int64_t j) {
   return sum;
 }
 
-class PairedTest : public testing::EachTarget {
+class PairedTest : public testing::EachTargetTrading {
  protected:
-  void SetUp() override {
-    EachTarget::SetUp();
-    set_paired_products(true);
-  }
-  void TearDown() override {
-    set_paired_products(std::nullopt);
-    EachTarget::TearDown();
-  }
   static void expect_pairs(const RowOp& op) {
     EXPECT_NE(op.describe().find("paired"), std::string::npos) << op.describe();
   }

@@ -37,6 +37,19 @@ class EachTarget : public ::testing::TestWithParam<std::string> {
   static constexpr const char* kEmulated = "emulated_AMX";
 };
 
+/// The same with products traded for additions in networks, whatever the machine gains by that.
+class EachTargetTrading : public EachTarget {
+ protected:
+  void SetUp() override {
+    EachTarget::SetUp();
+    set_paired_products(true);
+  }
+  void TearDown() override {
+    set_paired_products(std::nullopt);
+    EachTarget::TearDown();
+  }
+};
+
 inline std::vector<std::string> built_targets() {
   std::vector<std::string> targets = cpu_info().built_targets;
   if (kAmxBuilt) targets.insert(targets.begin(), "emulated_AMX");
