@@ -8,6 +8,7 @@
 #include "base/aligned.h"
 #include "base/cpu.h"
 #include "base/sizes.h"
+#include "ops/error_bound.h"
 #include "ops/gemm_weights.h"
 
 namespace sepconv {
@@ -47,16 +48,6 @@ bool pays(const PairedKernels& kernels, std::size_t rows, std::size_t columns,
                           (order.singles > 0 ? kPrepareSingles : 0);
   const double by_pairs = vectors * (kProduct * multiplied + kFinishPaired) + prepared;
   return by_pairs < 0.98 * singly * (kProduct * k + kFinish);
-}
-
-// Whether a column's products do not drown in what is added to and subtracted from them.
-bool suits_pairs(const float* column, std::size_t products) {
-  std::size_t zeros = 0;
-  for (std::size_t k = 0; k < products; ++k) {
-    if (!(std::abs(column[k]) <= 0x1p50F)) return false;
-    zeros += column[k] == 0.0F ? 1 : 0;
-  }
-  return zeros == products || 4 * zeros <= 3 * products;
 }
 
 // The weights of a panel's columns, [columns][channels][taps], from the first one on.
@@ -122,10 +113,13 @@ void pack_panel(const Columns& c, std::size_t width, std::size_t wide, float* pa
 std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t columns,
                                            std::size_t products, const float* weight) {
   if (!pairs_usable()) return std::nullopt;
-  const PairedSet set{&paired_kernels()};
+  const PairedSet set{&paired_kernels(), prepare_paired_rows()};
   if (!pays(*set.kernels, rows, columns, products)) return std::nullopt;
   for (std::size_t n = 0; n < columns; ++n) {
-    if (!suits_pairs(weight + n * products, products)) return std::nullopt;
+    // Or its products would drown in what is added to and subtracted from them.
+    const std::span column(weight + n * products, products);
+    const bool zeros = std::all_of(column.begin(), column.end(), [](float w) { return w == 0.0F; });
+    if (!zeros && !may_trade_products(column)) return std::nullopt;
   }
   return set;
 }
@@ -185,15 +179,15 @@ void PairedProduct::prepare(const GemmTile& tile, const float* scale) {
       at.gather(tile, joined);
       rows[i] = joined;
     }
-    set_.kernels->prepare({.row = rows,
-                           .first = first,
-                           .count = count,
-                           .to = prepared_,
-                           .scale = scale,
-                           .prepared = left_,
-                           .start = start_,
-                           .unscale = unscale_,
-                           .kind = kind_});
+    set_.prepare({.row = rows,
+                  .first = first,
+                  .count = count,
+                  .to = prepared_,
+                  .scale = scale,
+                  .prepared = left_,
+                  .start = start_,
+                  .unscale = unscale_,
+                  .kind = kind_});
   }
 }
 

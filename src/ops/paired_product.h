@@ -13,6 +13,7 @@ namespace sepconv {
 /// The kernels that a product takes whose sums are added up in pairs, chosen when an op is built.
 struct PairedSet {
   const PairedKernels* kernels;
+  PreparePairedRows prepare;
 
   /// Nothing where that does not pay for `rows` rows times weight [columns][products], where new
   /// ops may not do so, or where it would harm the result: weights that are not finite, and columns

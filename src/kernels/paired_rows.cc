@@ -1,0 +1,266 @@
+// Rows prepared for products in pairs (paired.h): what a row's pairs have too much and its mean
+// square, then its values, scaled, in blocks. Four rows at a time, as every sum by itself would
+// wait for the one before:
+//
+//      row 0   │ first │ second │ third │     of each, a vector of triples at a time:
+//      row 1   │       │        │       │     squares += first² + second² + third²
+//      row 2   │       │        │       │     pairs += first·second
+//      row 3   │       │        │       │     and then each, times the row's factor, to its block
+//
+// 11 flops and two reads for every three values, one of them from L1, and one write: the stores are
+// the limit.
+
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/paired_rows.cc"
+#include "kernels/targets.h"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+#include "kernels/paired_rows.h"
+
+#include <algorithm>
+
+#include "kernels/vectors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace sepconv {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr size_t kBlock = PairedRows::kBlock, kBlockFloats = PairedRows::kBlockFloats;
+
+// Values of R rows from k on, times their scale if kScaled: a vector, or its first n lanes alone.
+template <int R, bool kScaled>
+struct Values {
+  const float* x[R];
+  const float* scale;
+
+  template <bool kPartial>
+  HWY_INLINE V load(int r, size_t k, size_t n) const {
+    const V v = load_lanes<kPartial>(x[r] + k, n);
+    return kScaled ? hn::Mul(v, load_lanes<kPartial>(scale + k, n)) : v;
+  }
+};
+
+// `count` values and then zeros, a block's, of each row.
+template <bool kPartial, int R, bool kScaled>
+HWY_INLINE void copy_values(const Values<R, kScaled>& values, size_t k, size_t count,
+                            const V (&factor)[R], float* to, size_t step) {
+  const D d;
+  for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+    const size_t n = kPartial ? HWY_MIN(hn::Lanes(d), count - HWY_MIN(i, count)) : hn::Lanes(d);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const V v = values.template load<kPartial>(r, k + i, n);
+      hn::Store(hn::Mul(v, factor[r]), d, to + static_cast<size_t>(r) * step + i);
+    }
+  }
+}
+
+template <bool kPartial, int R, bool kScaled>
+HWY_INLINE void copy_block(const Values<R, kScaled>& values, size_t t, size_t i,
+                           const V (&factor)[R], float* to) {
+  for (size_t k = i; k < 3 * t; k += t, to += kBlock) {
+    copy_values<kPartial>(values, k, t - i, factor, to, kBlockFloats);
+  }
+}
+
+// Rows from `row` on of those prepared.
+template <int R, bool kScaled>
+HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<R, kScaled>& values,
+                           const float* factors, size_t row) {
+  V factor[R];
+  for (int r = 0; r < R; ++r) factor[r] = hn::Set(D(), factors[r]);
+  const size_t t = p.to.order.triples, singles = p.to.order.singles, step = p.to.block_step();
+  float* to = p.prepared + row * kBlockFloats;
+  size_t i = 0;
+  for (; i + kBlock <= t; i += kBlock, to += step) copy_block<false>(values, t, i, factor, to);
+  if (i < t) copy_block<true>(values, t, i, factor, to);
+  if (singles > 0) {
+    float* const rest = p.prepared + p.to.blocks() * step + row * kBlock;
+    copy_values<true>(values, 3 * t, singles, factor, rest, kBlock);
+  }
+}
+
+// The same for products that are all single; returns whether every value is zero.
+bool copy_singles(const PairedPreparation& p, const float* x, float factor, size_t row) {
+  bool zeros = true;
+  for (size_t n = 0; n < p.to.order.products(); ++n) {
+    const size_t k = p.to.order.k(n), end = 3 * p.to.order.triples;
+    const size_t block = n < end ? n / kBlockFloats : p.to.blocks();
+    float& value = p.prepared[p.to.offset(block, row) + (n < end ? n % kBlockFloats : n - end)];
+    value = (p.scale ? x[k] * p.scale[k] : x[k]) * factor;
+    zeros = zeros && value == 0.0F;
+  }
+  return zeros;
+}
+
+// The sums of four vectors' lanes.
+#if HWY_TARGET == HWY_SCALAR
+HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
+  for (size_t i = 0; i < 4; ++i) to[i] = hn::GetLane(v[i]);
+}
+#else
+template <class D1>
+HWY_INLINE void store_sum_of_blocks(D1 d, hn::Vec<D1> v, float* to) {
+  if constexpr (hn::MaxLanes(D1()) > 4) {
+    const hn::Half<D1> half;
+    store_sum_of_blocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), to);
+  } else {
+    hn::Store(v, d, to);
+  }
+}
+
+HWY_INLINE V sum_interleaved(V a, V b) {
+  return hn::Add(hn::InterleaveLower(D(), a, b), hn::InterleaveUpper(D(), a, b));
+}
+
+HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
+  const V even = sum_interleaved(v[0], v[2]), odd = sum_interleaved(v[1], v[3]);
+  store_sum_of_blocks(D(), sum_interleaved(even, odd), to);
+}
+#endif
+
+// What is to be known of rows before they are copied.
+struct Known {
+  HWY_ALIGN float square[kMostPrepared];  ///< the mean one
+  HWY_ALIGN float pairs[kMostPrepared], factor[kMostPrepared];
+};
+
+// The squares and the products of pairs of four rows: of fewer, every sum would wait for the one
+// before.
+template <bool kScaled>
+class Sums {
+ public:
+  HWY_INLINE explicit Sums(const Values<4, kScaled>& values) : values_(values) {
+    for (int r = 0; r < 4; ++r) squares_[r] = pairs_[r] = hn::Zero(D());
+  }
+
+  template <bool kPartial>
+  HWY_INLINE void add_triples(size_t t, size_t i, size_t n) {
+    const bool odd = hn::Lanes(D()) == 1 && i % 2 == 1;
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      const V first = values_.template load<kPartial>(r, i, n);
+      const V second = values_.template load<kPartial>(r, t + i, n);
+      add_squares(r, first);
+      add_squares(r, second);
+      add_squares(r, values_.template load<kPartial>(r, 2 * t + i, n));
+      pairs_[r] =
+          odd ? hn::NegMulAdd(first, second, pairs_[r]) : hn::MulAdd(first, second, pairs_[r]);
+    }
+  }
+  HWY_INLINE void add_singles(size_t k, size_t n) {
+    for_vectors(n, [&](size_t i, size_t some) HWY_ATTR {
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) add_squares(r, values_.template load<true>(r, k + i, some));
+    });
+  }
+  HWY_INLINE void store(float* squares, float* pairs) {
+    sum_lanes(squares_, squares);
+#if HWY_TARGET != HWY_SCALAR
+    // Every second pair will be subtracted.
+    for (V& v : pairs_) v = hn::OddEven(hn::Neg(v), v);
+#endif
+    sum_lanes(pairs_, pairs);
+  }
+
+ private:
+  HWY_INLINE void add_squares(int r, V v) { squares_[r] = hn::MulAdd(v, v, squares_[r]); }
+
+  const Values<4, kScaled>& values_;
+  V squares_[4], pairs_[4];
+};
+
+template <bool kScaled>
+HWY_INLINE void sum_rows(const PairedPreparation& p, Known& known) {
+  const size_t t = p.to.order.triples, lanes = hn::Lanes(D()), last = p.count - 1;
+  for (size_t i = 0; i < p.count; i += 4) {
+    const Values<4, kScaled> values{{p.row[i], p.row[HWY_MIN(i + 1, last)],
+                                     p.row[HWY_MIN(i + 2, last)], p.row[HWY_MIN(i + 3, last)]},
+                                    p.scale};
+    Sums<kScaled> sums(values);
+    size_t k = 0;
+    for (; k + lanes <= t; k += lanes) sums.template add_triples<false>(t, k, lanes);
+    if (k < t) sums.template add_triples<true>(t, k, t - k);
+    if (p.to.order.singles > 0) sums.add_singles(3 * t, p.to.order.singles);
+    sums.store(known.square + i, known.pairs + i);
+  }
+}
+
+// Of rows that fits_pairs; the factor is paired_scale's.
+HWY_INLINE void scale_rows(const PairedPreparation& p, Known& known) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const auto bias = hn::Set(di, 127);
+  const V per_product = hn::Set(d, 1.0F / static_cast<float>(p.to.order.products()));
+  for (size_t i = 0; i < p.count; i += hn::Lanes(d)) {
+    const V square = hn::Mul(hn::Load(d, known.square + i), per_product);
+    hn::Store(square, d, known.square + i);
+    const auto half = hn::ShiftRight<1>(hn::Sub(hn::ShiftRight<23>(hn::BitCast(di, square)), bias));
+    const V factor = hn::BitCast(d, hn::ShiftLeft<23>(hn::Sub(bias, half)));
+    const V inverse = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(bias, half)));
+    hn::Store(factor, d, known.factor + i);
+    const V pairs = hn::Mul(hn::Mul(hn::Load(d, known.pairs + i), factor), factor);
+    const size_t n = HWY_MIN(hn::Lanes(d), p.count - i), row = p.first + i;
+    store_some(hn::Neg(pairs), n, p.start + row);
+    store_some(inverse, n, p.unscale + row);
+  }
+}
+
+// Row i of these by itself.
+template <bool kScaled>
+void prepare_row(const PairedPreparation& p, const Known& known, size_t i) {
+  const size_t row = p.first + i;
+  if (fits_pairs(known.square[i])) {
+    copy_pairs(p, Values<1, kScaled>{{p.row[i]}, p.scale}, known.factor + i, row);
+    p.kind[row] = PairedKind::kPairs;
+    return;
+  }
+  // All is single: small values are scaled to where sums are exact.
+  const PowerOfTwo factor{known.square[i] < 1.0F ? 60 : -40};
+  const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
+  p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
+  p.unscale[row] = factor.inverse();
+}
+
+// First what is to be known of all rows, then the rest: sums take long to come, and other rows' are
+// taken meanwhile.
+template <bool kScaled>
+void prepare_rows(const PairedPreparation& p) {
+  Known known;
+  sum_rows<kScaled>(p, known);
+  scale_rows(p, known);
+  size_t i = 0;
+  for (; i + 4 <= p.count; i += 4) {
+    if (std::all_of(known.square + i, known.square + i + 4, fits_pairs)) {
+      const Values<4, kScaled> values{{p.row[i], p.row[i + 1], p.row[i + 2], p.row[i + 3]},
+                                      p.scale};
+      copy_pairs(p, values, known.factor + i, p.first + i);
+      std::fill_n(p.kind + p.first + i, 4, PairedKind::kPairs);
+    } else {
+      for (size_t r = i; r < i + 4; ++r) prepare_row<kScaled>(p, known, r);
+    }
+  }
+  for (; i < p.count; ++i) prepare_row<kScaled>(p, known, i);
+}
+
+void prepare(const PairedPreparation& p) {
+  (p.scale ? prepare_rows<true> : prepare_rows<false>)(p);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace sepconv
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/dispatch.h"
+
+namespace sepconv {
+HWY_EXPORT(prepare);
+PreparePairedRows prepare_paired_rows() { return dispatched(HWY_DISPATCH_TABLE(prepare)); }
+}  // namespace sepconv
+#endif
