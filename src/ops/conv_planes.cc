@@ -15,6 +15,9 @@ namespace {
 constexpr double kTurnCycles = 4, kProducts = 2;
 // An image's input and output that turning would move through memory once more, by L2.
 constexpr double kFarImages = 4;
+// Values of k that are worth a call of the kernel, for one tile of rows. No more rows than that: in
+// memory each row's results are a stream of their own.
+constexpr std::size_t kWorthACall = 96;
 }  // namespace
 
 bool ConvPlanes::pays(const ConvGeometry& g, std::int64_t out_channels) {
@@ -45,13 +48,14 @@ ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
   const std::size_t pixels = to_size(output[2] * output[3]);
   block_ = std::clamp<std::size_t>(l2_cache_bytes() / 4 / panel_bytes, 1,
                                    std::max<std::size_t>(1, divide_up(pixels, kernels_->columns)));
+  rows_ = kernels_->rows * std::max<std::size_t>(1, kWorthACall / depth_);
   for (std::int64_t o = 0; o < output[1]; ++o) {
     bias_.push_back(a_.bias_data() ? a_.bias_data()[o] : 0.0F);
   }
 }
 
 std::size_t ConvPlanes::thread_bytes() const {
-  return align_up((block_ * depth_ + kernels_->rows) * kernels_->columns * sizeof(float));
+  return align_up((block_ * depth_ + rows_) * kernels_->columns * sizeof(float));
 }
 
 std::size_t ConvPlanes::workspace_bytes(int threads) const {
@@ -69,23 +73,22 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
     kernels_->copy_panel(x + p, pixels, depth_, std::min(wide, end - p),
                          panels + (p - first) * depth_);
   }
-  const std::size_t n = to_size(out_group), blocks = divide_up(n, kernels_->rows);
-  const std::size_t tall = divide_up(n, blocks);
+  const std::size_t n = to_size(out_group), tall = divide_up(n, divide_up(n, rows_));
   const float* weight = a_.weight.data();
+  GemmTile tile{};
+  tile.a = &weight;
+  tile.a_step = depth_;
+  tile.taps = 1;
+  tile.k = depth_;
+  tile.bias_per_row = true;
+  tile.c_step = pixels;
+  tile.epilogue = epilogue_;
   for (std::size_t m = 0; m < n; m += tall) {
     const std::size_t row = to_size(group) * n + m;
     for (std::size_t p = first; p < end; p += wide) {
-      GemmTile tile{};
-      tile.a = &weight;
-      tile.a_step = depth_;
-      tile.taps = 1;
-      tile.k = depth_;
       tile.b = panels + (p - first) * depth_;
-      tile.bias_per_row = true;
-      tile.c_step = pixels;
       tile.columns = std::min(wide, end - p);
-      tile.epilogue = epilogue_;
-      for (; tile.start < depth_; tile.start += tile.count) {
+      for (tile.start = 0; tile.start < depth_; tile.start += tile.count) {
         tile.count = std::min(kGemmPart, depth_ - tile.start);
         tile.sums = sums;
         tile.a_offset = row * depth_;

@@ -35,6 +35,7 @@ struct ConvPlanes final : Op::Impl {
   const GemmKernels* kernels_;
   std::size_t depth_;  ///< products per output element
   std::size_t block_;  ///< panels that are gathered together
+  std::size_t rows_;   ///< output channels that a panel is multiplied with in a call
   std::vector<float> bias_;
 };
 
