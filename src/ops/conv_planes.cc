@@ -48,7 +48,9 @@ ConvPlanes::ConvPlanes(ConvArguments a, const Conv2dOptions& options)
   const std::size_t pixels = to_size(output[2] * output[3]);
   block_ = std::clamp<std::size_t>(l2_cache_bytes() / 4 / panel_bytes, 1,
                                    std::max<std::size_t>(1, divide_up(pixels, kernels_->columns)));
-  rows_ = kernels_->rows * std::max<std::size_t>(1, kWorthACall / depth_);
+  const std::size_t most = kernels_->rows * std::max<std::size_t>(1, kWorthACall / depth_);
+  const std::size_t rows = to_size(output[1] / a_.groups);
+  rows_ = divide_up(rows, std::max<std::size_t>(1, divide_up(rows, most)));
   for (std::int64_t o = 0; o < output[1]; ++o) {
     bias_.push_back(a_.bias_data() ? a_.bias_data()[o] : 0.0F);
   }
@@ -73,7 +75,7 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
     kernels_->copy_panel(x + p, pixels, depth_, std::min(wide, end - p),
                          panels + (p - first) * depth_);
   }
-  const std::size_t n = to_size(out_group), tall = divide_up(n, divide_up(n, rows_));
+  const std::size_t n = to_size(out_group);
   const float* weight = a_.weight.data();
   GemmTile tile{};
   tile.a = &weight;
@@ -83,7 +85,7 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
   tile.bias_per_row = true;
   tile.c_step = pixels;
   tile.epilogue = epilogue_;
-  for (std::size_t m = 0; m < n; m += tall) {
+  for (std::size_t m = 0; m < n; m += rows_) {
     const std::size_t row = to_size(group) * n + m;
     for (std::size_t p = first; p < end; p += wide) {
       tile.b = panels + (p - first) * depth_;
@@ -95,7 +97,7 @@ void ConvPlanes::run_block(const Image& image, std::int64_t group, std::size_t f
         tile.bias = bias_.data() + row;
         tile.c = image.y + row * pixels + p;
         tile.residual = image.residual ? image.residual + row * pixels + p : nullptr;
-        multiply_rows(*kernels_, tile, std::min(tall, n - m));
+        multiply_rows(*kernels_, tile, std::min(rows_, n - m));
       }
     }
   }
