@@ -99,13 +99,12 @@ HWY_INLINE void add_singles(const float* HWY_RESTRICT rows, const float* HWY_RES
 template <int MR, int NV>
 HWY_INLINE void start_sums(const PairedTile& t, V (&acc)[MR][NV]) {
   V start[NV];
-  const V one = hn::Set(D(), 1.0F);
   load_columns(t.bias + 4 * hn::Lanes(D()), start);
 #pragma GCC unroll 12
   for (int i = 0; i < MR; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < NV; ++j) {
-      acc[i][j] = t.pairs ? mul_add_broadcast(t.row_start + i, one, start[j]) : hn::Zero(D());
+      acc[i][j] = t.pairs ? add_broadcast(start[j], t.row_start + i) : hn::Zero(D());
     }
   }
 }
