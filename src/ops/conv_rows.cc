@@ -21,11 +21,12 @@ struct ConvRows::Batch {
   const PixelRun* runs;
   std::size_t count;
   const float* scale;
+  std::size_t pixels;             // of all runs
   std::size_t tiles;              // of one panel
   std::span<const float> behind;  // what is read next and comes from memory
   float *scaled = nullptr, *sums = nullptr;
   AmxProduct* amx = nullptr;
-  const PairedProduct* pairs = nullptr;
+  std::byte* workspace = nullptr;  // for products in pairs
 };
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
@@ -57,10 +58,10 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
   const std::size_t out = to_size(output.channels / groups),
                     channels = to_size(input.channels / groups), taps = to_size(window.taps());
   amx_ = choose_amx();
-  if (bound == ErrorBound::kNetwork && groups == 1 && !amx_) {
-    pairs_ = PairedSet::choose(pixels(), out, taps_ * k_, weights.weight());
+  if (bound == ErrorBound::kNetwork && !amx_) {
+    pairs_ = PairedSet::choose(pixels(), to_size(groups), out, channels * taps, weights.weight());
   }
-  packed_ = pairs_ ? pack_paired_weights(weights, out, channels, taps)
+  packed_ = pairs_ ? pack_paired_weights(weights, to_size(groups), out, channels, taps)
                    : pack_gemm_weights(weights, to_size(groups), out, channels, taps);
   use_weights(packed_->weights.get(), packed_->bias.get());
 }
@@ -244,21 +245,17 @@ void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
   Batch batch{.runs = runs,
               .count = count,
               .scale = x.scale,
+              .pixels = to_size(out.size()) * width,
               .tiles = tiles,
               .behind = behind(x, input_rows(out))};
   batch.scaled = carver.take<float>(scaled_floats());
   batch.sums = carver.take<float>(sum_floats(out.size()));
   std::optional<AmxProduct> amx;
   if (amx_) {
-    amx.emplace(*amx_, panel_tile(0), runs, to_size(out.size()) * width, carver.rest());
+    amx.emplace(*amx_, panel_tile(0), runs, batch.pixels, carver.rest());
     batch.amx = &*amx;
   }
-  std::optional<PairedProduct> pairs;
-  if (pairs_) {
-    pairs.emplace(*pairs_, panel_tile(0), runs, to_size(out.size()) * width, x.scale,
-                  carver.rest());
-    batch.pairs = &*pairs;
-  }
+  batch.workspace = carver.rest();
   multiply(panels, batch);
 }
 
@@ -325,6 +322,7 @@ void ConvRows::look_ahead(GemmTile& tile, std::size_t panel, RowRange panels,
 
 void ConvRows::multiply(RowRange panels, const Batch& batch) const {
   const bool streams = ConvRows::streams(batch);
+  std::optional<PairedProduct> pairs;
   std::size_t i = to_size(panels.begin);
   if (row_kernels_) i = multiply_row(i, to_size(panels.end), *batch.runs);
   for (; i < to_size(panels.end); ++i) {
@@ -332,13 +330,21 @@ void ConvRows::multiply(RowRange panels, const Batch& batch) const {
     tile.streams = streams;
     look_ahead(tile, i, panels, batch);
     const std::size_t column = to_size(to_channel(static_cast<std::int64_t>(i)));
-    if (batch.pairs) {
-      batch.pairs->multiply(tile, column);
+    if (pairs_) {
+      const bool other_group = i % panels_ == 0;
+      if (!pairs || other_group) pairs.emplace(prepare_group(tile, batch));
+      pairs->multiply(tile, column);
     } else if (!batch.amx || !multiply_by_amx(tile, i, column, batch)) {
       multiply_by_fma(tile, column, batch);
     }
   }
   if (streams) kernels_->finish_stream();
+}
+
+// The rows' channels of the tile's group.
+PairedProduct ConvRows::prepare_group(const GemmTile& tile, const Batch& batch) const {
+  const float* const scale = batch.scale ? batch.scale + tile.a_offset : nullptr;
+  return {*pairs_, tile, batch.runs, batch.pixels, scale, batch.workspace};
 }
 
 // The panels from `first` on that are two vectors wide, in groups of nearly equal size; returns the

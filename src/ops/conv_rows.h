@@ -82,6 +82,7 @@ class ConvRows final : public RowOp {
                   float* const* y, std::byte* workspace) const;
   GemmTile panel_tile(std::size_t panel) const;
   void multiply(RowRange panels, const Batch& batch) const;
+  PairedProduct prepare_group(const GemmTile& tile, const Batch& batch) const;
   std::size_t multiply_row(std::size_t first, std::size_t end, const PixelRun& run) const;
   void multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const;
   bool multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,

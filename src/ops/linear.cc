@@ -60,9 +60,9 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
   const std::size_t columns = to_size(out[1]), products = to_size(in[1]);
   const std::optional<PairedSet> pairs =
       bound == ErrorBound::kNetwork
-          ? PairedSet::choose(to_size(band()), columns, products, weights.weight())
+          ? PairedSet::choose(to_size(band()), 1, columns, products, weights.weight())
           : std::nullopt;
-  const SharedWeights packed = pairs ? pack_paired_weights(weights, columns, products, 1)
+  const SharedWeights packed = pairs ? pack_paired_weights(weights, 1, columns, products, 1)
                                      : pack_gemm_weights(weights, 1, columns, products, 1);
   for (std::int64_t column = 0; column < out[1]; column += each) {
     auto op = std::make_unique<ConvRows>(ImageShape{band(), 1, in[1]},

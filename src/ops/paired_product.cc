@@ -110,12 +110,13 @@ void pack_panel(const Columns& c, std::size_t width, std::size_t wide, float* pa
 
 }  // namespace
 
-std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t columns,
-                                           std::size_t products, const float* weight) {
+std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t groups,
+                                           std::size_t columns, std::size_t products,
+                                           const float* weight) {
   if (!pairs_usable()) return std::nullopt;
   const PairedSet set{&paired_kernels(), prepare_paired_rows()};
   if (!pays(*set.kernels, rows, columns, products)) return std::nullopt;
-  for (std::size_t n = 0; n < columns; ++n) {
+  for (std::size_t n = 0; n < groups * columns; ++n) {
     // Or its products would drown in what is added to and subtracted from them.
     const std::span column(weight + n * products, products);
     const bool zeros = std::all_of(column.begin(), column.end(), [](float w) { return w == 0.0F; });
@@ -135,19 +136,23 @@ std::size_t PairedSet::prepared_bytes(std::size_t rows, std::size_t products) {
   return PairedRows{PairedOrder(products), rows}.floats() * sizeof(float);
 }
 
-SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t out,
+SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t groups, std::size_t out,
                                   std::size_t channels, std::size_t taps) {
   const GemmKernels& kernels = gemm_kernels();
   const std::size_t depth = channels * taps, wide = kernels.columns;
-  return weights.packed(fmt::format("pairs of {}", wide), [&](PageArena* arena) {
-    auto packed = std::make_shared<PackedWeights>(gemm_weight_floats(out, depth),
-                                                  kPairedBiasParts * gemm_bias_floats(out), arena);
-    for (std::size_t first = 0; first < out; first += wide) {
-      const std::size_t columns = std::min(wide, out - first);
-      float* const finish = packed->bias.get() + kPairedBiasParts * first;
-      if (weights.bias()) std::copy_n(weights.bias() + first, columns, finish);
-      pack_panel({weights.weight() + first * depth, columns, channels, taps},
-                 kernels.panel_width(columns), wide, packed->weights.get() + first * depth, finish);
+  const std::size_t each = gemm_weight_floats(out, depth),
+                    finish_each = kPairedBiasParts * gemm_bias_floats(out);
+  return weights.packed(fmt::format("pairs {} of {}", groups, wide), [&](PageArena* arena) {
+    auto packed = std::make_shared<PackedWeights>(groups * each, groups * finish_each, arena);
+    for (std::size_t g = 0; g < groups; ++g) {
+      for (std::size_t first = 0; first < out; first += wide) {
+        const std::size_t columns = std::min(wide, out - first), column = g * out + first;
+        float* const finish = packed->bias.get() + g * finish_each + kPairedBiasParts * first;
+        if (weights.bias()) std::copy_n(weights.bias() + column, columns, finish);
+        pack_panel({weights.weight() + column * depth, columns, channels, taps},
+                   kernels.panel_width(columns), wide,
+                   packed->weights.get() + g * each + first * depth, finish);
+      }
     }
     return packed;
   });

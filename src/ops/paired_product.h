@@ -15,10 +15,11 @@ struct PairedSet {
   const PairedKernels* kernels;
   PreparePairedRows prepare;
 
-  /// Nothing where that does not pay for `rows` rows times weight [columns][products], where new
-  /// ops may not do so, or where it would harm the result: weights that are not finite, and columns
-  /// mostly of zeros, whose products with a row may be much smaller than the rest of the row.
-  static std::optional<PairedSet> choose(std::size_t rows, std::size_t columns,
+  /// Nothing where that does not pay for `rows` rows times weight [groups][columns][products],
+  /// where new ops may not do so, or where it would harm the result: weights that are not finite,
+  /// and columns mostly of zeros, whose products with a row may be much smaller than the rest of
+  /// it.
+  static std::optional<PairedSet> choose(std::size_t rows, std::size_t groups, std::size_t columns,
                                          std::size_t products, const float* weight);
   std::size_t workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const;
   /// Of so many rows, prepared.
@@ -27,7 +28,7 @@ struct PairedSet {
 
 /// Weights in panels as pack_gemm_weights makes them, but in the order of pairs and scaled by
 /// column; the bias by panel, each followed by the inverse scales and by the starts of its columns.
-SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t out,
+SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t groups, std::size_t out,
                                   std::size_t channels, std::size_t taps);
 /// Floats of a bias with those: so many times as many.
 inline constexpr std::size_t kPairedBiasParts = 3;

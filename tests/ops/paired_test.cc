@@ -137,6 +137,40 @@ TEST_P(PairedTest, JoinsTheTapsOfOtherKernels) {
   expect_within_bound(Problem(11, 12, 24, 96, 2, 2, random), {}, false);
 }
 
+// The floats of `count` channels from `first` on, of pixels of `channels`.
+std::vector<float> slice(const std::vector<float>& x, std::int64_t channels, std::int64_t first,
+                         std::int64_t count) {
+  std::vector<float> part;
+  for (std::size_t at = to_size(first); at < x.size(); at += to_size(channels)) {
+    part.insert(part.end(), &x[at], &x[at] + count);
+  }
+  return part;
+}
+
+// Whatever rows and panels are computed together, those of several groups included.
+TEST_P(PairedTest, AGroupGivesWhatItGivesAlone) {
+  constexpr std::int64_t kGroups = 3, kOut = 96;
+  for (const std::int64_t kernel : {1, 3}) {
+    const std::int64_t in = kernel == 1 ? 70 : 16;
+    const Problem p(9, 8, kGroups * in, kGroups * kOut, kernel, 1, random);
+    const ConvRows op(p.input, p.output, p.window, kGroups, {p.weight.data(), p.bias.data()}, {},
+                      ErrorBound::kNetwork);
+    expect_pairs(op);
+    const auto whole = testing::run_pieces(op, p.x, nullptr, 4),
+               shares = testing::run_pieces(op, p.x, nullptr, 2, true);
+    EXPECT_EQ(whole, shares);
+    for (std::int64_t g = 0; g < kGroups; ++g) {
+      const float* const weight = p.weight.data() + g * kOut * in * kernel * kernel;
+      const ConvRows alone({p.input.height, p.input.width, in},
+                           {p.output.height, p.output.width, kOut}, p.window, 1,
+                           {weight, p.bias.data() + g * kOut}, {}, ErrorBound::kNetwork);
+      expect_pairs(alone);
+      EXPECT_EQ(testing::run_pieces(alone, slice(p.x, kGroups * in, g * in, in), nullptr, 4),
+                slice(whole, kGroups * kOut, g * kOut, kOut));
+    }
+  }
+}
+
 TEST_P(PairedTest, CostlyActivationsFollow) {
   const Problem p(6, 9, 70, 100, 1, 1, random);
   const auto plain = testing::run_pieces(p.op(), p.x, nullptr, 6);
@@ -236,7 +270,7 @@ TEST_P(PairedTest, IsChosenWhereItPaysAndHarmsNothing) {
   std::vector<float> weight(to_size(768 * 768));
   testing::fill(weight.data(), 768 * 768, random);
   const auto chosen = [&](std::size_t rows, std::size_t columns, std::size_t products) {
-    return PairedSet::choose(rows, columns, products, weight.data()).has_value();
+    return PairedSet::choose(rows, 1, columns, products, weight.data()).has_value();
   };
   EXPECT_TRUE(chosen(196, 768, 768));
   EXPECT_TRUE(chosen(49, 160, 700));
@@ -256,25 +290,34 @@ TEST_P(PairedTest, IsChosenWhereItPaysAndHarmsNothing) {
   EXPECT_FALSE(chosen(196, 768, 768));
 }
 
+bool has_kernel(const Network& network, const std::string& kernel) {
+  const auto steps = network.explain();
+  return std::any_of(steps.begin(), steps.end(), [&](const StepInfo& step) {
+    return step.kernel.find(kernel) != std::string::npos;
+  });
+}
+
 // And in its layers with a scale of their input, each of which rounds a few times more or less.
 TEST_P(PairedTest, ANetworkGivesWhatItGivesWithoutUpToRounding) {
   const Tensor x = testing::random_tensor({1, 3, 64, 64}, random);
-  models::RandomWeights weights;
-  const Graph graph = models::build("efficientnet_b0", weights);
-  const Network paired(graph, x.shape());
-  set_paired_products(false);
-  const Network single(graph, x.shape());
-  std::string kernels;
-  for (const StepInfo& step : paired.explain()) kernels += step.kernel + "; ";
-  EXPECT_NE(kernels.find("scaled pointwise gemm"), std::string::npos);
-  EXPECT_NE(kernels.find("paired"), std::string::npos) << kernels;
-  const Tensor got = paired(x.view()), expected = single(x.view());
-  double error = 0, size = 0;
-  for (std::int64_t i = 0; i < expected.shape().elements(); ++i) {
-    error += std::pow(double{got.data()[i]} - double{expected.data()[i]}, 2);
-    size += std::pow(double{expected.data()[i]}, 2);
+  for (const auto& [name, scaled] : {std::pair("efficientnet_b0", "scaled pointwise gemm"),
+                                     std::pair("mixnet_s", "scaled pointwise g2 gemm")}) {
+    models::RandomWeights weights;
+    const Graph graph = models::build(name, weights);
+    set_paired_products(true);
+    const Network paired(graph, x.shape());
+    set_paired_products(false);
+    const Network single(graph, x.shape());
+    EXPECT_TRUE(has_kernel(paired, scaled)) << name;
+    EXPECT_TRUE(has_kernel(paired, "paired")) << name;
+    const Tensor got = paired(x.view()), expected = single(x.view());
+    double error = 0, size = 0;
+    for (std::int64_t i = 0; i < expected.shape().elements(); ++i) {
+      error += std::pow(double{got.data()[i]} - double{expected.data()[i]}, 2);
+      size += std::pow(double{expected.data()[i]}, 2);
+    }
+    EXPECT_LT(std::sqrt(error / size), 50 * 0x1p-23) << name;
   }
-  EXPECT_LT(std::sqrt(error / size), 50 * 0x1p-23);
 }
 
 // AMX comes before pairs.
