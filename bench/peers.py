@@ -194,7 +194,8 @@ def seeded(make):
 
 
 def channels_last(x):
-    return x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    """From a cache line's beginning on, as the arrays that the peers get; NumPy's own would not."""
+    return torch.from_numpy(x).contiguous(memory_format=torch.channels_last).numpy()
 
 
 def compiled(model, x):
