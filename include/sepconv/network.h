@@ -56,7 +56,7 @@ class Network {
   /// The same for a network with one output.
   Tensor operator()(const TensorView& x, const ThreadPool& pool = ThreadPool::single()) const;
 
-  /// Every step, timed over `runs` runs of the whole network on zeros (none if 0).
+  /// Every step, timed over `runs` runs of the whole network on noise (none if 0).
   std::vector<StepInfo> explain(int runs = 0, const ThreadPool& pool = ThreadPool::single()) const;
 
  private:

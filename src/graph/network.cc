@@ -24,6 +24,17 @@ std::size_t value_bytes(const Shape& shape) {
   return static_cast<std::size_t>(shape.elements()) * sizeof(float);
 }
 
+// Between −1 and 1: of zeros, products are left out.
+Tensor noise(const Shape& shape) {
+  Tensor x(shape, Layout::kNHWC);
+  std::uint32_t state = 1;
+  std::generate_n(x.data(), shape.elements(), [&] {
+    state = 1664525 * state + 1013904223;
+    return static_cast<float>(state >> 8) * 0x1p-23F - 1;
+  });
+  return x;
+}
+
 }  // namespace
 
 struct Network::Plan {
@@ -232,7 +243,7 @@ std::vector<StepInfo> Network::explain(int runs, const ThreadPool& pool) const {
     infos.push_back(std::move(info));
   }
   if (runs <= 0) return infos;
-  const Tensor x(input_shape(), Layout::kNHWC);
+  const Tensor x = noise(input_shape());
   std::vector<Tensor> outputs = run_all(x.view(), pool);
   std::vector<TensorView> ys;
   ys.reserve(outputs.size());

@@ -84,17 +84,27 @@ HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<R, kScaled>&
   }
 }
 
-// The same for products that are all single; returns whether every value is zero.
-bool copy_singles(const PairedPreparation& p, const float* x, float factor, size_t row) {
-  bool zeros = true;
-  for (size_t n = 0; n < p.to.order.products(); ++n) {
-    const size_t k = p.to.order.k(n), end = 3 * p.to.order.triples;
-    const size_t block = n < end ? n / kBlockFloats : p.to.blocks();
-    float& value = p.prepared[p.to.offset(block, row) + (n < end ? n % kBlockFloats : n - end)];
-    value = (p.scale ? x[k] * p.scale[k] : x[k]) * factor;
-    zeros = zeros && value == 0.0F;
+// A row's values, times their scale.
+struct RowValues {
+  const float *x, *scale;
+
+  float operator[](size_t k) const { return scale ? x[k] * scale[k] : x[k]; }
+  bool all_zero(size_t count) const {
+    size_t k = 0;
+    while (k < count && (*this)[k] == 0.0F) ++k;
+    return k == count;
   }
-  return zeros;
+};
+
+// copy_pairs for products that are all single.
+void copy_singles(const PairedPreparation& p, const RowValues& values, float factor, size_t row) {
+  const size_t t = p.to.order.triples, singles = p.to.order.singles;
+  for (size_t i = 0; i < t; ++i) {
+    float* const triple = p.prepared + p.to.offset(i / kBlock, row) + 3 * (i % kBlock);
+    for (size_t part = 0; part < 3; ++part) triple[part] = values[part * t + i] * factor;
+  }
+  float* const rest = p.prepared + p.to.offset(p.to.blocks(), row);
+  for (size_t i = 0; i < singles; ++i) rest[i] = values[3 * t + i] * factor;
 }
 
 // The sums of four vectors' lanes.
@@ -219,10 +229,16 @@ void prepare_row(const PairedPreparation& p, const Known& known, size_t i) {
     p.kind[row] = PairedKind::kPairs;
     return;
   }
+  const RowValues values{p.row[i], p.scale};
+  if (known.square[i] == 0.0F && values.all_zero(p.to.order.products())) {
+    p.kind[row] = PairedKind::kZeros;
+    p.unscale[row] = 1;
+    return;
+  }
   // All is single: small values are scaled to where sums are exact.
   const PowerOfTwo factor{known.square[i] < 1.0F ? 60 : -40};
-  const bool zeros = copy_singles(p, p.row[i], factor.value(), row);
-  p.kind[row] = zeros ? PairedKind::kZeros : PairedKind::kSingles;
+  copy_singles(p, values, factor.value(), row);
+  p.kind[row] = PairedKind::kSingles;
   p.unscale[row] = factor.inverse();
 }
 
