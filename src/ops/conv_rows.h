@@ -1,17 +1,9 @@
 #pragma once
 
-#include <memory>
-#include <optional>
 #include <span>
-#include <vector>
 
 #include "kernels/epilogue.h"
-#include "kernels/gemm.h"
-#include "kernels/gemv.h"
-#include "ops/amx_product.h"
-#include "ops/error_bound.h"
-#include "ops/gemm_weights.h"
-#include "ops/paired_product.h"
+#include "ops/panel_product.h"
 #include "ops/row_op.h"
 #include "ops/window.h"
 
@@ -27,17 +19,9 @@ class ConvRows final : public RowOp {
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
            std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue,
            ErrorBound bound, bool scaled = false);
-  /// Where an op's weights start among some that were packed before.
-  struct Packed {
-    SharedWeights all;
-    std::size_t weight = 0;
-    std::size_t column = 0;                         ///< that its bias starts at
-    bool followed = false;                          ///< what lies behind its weights is read next
-    std::optional<PairedSet> pairs = std::nullopt;  ///< how they were packed
-  };
-  /// Without groups, on such weights.
-  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window, Packed packed,
-           const Epilogue& epilogue);
+  /// Without groups, on weights that were packed before.
+  ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
+           PackedPanels packed, const Epilogue& epilogue);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -49,9 +33,8 @@ class ConvRows final : public RowOp {
   void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const override;
   void write_past_caches() override { past_caches_ = true; }
-  std::size_t weight_bytes() const override { return weight_floats_ * sizeof(float); }
-  // Splitting weights for AMX takes as long as reading them from L2 four times.
-  std::size_t call_bytes() const override { return weight_bytes() * (amx_ ? 4 : 1); }
+  std::size_t weight_bytes() const override { return product_.weight_bytes(); }
+  std::size_t call_bytes() const override { return product_.call_bytes(); }
   bool can_write_slice() const override { return true; }
   bool can_read_slice() const override { return window_.taps() == 1 && !copies_rows_; }
   double flops() const override;
@@ -59,55 +42,28 @@ class ConvRows final : public RowOp {
 
  private:
   struct Sources;
-  struct Batch;
 
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
-           std::int64_t groups, const Epilogue& epilogue);
-  RowRange share_panels(RowRange shares) const;
-  std::int64_t to_channel(std::int64_t panel) const;
-  void use_weights(const float* weights, const float* bias);
-  std::size_t pixels() const;
-  std::optional<AmxSet> choose_amx() const;
-  std::size_t bias_parts() const { return pairs_ ? kPairedBiasParts : 1; }
-  std::size_t tile_rows() const { return pairs_ ? pairs_->kernels->rows : kernels_->rows; }
-  std::size_t scaled_floats() const;
+           PanelProduct product);
+  std::size_t taps() const { return product_.shape().taps; }
+  std::size_t padded_row_floats() const;
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
-  std::size_t a_step() const;
-  bool streams(const Batch& batch) const;
-  std::span<const float> behind(const InputRows& x, RowRange in) const;
-  void look_ahead(GemmTile& tile, std::size_t panel, RowRange panels, const Batch& batch) const;
-  bool continues(const PixelRun& a, const PixelRun& b) const;
-  std::size_t sum_floats(std::int64_t rows) const;
+  bool makes_whole_lines() const;
+  RowRange share_panels(RowRange shares) const;
   void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
                   float* const* y, std::byte* workspace) const;
-  GemmTile panel_tile(std::size_t panel) const;
-  void multiply(RowRange panels, const Batch& batch) const;
-  PairedProduct prepare_group(const GemmTile& tile, const Batch& batch) const;
-  std::size_t multiply_row(std::size_t first, std::size_t end, const PixelRun& run) const;
-  void multiply_by_fma(GemmTile tile, std::size_t column, const Batch& batch) const;
-  bool multiply_by_amx(GemmTile tile, std::size_t panel, std::size_t column,
-                       const Batch& batch) const;
+  std::size_t find_runs(std::int64_t rows, const Sources& source, const float* const* residual,
+                        float* const* y, const float** places, PixelRun* runs) const;
+  bool continues(const PixelRun& a, const PixelRun& b) const;
+  std::size_t a_step() const;
+  bool streams(std::span<const PixelRun> runs) const;
+  std::span<const float> behind(const InputRows& x, RowRange in) const;
 
   Window2d window_;
-  std::int64_t groups_;
-  bool scaled_ = false;
+  PanelProduct product_;
+  bool copies_rows_;  ///< rows are padded in the workspace before use
   bool past_caches_ = false;
-  Epilogue epilogue_;
-  const GemmKernels* kernels_;
-  const GemvKernels* row_kernels_ = nullptr;  ///< of an output of one pixel; or null
-  bool copies_rows_;                          ///< rows are padded in the workspace before use
-  std::size_t taps_, k_;                      ///< as in GemmTile
-  std::size_t panels_;                        ///< per group
-  std::size_t panel_floats_;
-  std::size_t weight_floats_;
-  SharedWeights packed_;
-  const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
-  bool followed_ = false;
-  const float* bias_ = nullptr;  ///< [groups][panels][columns], or as paired weights have it
-  std::optional<AmxSet> amx_;
-  std::optional<PairedSet> pairs_;
-  std::int64_t most_rows_;    ///< that are prepared at once for either
-  std::vector<bool> splits_;  ///< by panel, unless scaled
+  std::int64_t most_rows_;  ///< that are multiplied at once
 };
 
 }  // namespace sepconv

@@ -33,7 +33,7 @@ std::shared_ptr<RowOp> pointwise_gradient(const ConvArguments& a) {
   const auto in = to_size(a.input[1]), out = to_size(a.output[1]);
   return std::make_shared<ConvRows>(
       a.output_image(), a.input_image(), a.window,
-      ConvRows::Packed{pack_transposed_gemm_weights(a.weight.data(), in, out)}, Epilogue());
+      PackedPanels{pack_transposed_gemm_weights(a.weight.data(), in, out)}, Epilogue());
 }
 
 std::shared_ptr<RowOp> any_gradient(const ConvArguments& a) {

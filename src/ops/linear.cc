@@ -68,11 +68,11 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
     auto op = std::make_unique<ConvRows>(ImageShape{band(), 1, in[1]},
                                          ImageShape{band(), 1, std::min(each, out[1] - column)},
                                          Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
-                                         ConvRows::Packed{.all = packed,
-                                                          .weight = to_size(column * in[1]),
-                                                          .column = to_size(column),
-                                                          .followed = column + each < out[1],
-                                                          .pairs = pairs},
+                                         PackedPanels{.all = packed,
+                                                      .weight = to_size(column * in[1]),
+                                                      .column = to_size(column),
+                                                      .followed = column + each < out[1],
+                                                      .pairs = pairs},
                                          epilogue);
     op->write_slice_of(out[1]);
     parts.push_back({std::move(op), column});

@@ -80,8 +80,8 @@ WinogradRows::WinogradRows(WinogradSize size, const ImageShape& input, const Ima
     products_.push_back(std::make_unique<ConvRows>(
         ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
         Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
-        ConvRows::Packed{packed_,
-                         p * gemm_weight_floats(to_size(output.channels), to_size(input.channels))},
+        PackedPanels{packed_,
+                     p * gemm_weight_floats(to_size(output.channels), to_size(input.channels))},
         Epilogue()));
   }
 }

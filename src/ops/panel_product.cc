@@ -1,0 +1,231 @@
+#include "ops/panel_product.h"
+
+#include <algorithm>
+
+#include "base/sizes.h"
+
+namespace sepconv {
+
+// What a panel by FMA takes of the workspace.
+struct PanelProduct::Room {
+  float *scaled, *sums;
+};
+
+PanelProduct::PanelProduct(const ProductShape& shape, const Epilogue& epilogue)
+    : shape_(shape),
+      epilogue_(epilogue),
+      kernels_(&gemm_kernels()),
+      panels_(divide_up(shape.columns, kernels_->columns)),
+      panel_floats_(shape.products() * kernels_->columns) {}
+
+PanelProduct::PanelProduct(const ProductShape& shape, const LayerWeights& weights,
+                           const Epilogue& epilogue, ErrorBound bound, bool scaled)
+    : PanelProduct(shape, epilogue) {
+  scaled_ = scaled;
+  const std::size_t groups = shape.groups, columns = shape.columns, products = shape.products();
+  const std::size_t channels = shape.channels, taps = channels > 0 ? products / channels : 1;
+  if (groups == 1) amx_ = AmxSet::choose(shape.pixels, columns, products);
+  if (bound == ErrorBound::kNetwork && !amx_) {
+    pairs_ = PairedSet::choose(shape.pixels, groups, columns, products, weights.weight());
+  }
+  packed_ = pairs_ ? pack_paired_weights(weights, groups, columns, channels, taps)
+                   : pack_gemm_weights(weights, groups, columns, channels, taps);
+  use_weights(packed_->weights.get(), packed_->bias.get());
+}
+
+PanelProduct::PanelProduct(const ProductShape& shape, PackedPanels packed, const Epilogue& epilogue)
+    : PanelProduct(shape, epilogue) {
+  packed_ = std::move(packed.all);
+  followed_ = packed.followed;
+  pairs_ = packed.pairs;
+  if (!pairs_) amx_ = AmxSet::choose(shape.pixels, shape.columns, shape.products());
+  use_weights(packed_->weights.get() + packed.weight,
+              packed_->bias.get() + packed.column * bias_parts());
+}
+
+void PanelProduct::use_weights(const float* weights, const float* bias) {
+  weights_ = weights;
+  bias_ = bias;
+  if (shape_.pixels == 1 && shape_.groups == 1 && shape_.taps == 1 && !prepares() && !scaled_) {
+    pixel_kernels_ = &gemv_kernels();
+  }
+  for (std::size_t i = 0; i < panels_ && amx_ && !scaled_; ++i) {
+    const std::size_t columns = std::min(kernels_->columns, shape_.columns - channel(i));
+    splits_.push_back(amx_->splits(weights_ + i * panel_floats_, shape_.products(),
+                                   kernels_->panel_width(columns)));
+  }
+}
+
+std::size_t PanelProduct::channel(std::size_t panel) const {
+  return panel / panels_ * shape_.columns +
+         std::min(shape_.columns, panel % panels_ * kernels_->columns);
+}
+
+// Splitting weights for AMX takes as long as reading them from L2 four times.
+std::size_t PanelProduct::call_bytes() const { return weight_bytes() * (amx_ ? 4 : 1); }
+
+std::size_t PanelProduct::prepared_bytes(std::size_t pixels) const {
+  if (amx_) return AmxSet::split_bytes(pixels, shape_.products());
+  return pairs_ ? PairedSet::prepared_bytes(pixels, shape_.products()) : 0;
+}
+
+// Of one panel, between its parts.
+std::size_t PanelProduct::sum_floats(std::size_t pixels) const {
+  return pairs_ || shape_.products() <= kGemmPart ? 0 : pixels * kernels_->columns;
+}
+
+// For a scaled panel of weights.
+std::size_t PanelProduct::scaled_floats() const { return scaled_ && !pairs_ ? panel_floats_ : 0; }
+
+std::size_t PanelProduct::workspace_bytes(std::size_t pixels) const {
+  std::size_t bytes =
+      align_up(sum_floats(pixels) * sizeof(float)) + align_up(scaled_floats() * sizeof(float));
+  if (amx_) bytes += amx_->workspace_bytes(pixels, shape_.taps, shape_.k);
+  if (pairs_) bytes += pairs_->workspace_bytes(pixels, shape_.taps, shape_.k);
+  return bytes;
+}
+
+GemmTile PanelProduct::tile(std::size_t panel, const PixelBatch& batch) const {
+  GemmTile tile{};
+  tile.a_offset = panel / panels_ * shape_.channels;
+  tile.a_step = batch.a_step;
+  tile.taps = shape_.taps;
+  tile.k = shape_.k;
+  tile.b = weights_ + panel * panel_floats_;
+  tile.bias = bias_ + panel * kernels_->columns * bias_parts();
+  tile.c_step = batch.c_step;
+  tile.columns = std::min(kernels_->columns, shape_.columns - panel % panels_ * kernels_->columns);
+  tile.epilogue = epilogue_;
+  tile.streams = batch.streams;
+  tile.ahead = reinterpret_cast<const char*>(tile.b);
+  return tile;
+}
+
+// Of one panel.
+std::size_t PanelProduct::tiles(const PixelBatch& batch) const {
+  const std::size_t rows = pairs_ ? pairs_->kernels->rows : kernels_->rows;
+  std::size_t tiles = 0;
+  for (std::size_t i = 0; i < batch.count; ++i) tiles += divide_up(batch.runs[i].pixels, rows);
+  return tiles;
+}
+
+// Every panel's tiles fetch a share of the input that comes next, where that comes from memory, or
+// else of the next panel.
+void PanelProduct::look_ahead(GemmTile& tile, std::size_t panel, RowRange range, std::size_t tiles,
+                              std::span<const float> behind) const {
+  const std::size_t steps = tiles * shape_.products(), end = to_size(range.end);
+  if (!behind.empty() && !amx_) {
+    const std::size_t share = behind.size() / to_size(range.size());
+    const float* own = behind.data() + (panel - to_size(range.begin)) * share;
+    tile.ahead = reinterpret_cast<const char*>(own);
+    tile.ahead_step = share * sizeof(float) / steps;
+  } else if (panel + 1 < end || (followed_ && end == panels())) {
+    tile.ahead = reinterpret_cast<const char*>(tile.b + panel_floats_);
+    tile.ahead_step = panel_floats_ * sizeof(float) / steps;
+  }
+}
+
+void PanelProduct::run(RowRange panels, const PixelBatch& batch, std::byte* workspace) const {
+  Carver carver(workspace);
+  const Room room{carver.take<float>(scaled_floats()),
+                  carver.take<float>(sum_floats(batch.pixels))};
+  const std::size_t tiles = PanelProduct::tiles(batch), end = to_size(panels.end);
+  std::optional<AmxProduct> amx;
+  if (amx_) amx.emplace(*amx_, tile(0, batch), batch.runs, batch.pixels, carver.rest());
+  std::optional<PairedProduct> pairs;
+  std::size_t i = pixel_kernels_ ? multiply_pixel(panels, batch) : to_size(panels.begin);
+  for (; i < end; ++i) {
+    GemmTile tile = PanelProduct::tile(i, batch);
+    look_ahead(tile, i, panels, tiles, batch.behind);
+    if (pairs_) {
+      const bool other_group = i % panels_ == 0;
+      if (!pairs || other_group) pairs.emplace(prepare_group(tile, batch, carver.rest()));
+      pairs->multiply(tile, channel(i));
+    } else if (!amx || !multiply_by_amx(tile, i, batch, room, *amx)) {
+      multiply_by_fma(tile, channel(i), batch, room);
+    }
+  }
+  if (batch.streams) kernels_->finish_stream();
+}
+
+// The pixels' channels of the tile's group.
+PairedProduct PanelProduct::prepare_group(const GemmTile& tile, const PixelBatch& batch,
+                                          std::byte* workspace) const {
+  const float* const scale = batch.scale ? batch.scale + tile.a_offset : nullptr;
+  return {*pairs_, tile, batch.runs, batch.pixels, scale, workspace};
+}
+
+// Those panels that are two vectors wide, in groups of nearly equal size; returns the first one
+// that is left.
+std::size_t PanelProduct::multiply_pixel(RowRange panels, const PixelBatch& batch) const {
+  const PixelRun& run = *batch.runs;
+  const std::size_t width = kernels_->columns, columns = shape_.columns;
+  const std::size_t whole =
+      std::min(to_size(panels.end), (columns + width - kernels_->lanes - 1) / width);
+  std::size_t first = to_size(panels.begin);
+  for (std::size_t count; first < whole; first += count) {
+    const std::size_t left = whole - first;
+    count = divide_up(left, divide_up(left, pixel_kernels_->most));
+    const GemmTile tile = PanelProduct::tile(first, batch);
+    const std::size_t column = first * width;
+    pixel_kernels_->panels[count - 1]({.a = run.taps[0],
+                                       .k = shape_.k,
+                                       .b = tile.b,
+                                       .panel_floats = panel_floats_,
+                                       .bias = tile.bias,
+                                       .residual = run.residual ? run.residual + column : nullptr,
+                                       .c = run.y + column,
+                                       .columns = std::min(count * width, columns - column),
+                                       .epilogue = epilogue_});
+  }
+  return first;
+}
+
+// Part by part, so that the part stays in L1 while the batch's pixels pass; the batch is sized for
+// L2. A scale of the input is taken into the part's weights: as many products as there are weights
+// instead of one for every pixel's channel.
+void PanelProduct::multiply_by_fma(GemmTile tile, std::size_t column, const PixelBatch& batch,
+                                   const Room& room) const {
+  const std::size_t products = shape_.products(), channel = tile.a_offset,
+                    width = kernels_->panel_width(tile.columns);
+  const float* const panel = tile.b;
+  if (scaled_) tile.b = room.scaled;
+  for (tile.start = 0; tile.start < products; tile.start += tile.count) {
+    tile.count = std::min(kGemmPart, products - tile.start);
+    tile.sums = products > kGemmPart ? room.sums : nullptr;
+    if (scaled_) {
+      const std::size_t at = tile.start * width;
+      kernels_->scale_panel(panel + at, batch.scale + channel + tile.start, tile.count, width,
+                            room.scaled + at);
+    }
+    for (const PixelRun* run = batch.runs; run < batch.runs + batch.count; ++run) {
+      tile.a = run->taps;
+      tile.a_offset = channel;
+      tile.c = run->y + column;
+      tile.residual = run->residual ? run->residual + column : nullptr;
+      multiply_rows(*kernels_, tile, run->pixels);
+    }
+  }
+}
+
+// False where the panel does not split well.
+bool PanelProduct::multiply_by_amx(GemmTile tile, std::size_t panel, const PixelBatch& batch,
+                                   const Room& room, AmxProduct& amx) const {
+  if (scaled_) {
+    const std::size_t products = shape_.products(), width = kernels_->panel_width(tile.columns);
+    kernels_->scale_panel(tile.b, batch.scale, products, width, room.scaled);
+    tile.b = room.scaled;
+    if (!amx_->splits(tile.b, products, width)) return false;
+  } else if (!splits_[panel]) {
+    return false;
+  }
+  amx.multiply(tile, channel(panel));
+  return true;
+}
+
+std::string PanelProduct::describe() const {
+  if (amx_) return AmxSet::describe();
+  return pairs_ ? pairs_->kernels->describe() : kernels_->describe();
+}
+
+}  // namespace sepconv

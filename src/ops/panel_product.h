@@ -1,0 +1,118 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/epilogue.h"
+#include "kernels/gemm.h"
+#include "kernels/gemv.h"
+#include "ops/amx_product.h"
+#include "ops/error_bound.h"
+#include "ops/gemm_weights.h"
+#include "ops/paired_product.h"
+#include "ops/pixel_runs.h"
+#include "ops/row_op.h"
+
+namespace sepconv {
+
+/// Pixels times weights, group by group: a pixel's taps · k values, in runs of k, by the weights of
+/// `columns` output channels.
+struct ProductShape {
+  std::size_t pixels;  ///< of an image
+  std::size_t groups, taps, k, columns;
+  std::size_t channels;  ///< of a group's input; some of a window's taps make one longer run
+
+  std::size_t products() const { return taps * k; }
+};
+
+/// Where a product's weights start among some that were packed before.
+struct PackedPanels {
+  SharedWeights all;
+  std::size_t weight = 0;
+  std::size_t column = 0;                         ///< that its bias starts at
+  bool followed = false;                          ///< what lies behind its weights is read next
+  std::optional<PairedSet> pairs = std::nullopt;  ///< how they were packed
+};
+
+/// Some pixels to be multiplied.
+struct PixelBatch {
+  const PixelRun* runs;
+  std::size_t count;              ///< of the runs
+  std::size_t pixels;             ///< of all of them
+  std::size_t a_step, c_step;     ///< from pixel to pixel
+  const float* scale;             ///< by input channel, of a scaled product
+  std::span<const float> behind;  ///< what is read next and comes from memory
+  bool streams;                   ///< results go past the caches where they can
+};
+
+/// The product behind dense, grouped, 1×1 and linear layers, and what its shape and the processor
+/// make of it: by FMA, by AMX, in pairs, or a single pixel by panels side by side. A panel of
+/// weights is what a tile's columns take.
+class PanelProduct {
+ public:
+  /// Weights are [groups · columns][channels][taps of the window], the bias [groups · columns] or
+  /// null. `scaled`: inputs come with a scale, for which the weights are multiplied.
+  PanelProduct(const ProductShape& shape, const LayerWeights& weights, const Epilogue& epilogue,
+               ErrorBound bound, bool scaled);
+  /// Without groups, on such weights.
+  PanelProduct(const ProductShape& shape, PackedPanels packed, const Epilogue& epilogue);
+
+  const ProductShape& shape() const { return shape_; }
+  const Epilogue& epilogue() const { return epilogue_; }
+  bool scaled() const { return scaled_; }
+  std::size_t panels() const { return shape_.groups * panels_; }
+  std::size_t panel_columns() const { return kernels_->columns; }
+  /// The first output channel of a panel, or behind the last one.
+  std::size_t channel(std::size_t panel) const;
+  std::size_t weight_bytes() const { return panels() * panel_floats_ * sizeof(float); }
+  /// As RowOp has it.
+  std::size_t call_bytes() const;
+  /// Of so many pixels, prepared for panel after panel; 0 if they are read where they lie.
+  std::size_t prepared_bytes(std::size_t pixels) const;
+  std::size_t workspace_bytes(std::size_t pixels) const;
+
+  /// Multiplies the pixels by some panels and finishes them.
+  void run(RowRange panels, const PixelBatch& batch, std::byte* workspace) const;
+  /// "gemm 6x16" …
+  std::string describe() const;
+
+ private:
+  struct Room;
+
+  PanelProduct(const ProductShape& shape, const Epilogue& epilogue);
+  void use_weights(const float* weights, const float* bias);
+  bool prepares() const { return amx_ || pairs_; }
+  std::size_t bias_parts() const { return pairs_ ? kPairedBiasParts : 1; }
+  std::size_t sum_floats(std::size_t pixels) const;
+  std::size_t scaled_floats() const;
+  GemmTile tile(std::size_t panel, const PixelBatch& batch) const;
+  std::size_t tiles(const PixelBatch& batch) const;
+  void look_ahead(GemmTile& tile, std::size_t panel, RowRange panels, std::size_t tiles,
+                  std::span<const float> behind) const;
+  std::size_t multiply_pixel(RowRange panels, const PixelBatch& batch) const;
+  PairedProduct prepare_group(const GemmTile& tile, const PixelBatch& batch,
+                              std::byte* workspace) const;
+  void multiply_by_fma(GemmTile tile, std::size_t column, const PixelBatch& batch,
+                       const Room& room) const;
+  bool multiply_by_amx(GemmTile tile, std::size_t panel, const PixelBatch& batch, const Room& room,
+                       AmxProduct& amx) const;
+
+  ProductShape shape_;
+  bool scaled_ = false;
+  Epilogue epilogue_;
+  const GemmKernels* kernels_;
+  const GemvKernels* pixel_kernels_ = nullptr;  ///< of a single pixel; or null
+  std::size_t panels_;                          ///< per group
+  std::size_t panel_floats_;
+  SharedWeights packed_;
+  const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
+  bool followed_ = false;
+  const float* bias_ = nullptr;  ///< [groups][panels][columns], or as paired weights have it
+  std::optional<AmxSet> amx_;
+  std::optional<PairedSet> pairs_;
+  std::vector<bool> splits_;  ///< by panel, unless scaled
+};
+
+}  // namespace sepconv
