@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <random>
 
 #include "base/aligned.h"
 #include "base/check.h"
@@ -24,14 +25,12 @@ std::size_t value_bytes(const Shape& shape) {
   return static_cast<std::size_t>(shape.elements()) * sizeof(float);
 }
 
-// Between −1 and 1: of zeros, products are left out.
+// What explain() runs on: of zeros, products are left out.
 Tensor noise(const Shape& shape) {
   Tensor x(shape, Layout::kNHWC);
-  std::uint32_t state = 1;
-  std::generate_n(x.data(), shape.elements(), [&] {
-    state = 1664525 * state + 1013904223;
-    return static_cast<float>(state >> 8) * 0x1p-23F - 1;
-  });
+  std::minstd_rand random;
+  std::uniform_real_distribution<float> number(-1, 1);
+  std::generate_n(x.data(), shape.elements(), [&] { return number(random); });
   return x;
 }
 

@@ -20,13 +20,14 @@ namespace {
 ProductShape product_shape(const ImageShape& input, const ImageShape& output,
                            const Window2d& window, std::int64_t groups) {
   // Adjacent taps of a row are adjacent floats, so that they make one longer run.
-  const bool joined = groups == 1 && window.columns.dilation == 1;
+  const bool adjacent = groups == 1 && window.columns.dilation == 1;
+  const std::int64_t joined = adjacent ? window.columns.size : 1;
   return {.pixels = to_size(output.height * output.width),
           .groups = to_size(groups),
-          .taps = to_size(joined ? window.rows.size : window.taps()),
-          .k = to_size(input.channels / groups * (joined ? window.columns.size : 1)),
           .columns = to_size(output.channels / groups),
-          .channels = to_size(input.channels / groups)};
+          .taps = to_size(window.taps() / joined),
+          .k = to_size(input.channels / groups * joined),
+          .joined = to_size(joined)};
 }
 
 // Rows or columns of the input that the windows of so many outputs take up.
@@ -36,6 +37,11 @@ std::int64_t windows_reach(const Window& w, std::int64_t outputs) {
 
 bool needs_padding(const Window& w, std::int64_t size, std::int64_t outputs) {
   return w.pad > 0 || windows_reach(w, outputs) > size;
+}
+
+PanelProduct make_product(const ProductShape& shape, const LayerWeights& weights,
+                          const Epilogue& epilogue, ErrorBound bound, bool scaled) {
+  return {shape, pack_panels(shape, weights, bound), epilogue, scaled};
 }
 
 // What is prepared for the products is to stay in half of L2.
@@ -60,7 +66,7 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
                    std::int64_t groups, const LayerWeights& weights, const Epilogue& epilogue,
                    ErrorBound bound, bool scaled)
     : ConvRows(input, output, window,
-               PanelProduct(product_shape(input, output, window, groups), weights, epilogue, bound,
+               make_product(product_shape(input, output, window, groups), weights, epilogue, bound,
                             scaled)) {}
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
@@ -174,9 +180,7 @@ void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
   const float** places = carver.take<const float*>(to_size(out.size()) * taps());
   const std::size_t count = find_runs(out.size(), source, residual, y, places, runs);
   product_.run(panels,
-               {.runs = runs,
-                .count = count,
-                .pixels = to_size(out.size() * output().width),
+               {.runs = {runs, count},
                 .a_step = a_step(),
                 .c_step = to_size(output_pixel()),
                 .scale = x.scale,

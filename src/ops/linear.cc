@@ -57,22 +57,21 @@ LinearOp::LinearOp(const Shape& in, const Shape& out, const LayerWeights& weight
   const std::int64_t panels = (out[1] + wide - 1) / wide;
   const std::int64_t worth = std::clamp<std::int64_t>(in[1] * out[1] / kLeastFloats, 1, kMostParts);
   const std::int64_t each = (panels + worth - 1) / worth * wide;
-  const std::size_t columns = to_size(out[1]), products = to_size(in[1]);
-  const std::optional<PairedSet> pairs =
-      bound == ErrorBound::kNetwork
-          ? PairedSet::choose(to_size(band()), 1, columns, products, weights.weight())
-          : std::nullopt;
-  const SharedWeights packed = pairs ? pack_paired_weights(weights, 1, columns, products, 1)
-                                     : pack_gemm_weights(weights, 1, columns, products, 1);
+  const PackedPanels packed = pack_panels({.pixels = to_size(band()),
+                                           .groups = 1,
+                                           .columns = to_size(out[1]),
+                                           .taps = 1,
+                                           .k = to_size(in[1])},
+                                          weights, bound);
   for (std::int64_t column = 0; column < out[1]; column += each) {
     auto op = std::make_unique<ConvRows>(ImageShape{band(), 1, in[1]},
                                          ImageShape{band(), 1, std::min(each, out[1] - column)},
                                          Window2d{{1, 1, 1, 0}, {1, 1, 1, 0}},
-                                         PackedPanels{.all = packed,
+                                         PackedPanels{.all = packed.all,
                                                       .weight = to_size(column * in[1]),
                                                       .column = to_size(column),
                                                       .followed = column + each < out[1],
-                                                      .pairs = pairs},
+                                                      .pairs = packed.pairs},
                                          epilogue);
     op->write_slice_of(out[1]);
     parts.push_back({std::move(op), column});

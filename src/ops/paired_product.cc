@@ -108,6 +108,19 @@ void pack_panel(const Columns& c, std::size_t width, std::size_t wide, float* pa
   }
 }
 
+// A group's panels; `bias` may be null.
+void pack_group(const Columns& c, const float* bias, float* packed, float* finish) {
+  const GemmKernels& kernels = gemm_kernels();
+  const std::size_t wide = kernels.columns, depth = c.products();
+  for (std::size_t first = 0; first < c.columns; first += wide) {
+    const std::size_t columns = std::min(wide, c.columns - first);
+    float* const panel_finish = finish + kPairedBiasParts * first;
+    if (bias) std::copy_n(bias + first, columns, panel_finish);
+    pack_panel({c.column(first), columns, c.channels, c.taps}, kernels.panel_width(columns), wide,
+               packed + first * depth, panel_finish);
+  }
+}
+
 }  // namespace
 
 std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t groups,
@@ -138,21 +151,15 @@ std::size_t PairedSet::prepared_bytes(std::size_t rows, std::size_t products) {
 
 SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t groups, std::size_t out,
                                   std::size_t channels, std::size_t taps) {
-  const GemmKernels& kernels = gemm_kernels();
-  const std::size_t depth = channels * taps, wide = kernels.columns;
-  const std::size_t each = gemm_weight_floats(out, depth),
-                    finish_each = kPairedBiasParts * gemm_bias_floats(out);
-  return weights.packed(fmt::format("pairs {} of {}", groups, wide), [&](PageArena* arena) {
+  const std::size_t depth = channels * taps, each = gemm_weight_floats(out, depth);
+  const std::size_t finish_each = kPairedBiasParts * gemm_bias_floats(out);
+  const std::string purpose = fmt::format("pairs {} of {}", groups, gemm_kernels().columns);
+  return weights.packed(purpose, [&](PageArena* arena) {
     auto packed = std::make_shared<PackedWeights>(groups * each, groups * finish_each, arena);
     for (std::size_t g = 0; g < groups; ++g) {
-      for (std::size_t first = 0; first < out; first += wide) {
-        const std::size_t columns = std::min(wide, out - first), column = g * out + first;
-        float* const finish = packed->bias.get() + g * finish_each + kPairedBiasParts * first;
-        if (weights.bias()) std::copy_n(weights.bias() + column, columns, finish);
-        pack_panel({weights.weight() + column * depth, columns, channels, taps},
-                   kernels.panel_width(columns), wide,
-                   packed->weights.get() + g * each + first * depth, finish);
-      }
+      pack_group({weights.weight() + g * out * depth, out, channels, taps},
+                 weights.bias() ? weights.bias() + g * out : nullptr,
+                 packed->weights.get() + g * each, packed->bias.get() + g * finish_each);
     }
     return packed;
   });

@@ -1,6 +1,7 @@
 #include "ops/panel_product.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/sizes.h"
 
@@ -11,54 +12,63 @@ struct PanelProduct::Room {
   float *scaled, *sums;
 };
 
-PanelProduct::PanelProduct(const ProductShape& shape, const Epilogue& epilogue)
+namespace {
+
+std::optional<AmxSet> choose_amx(const ProductShape& shape) {
+  if (shape.groups > 1) return std::nullopt;
+  return AmxSet::choose(shape.pixels, shape.columns, shape.products());
+}
+
+}  // namespace
+
+PackedPanels pack_panels(const ProductShape& shape, const LayerWeights& weights, ErrorBound bound) {
+  const std::size_t groups = shape.groups, columns = shape.columns;
+  const std::size_t channels = shape.channels(), taps = shape.taps * shape.joined;
+  std::optional<PairedSet> pairs;
+  if (bound == ErrorBound::kNetwork && !choose_amx(shape)) {
+    pairs = PairedSet::choose(shape.pixels, groups, columns, shape.products(), weights.weight());
+  }
+  return {.all = pairs ? pack_paired_weights(weights, groups, columns, channels, taps)
+                       : pack_gemm_weights(weights, groups, columns, channels, taps),
+          .pairs = pairs};
+}
+
+std::size_t PixelBatch::pixels() const {
+  return std::accumulate(runs.begin(), runs.end(), std::size_t{0},
+                         [](std::size_t sum, const PixelRun& run) { return sum + run.pixels; });
+}
+
+PanelProduct::PanelProduct(const ProductShape& shape, PackedPanels packed, const Epilogue& epilogue,
+                           bool scaled)
     : shape_(shape),
+      scaled_(scaled),
       epilogue_(epilogue),
       kernels_(&gemm_kernels()),
       panels_(divide_up(shape.columns, kernels_->columns)),
-      panel_floats_(shape.products() * kernels_->columns) {}
-
-PanelProduct::PanelProduct(const ProductShape& shape, const LayerWeights& weights,
-                           const Epilogue& epilogue, ErrorBound bound, bool scaled)
-    : PanelProduct(shape, epilogue) {
-  scaled_ = scaled;
-  const std::size_t groups = shape.groups, columns = shape.columns, products = shape.products();
-  const std::size_t channels = shape.channels, taps = channels > 0 ? products / channels : 1;
-  if (groups == 1) amx_ = AmxSet::choose(shape.pixels, columns, products);
-  if (bound == ErrorBound::kNetwork && !amx_) {
-    pairs_ = PairedSet::choose(shape.pixels, groups, columns, products, weights.weight());
-  }
-  packed_ = pairs_ ? pack_paired_weights(weights, groups, columns, channels, taps)
-                   : pack_gemm_weights(weights, groups, columns, channels, taps);
-  use_weights(packed_->weights.get(), packed_->bias.get());
-}
-
-PanelProduct::PanelProduct(const ProductShape& shape, PackedPanels packed, const Epilogue& epilogue)
-    : PanelProduct(shape, epilogue) {
-  packed_ = std::move(packed.all);
-  followed_ = packed.followed;
-  pairs_ = packed.pairs;
-  if (!pairs_) amx_ = AmxSet::choose(shape.pixels, shape.columns, shape.products());
-  use_weights(packed_->weights.get() + packed.weight,
-              packed_->bias.get() + packed.column * bias_parts());
-}
-
-void PanelProduct::use_weights(const float* weights, const float* bias) {
-  weights_ = weights;
-  bias_ = bias;
-  if (shape_.pixels == 1 && shape_.groups == 1 && shape_.taps == 1 && !prepares() && !scaled_) {
+      panel_floats_(shape.products() * kernels_->columns),
+      pairs_(packed.pairs),
+      amx_(pairs_ ? std::nullopt : choose_amx(shape)),
+      packed_(std::move(packed.all)),
+      weights_(packed_->weights.get() + packed.weight),
+      bias_(packed_->bias.get() + packed.column * bias_parts()),
+      followed_(packed.followed) {
+  const bool prepares = amx_ || pairs_;
+  if (shape.pixels == 1 && shape.groups == 1 && shape.taps == 1 && !prepares && !scaled) {
     pixel_kernels_ = &gemv_kernels();
   }
-  for (std::size_t i = 0; i < panels_ && amx_ && !scaled_; ++i) {
-    const std::size_t columns = std::min(kernels_->columns, shape_.columns - channel(i));
-    splits_.push_back(amx_->splits(weights_ + i * panel_floats_, shape_.products(),
-                                   kernels_->panel_width(columns)));
+  for (std::size_t i = 0; i < panels_ && amx_ && !scaled; ++i) {
+    splits_.push_back(amx_->splits(weights_ + i * panel_floats_, shape.products(),
+                                   kernels_->panel_width(columns_of(i))));
   }
 }
 
 std::size_t PanelProduct::channel(std::size_t panel) const {
   return panel / panels_ * shape_.columns +
          std::min(shape_.columns, panel % panels_ * kernels_->columns);
+}
+
+std::size_t PanelProduct::columns_of(std::size_t panel) const {
+  return std::min(kernels_->columns, shape_.columns - panel % panels_ * kernels_->columns);
 }
 
 // Splitting weights for AMX takes as long as reading them from L2 four times.
@@ -87,14 +97,14 @@ std::size_t PanelProduct::workspace_bytes(std::size_t pixels) const {
 
 GemmTile PanelProduct::tile(std::size_t panel, const PixelBatch& batch) const {
   GemmTile tile{};
-  tile.a_offset = panel / panels_ * shape_.channels;
+  tile.a_offset = panel / panels_ * shape_.channels();
   tile.a_step = batch.a_step;
   tile.taps = shape_.taps;
   tile.k = shape_.k;
   tile.b = weights_ + panel * panel_floats_;
   tile.bias = bias_ + panel * kernels_->columns * bias_parts();
   tile.c_step = batch.c_step;
-  tile.columns = std::min(kernels_->columns, shape_.columns - panel % panels_ * kernels_->columns);
+  tile.columns = columns_of(panel);
   tile.epilogue = epilogue_;
   tile.streams = batch.streams;
   tile.ahead = reinterpret_cast<const char*>(tile.b);
@@ -105,7 +115,7 @@ GemmTile PanelProduct::tile(std::size_t panel, const PixelBatch& batch) const {
 std::size_t PanelProduct::tiles(const PixelBatch& batch) const {
   const std::size_t rows = pairs_ ? pairs_->kernels->rows : kernels_->rows;
   std::size_t tiles = 0;
-  for (std::size_t i = 0; i < batch.count; ++i) tiles += divide_up(batch.runs[i].pixels, rows);
+  for (const PixelRun& run : batch.runs) tiles += divide_up(run.pixels, rows);
   return tiles;
 }
 
@@ -127,11 +137,11 @@ void PanelProduct::look_ahead(GemmTile& tile, std::size_t panel, RowRange range,
 
 void PanelProduct::run(RowRange panels, const PixelBatch& batch, std::byte* workspace) const {
   Carver carver(workspace);
-  const Room room{carver.take<float>(scaled_floats()),
-                  carver.take<float>(sum_floats(batch.pixels))};
+  const std::size_t pixels = batch.pixels();
+  const Room room{carver.take<float>(scaled_floats()), carver.take<float>(sum_floats(pixels))};
   const std::size_t tiles = PanelProduct::tiles(batch), end = to_size(panels.end);
   std::optional<AmxProduct> amx;
-  if (amx_) amx.emplace(*amx_, tile(0, batch), batch.runs, batch.pixels, carver.rest());
+  if (amx_) amx.emplace(*amx_, tile(0, batch), batch.runs.data(), pixels, carver.rest());
   std::optional<PairedProduct> pairs;
   std::size_t i = pixel_kernels_ ? multiply_pixel(panels, batch) : to_size(panels.begin);
   for (; i < end; ++i) {
@@ -152,13 +162,13 @@ void PanelProduct::run(RowRange panels, const PixelBatch& batch, std::byte* work
 PairedProduct PanelProduct::prepare_group(const GemmTile& tile, const PixelBatch& batch,
                                           std::byte* workspace) const {
   const float* const scale = batch.scale ? batch.scale + tile.a_offset : nullptr;
-  return {*pairs_, tile, batch.runs, batch.pixels, scale, workspace};
+  return {*pairs_, tile, batch.runs.data(), batch.pixels(), scale, workspace};
 }
 
-// Those panels that are two vectors wide, in groups of nearly equal size; returns the first one
-// that is left.
+// Those panels that are two vectors wide, some at once, each time nearly as many; returns the first
+// one that is left.
 std::size_t PanelProduct::multiply_pixel(RowRange panels, const PixelBatch& batch) const {
-  const PixelRun& run = *batch.runs;
+  const PixelRun& run = batch.runs.front();
   const std::size_t width = kernels_->columns, columns = shape_.columns;
   const std::size_t whole =
       std::min(to_size(panels.end), (columns + width - kernels_->lanes - 1) / width);
@@ -198,12 +208,12 @@ void PanelProduct::multiply_by_fma(GemmTile tile, std::size_t column, const Pixe
       kernels_->scale_panel(panel + at, batch.scale + channel + tile.start, tile.count, width,
                             room.scaled + at);
     }
-    for (const PixelRun* run = batch.runs; run < batch.runs + batch.count; ++run) {
-      tile.a = run->taps;
+    for (const PixelRun& run : batch.runs) {
+      tile.a = run.taps;
       tile.a_offset = channel;
-      tile.c = run->y + column;
-      tile.residual = run->residual ? run->residual + column : nullptr;
-      multiply_rows(*kernels_, tile, run->pixels);
+      tile.c = run.y + column;
+      tile.residual = run.residual ? run.residual + column : nullptr;
+      multiply_rows(*kernels_, tile, run.pixels);
     }
   }
 }

@@ -21,13 +21,14 @@ namespace sepconv {
 /// `columns` output channels.
 struct ProductShape {
   std::size_t pixels;  ///< of an image
-  std::size_t groups, taps, k, columns;
-  std::size_t channels;  ///< of a group's input; some of a window's taps make one longer run
+  std::size_t groups, columns, taps, k;
+  std::size_t joined = 1;  ///< taps of the window that make one run, without groups
 
   std::size_t products() const { return taps * k; }
+  std::size_t channels() const { return k / joined; }  ///< of a group's input
 };
 
-/// Where a product's weights start among some that were packed before.
+/// Packed weights, and where a product's start among them.
 struct PackedPanels {
   SharedWeights all;
   std::size_t weight = 0;
@@ -36,15 +37,19 @@ struct PackedPanels {
   std::optional<PairedSet> pairs = std::nullopt;  ///< how they were packed
 };
 
+/// All of a layer's, in pairs if that pays and the bound allows it: weight
+/// [groups · columns][channels][taps of the window], bias [groups · columns] or null.
+PackedPanels pack_panels(const ProductShape& shape, const LayerWeights& weights, ErrorBound bound);
+
 /// Some pixels to be multiplied.
 struct PixelBatch {
-  const PixelRun* runs;
-  std::size_t count;              ///< of the runs
-  std::size_t pixels;             ///< of all of them
+  std::span<const PixelRun> runs;
   std::size_t a_step, c_step;     ///< from pixel to pixel
   const float* scale;             ///< by input channel, of a scaled product
   std::span<const float> behind;  ///< what is read next and comes from memory
   bool streams;                   ///< results go past the caches where they can
+
+  std::size_t pixels() const;
 };
 
 /// The product behind dense, grouped, 1×1 and linear layers, and what its shape and the processor
@@ -52,12 +57,9 @@ struct PixelBatch {
 /// weights is what a tile's columns take.
 class PanelProduct {
  public:
-  /// Weights are [groups · columns][channels][taps of the window], the bias [groups · columns] or
-  /// null. `scaled`: inputs come with a scale, for which the weights are multiplied.
-  PanelProduct(const ProductShape& shape, const LayerWeights& weights, const Epilogue& epilogue,
-               ErrorBound bound, bool scaled);
-  /// Without groups, on such weights.
-  PanelProduct(const ProductShape& shape, PackedPanels packed, const Epilogue& epilogue);
+  /// `scaled`: inputs come with a scale, for which the weights are multiplied.
+  PanelProduct(const ProductShape& shape, PackedPanels packed, const Epilogue& epilogue,
+               bool scaled = false);
 
   const ProductShape& shape() const { return shape_; }
   const Epilogue& epilogue() const { return epilogue_; }
@@ -81,9 +83,7 @@ class PanelProduct {
  private:
   struct Room;
 
-  PanelProduct(const ProductShape& shape, const Epilogue& epilogue);
-  void use_weights(const float* weights, const float* bias);
-  bool prepares() const { return amx_ || pairs_; }
+  std::size_t columns_of(std::size_t panel) const;
   std::size_t bias_parts() const { return pairs_ ? kPairedBiasParts : 1; }
   std::size_t sum_floats(std::size_t pixels) const;
   std::size_t scaled_floats() const;
@@ -100,18 +100,18 @@ class PanelProduct {
                        AmxProduct& amx) const;
 
   ProductShape shape_;
-  bool scaled_ = false;
+  bool scaled_;
   Epilogue epilogue_;
   const GemmKernels* kernels_;
   const GemvKernels* pixel_kernels_ = nullptr;  ///< of a single pixel; or null
   std::size_t panels_;                          ///< per group
   std::size_t panel_floats_;
-  SharedWeights packed_;
-  const float* weights_ = nullptr;  ///< [groups][panels][taps * k][panel columns]
-  bool followed_ = false;
-  const float* bias_ = nullptr;  ///< [groups][panels][columns], or as paired weights have it
-  std::optional<AmxSet> amx_;
   std::optional<PairedSet> pairs_;
+  std::optional<AmxSet> amx_;
+  SharedWeights packed_;
+  const float* weights_;  ///< [groups][panels][taps * k][panel columns]
+  const float* bias_;     ///< [groups][panels][columns], or as paired weights have it
+  bool followed_;
   std::vector<bool> splits_;  ///< by panel, unless scaled
 };
 
