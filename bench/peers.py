@@ -97,7 +97,11 @@ class Bench:
         self.nchw = arguments.nchw
 
     def interleaved(self, runs, seconds, times=3):
-        """The fastest run of each, some at a turn, until the time is over (5 rounds at least)."""
+        """The fastest run of each, until the time is over (5 rounds at least).
+
+        A turn is so many runs, or those that begin within a second: the first ones find threads
+        asleep and the caches full of what others left.
+        """
         best = dict.fromkeys(runs, math.inf)
         stop = time.perf_counter() + seconds
         rounds = 0
@@ -105,8 +109,11 @@ class Bench:
             for name, run in runs.items():
                 if self.threads > 1:
                     time.sleep(0.01)  # until the other runtimes' threads no longer wait busily
+                turn_ends = time.perf_counter() + 1
                 for _ in range(times):
                     start = time.perf_counter()
+                    if start > turn_ends:
+                        break
                     run()
                     best[name] = min(best[name], time.perf_counter() - start)
             rounds += 1
@@ -146,9 +153,7 @@ class Bench:
                 stack = seeded(lambda layer=layer, depth=depth: Stack(layer, depth))
                 for name, run in self.runs(stack, x, compiled).items():
                     runs[name, depth] = run
-            # Ten a turn: the first ones find threads asleep and others' data in the caches. Not of
-            # large windows, which take some runtimes seconds.
-            best = self.interleaved(runs, self.seconds, 10 if layer[0] < 9 else 3)
+            best = self.interleaved(runs, self.seconds, 10)
             names = [n for n, d in runs if d == 12 and (n, 2) in runs]
             times = {n: max(best[n, 12] - best[n, 2], 1e-9) / 10 for n in names}
             self.report.row(layer_name(layer), times, *self.work(layer))
@@ -185,7 +190,6 @@ class Bench:
             net = loaded(name, model)
             work = sum(step["flops"] for step in net.explain(size, batch=self.batch, runs=0))
             runs = self.runs(model, x, lambda _, x, net=net: lambda: net(x))
-            # Ten a turn: the first ones find the caches full of what the others left.
             self.report.row(name, self.interleaved(runs, 5 * self.seconds, 10), work)
         self.report.end_table()
 
