@@ -7,7 +7,6 @@
 
 #include <cmath>
 #include <limits>
-#include <regex>
 #include <vector>
 
 #include "ops/conv_rows.h"
@@ -291,26 +290,25 @@ TEST_P(PairedTest, IsChosenWhereItPaysAndHarmsNothing) {
   EXPECT_FALSE(chosen(196, 768, 768));
 }
 
-bool has_kernel(const Network& network, const std::string& pattern) {
+bool has_kernel(const Network& network, const std::string& kernel) {
   const auto steps = network.explain();
   return std::any_of(steps.begin(), steps.end(), [&](const StepInfo& step) {
-    return std::regex_search(step.kernel, std::regex(pattern));
+    return step.kernel.find(kernel) != std::string::npos;
   });
 }
 
 // And in its layers with a scale of their input, each of which rounds a few times more or less.
 TEST_P(PairedTest, ANetworkGivesWhatItGivesWithoutUpToRounding) {
   const Tensor x = testing::random_tensor({1, 3, 128, 128}, random);
-  for (const auto& [name, scaled] :
-       {std::pair("efficientnet_b0", "scaled pointwise gemm [0-9x]+ paired"),
-        std::pair("mixnet_s", "scaled pointwise g2 gemm [0-9x]+ paired")}) {
+  for (const auto& [name, scaled] : {std::pair("efficientnet_b0", "scaled pointwise "),
+                                     std::pair("mixnet_s", "scaled pointwise g2 ")}) {
     models::RandomWeights weights;
     const Graph graph = models::build(name, weights);
     set_paired_products(true);
     const Network paired(graph, x.shape());
     set_paired_products(false);
     const Network single(graph, x.shape());
-    EXPECT_TRUE(has_kernel(paired, scaled)) << name;
+    EXPECT_TRUE(has_kernel(paired, scaled + paired_kernels().describe())) << name;
     const Tensor got = paired(x.view()), expected = single(x.view());
     double error = 0, size = 0;
     for (std::int64_t i = 0; i < expected.shape().elements(); ++i) {
