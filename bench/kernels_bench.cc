@@ -130,6 +130,18 @@ void pointwise(benchmark::State& state) {
       static_cast<double>(in * out));
 }
 
+// 3×3. Arguments: channels, channels of a group, size, stride.
+void grouped(benchmark::State& state) {
+  const std::int64_t c = state.range(0), group = state.range(1), size = state.range(2);
+  models::RandomWeights weights;
+  const Constant w = weights.get("w", {c, group, 3, 3});
+  Conv2dOptions options;
+  options.stride = state.range(3);
+  options.padding = 1;
+  run(state, Conv2d({1, c, size, size}, w->view(), {}, options, c / group),
+      static_cast<double>(9 * c * group));
+}
+
 // Arguments: channels in, channels out, size.
 void dense(benchmark::State& state) {
   const std::int64_t in = state.range(0), out = state.range(1), size = state.range(2);
@@ -250,6 +262,12 @@ BENCHMARK(pointwise)
     ->ArgsProduct({{16, 96, 512}, {24, 96, 512}, {14, 56}, {0, 1}})
     ->ArgNames({"in", "out", "size", "nchw"});
 BENCHMARK(linear)->Args({1280, 1000})->Args({48, 1152})->Args({480, 20})->ArgNames({"in", "out"});
+BENCHMARK(grouped)
+    ->Args({128, 4, 56, 1})
+    ->Args({256, 8, 28, 1})
+    ->Args({256, 8, 56, 2})
+    ->Args({512, 16, 14, 1})
+    ->ArgNames({"c", "group", "size", "stride"});
 BENCHMARK(dense)->Args({3, 32, 224})->Args({64, 64, 56})->ArgNames({"in", "out", "size"});
 BENCHMARK(winograd)
     ->Args({3, 64, 64, 56})

@@ -19,7 +19,7 @@ struct Window {
 /// One or several output rows of a depthwise convolution in NHWC.
 ///
 /// Weights and bias are packed by vectors of channels: block b holds the channels from
-/// block_channel(b, channels, lanes), weights as [taps][lanes] with taps in row-major order.
+/// block_channel(b, channels, lanes), weights as [group][taps][lanes] with taps in row-major order.
 struct DepthwiseRows {
   const float* const* in;  ///< the input rows under the first output row's taps, then those further
                            ///< down; null where a row lies in the padding
@@ -27,6 +27,9 @@ struct DepthwiseRows {
   std::size_t in_pixel, out_pixel;  ///< floats from one pixel to the next
   std::int64_t in_width, out_width;
   std::size_t channels;
+  /// How many neighbouring channels of input each one of output reads, its own group's: a power of
+  /// two, at most a vector's lanes, and only the grouped schemes take more than one.
+  std::size_t group;
   Window rows, columns;
   const float* weights;
   const float* bias;
@@ -66,6 +69,8 @@ struct DepthwiseNhwcKernels {
   /// A sliding window, for a square size 3, 5, 7 and stride 1, 2 without dilation and at least one
   /// whole vector of channels: [size / 2 - 1][stride - 1].
   std::array<std::array<DepthwiseScheme, 2>, 3> slide;
+  /// The same for groups of channels and size 3: [stride - 1].
+  std::array<DepthwiseScheme, 2> grouped;
 };
 
 const DepthwiseNhwcKernels& depthwise_nhwc_kernels();

@@ -14,6 +14,11 @@
 // byte, so that the cache, not FMA, limits small kernels. The sum of one element takes columns from
 // left to right and, within a column, rows from top to bottom, then the bias (first, it would make
 // every addition round at its own size), whatever R: splitting rows differently changes no bit.
+//
+// Groups of a few channels, as many of input as of output, go the same way once for each channel of
+// a group: spread over its group's lanes it meets the weights that the group's outputs have for it,
+// K·K·R FMAs for (R−1)·S+K permutations. In a column the group's channels come one after the other,
+// in each the rows.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -47,15 +52,32 @@ constexpr int kBand3Stride2 = 2, kBand5Stride2 = 2;
 constexpr int kBand = 3, kPixels = 8, kPixelsOfBand = 4;
 #endif
 
+// Channel `of_group` of every group of a vector, in all lanes of its group.
+class Spread {
+ public:
+  HWY_INLINE Spread(size_t group, size_t of_group)
+      : from_(hn::IndicesFromVec(D(), hn::Add(first_of_group(group), number(of_group)))) {}
+  HWY_INLINE V operator()(V v) const { return hn::TableLookupLanes(v, from_); }
+
+ private:
+  using DI = hn::RebindToSigned<D>;
+  static HWY_INLINE hn::Vec<DI> number(size_t n) { return hn::Set(DI(), static_cast<int32_t>(n)); }
+  static HWY_INLINE hn::Vec<DI> first_of_group(size_t group) {
+    return hn::AndNot(number(group - 1), hn::Iota(DI(), 0));
+  }
+  decltype(hn::IndicesFromVec(D(), hn::Zero(DI()))) from_;
+};
+
 // R output rows of a K×K window with stride S. kBorder: some input rows are missing (null).
-template <int K, int S, int R, bool kBorder>
+template <int K, int S, int R, bool kBorder, bool kGrouped>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
   static constexpr int kPending = (K - 1) / S + 1;
   // What stays in registers beside the sums: all weights, where they fit with some elements of the
   // input, each loaded once for a whole row of outputs; or else a column of input, so that each
   // weight is loaded once for all R rows; or else neither.
-  static constexpr bool kHoldsWeights = K == 3 && R * kPending + K * K + 2 * R + 3 <= kRegisters;
+  static constexpr bool kHoldsWeights =
+      !kGrouped && K == 3 && R * kPending + K * K + 2 * R + 3 <= kRegisters;
   // A missing row is left out, or, where it is one of few, taken as zeros, which costs less.
   static constexpr bool kZeroRows = K == 3;
   // Lines of input that an output's rows take up, as the window moves on.
@@ -113,10 +135,20 @@ struct Slide {
 
   // A whole column at float offset `at` of every row.
   template <int C>
-  HWY_INLINE void column(const float* const (&in)[kInputRows], size_t at,
+  HWY_INLINE void column(const float* const (&in)[kInputRows], size_t at, size_t group,
                          const float* HWY_RESTRICT w) {
     const D d;
-    if constexpr (kHoldsColumn) {
+    if constexpr (kGrouped) {
+      for (size_t c = 0; c < group; ++c, w += K * K * hn::Lanes(d)) {
+        const Spread spread(group, c);
+        V x[kInputRows];
+#pragma GCC unroll 16
+        for (int i = 0; i < kInputRows; ++i) {
+          x[i] = !kBorder || in[i] ? spread(hn::LoadU(d, in[i] + at)) : hn::Zero(d);
+        }
+        add_column<C>(x, w);
+      }
+    } else if constexpr (kHoldsColumn) {
       V x[kInputRows];
 #pragma GCC unroll 16
       for (int i = 0; i < kInputRows; ++i) {
@@ -142,7 +174,7 @@ struct Slide {
     if constexpr (kCount > 0) {
       const int64_t at = x + kFirst;
       if (kInside || (at >= 0 && at < a.in_width)) {
-        column<kFirst>(in, static_cast<size_t>(at) * a.in_pixel, w);
+        column<kFirst>(in, static_cast<size_t>(at) * a.in_pixel, a.group, w);
       }
       columns<kFirst + 1, kCount - 1, kInside>(in, x, a, w);
     }
@@ -180,7 +212,7 @@ struct Slide {
   static HWY_INLINE void block(const DepthwiseRows& a, size_t b) {
     const D d;
     const size_t lanes = hn::Lanes(d), c = block_channel(b, a.channels, lanes);
-    const float* HWY_RESTRICT w = a.weights + b * K * K * lanes;
+    const float* HWY_RESTRICT w = a.weights + b * (kGrouped ? a.group : 1) * K * K * lanes;
     const V bias = hn::Load(d, a.bias + b * lanes);
     Ahead<kLines> ahead(a, b, a.out_width);
     const float* in[kInputRows];
@@ -200,23 +232,23 @@ struct Slide {
   }
 };
 
-template <int K, int S, int R, bool kBorder>
+template <int K, int S, int R, bool kBorder, bool kGrouped>
 HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
   const DepthwiseRows a = args;  // the stores below might change what args refers to
   const D d;
   const size_t lanes = hn::Lanes(d);
   for (size_t b = a.first_block; b < a.end_block; ++b) {
-    Slide<K, S, R, kBorder>::block(a, b);
+    Slide<K, S, R, kBorder, kGrouped>::block(a, b);
     activate_block(a, block_channel(b, a.channels, lanes), R, lanes);
   }
   if (a.streams) hwy::FlushStream();
 }
 
-template <int K, int S, int R>
+template <int K, int S, int R, bool kGrouped>
 void slide_rows(const DepthwiseRows& a) {
   const auto missing = [](const float* row) { return row == nullptr; };
   const bool border = std::any_of(a.in, a.in + (R - 1) * S + K, missing);
-  border ? slide_blocks<K, S, R, true>(a) : slide_blocks<K, S, R, false>(a);
+  border ? slide_blocks<K, S, R, true, kGrouped>(a) : slide_blocks<K, S, R, false, kGrouped>(a);
 }
 
 // Any window, R output rows of J pixels at a time of one vector of channels: an element of input is
@@ -377,15 +409,15 @@ void general_rows(const DepthwiseRows& a) {
   }
 }
 
-template <int K, int S, int... I>
+template <int K, int S, bool kGrouped, int... I>
 DepthwiseScheme scheme(std::integer_sequence<int, I...>) {
-  return {"slide", true, sizeof...(I), {slide_rows<K, S, I + 1>...}};
+  return {"slide", true, sizeof...(I), {slide_rows<K, S, I + 1, kGrouped>...}};
 }
 
-template <int K, int kStride1, int kStride2>
+template <int K, int kStride1, int kStride2, bool kGrouped = false>
 std::array<DepthwiseScheme, 2> schemes() {
-  return {scheme<K, 1>(std::make_integer_sequence<int, kStride1>()),
-          scheme<K, 2>(std::make_integer_sequence<int, kStride2>())};
+  return {scheme<K, 1, kGrouped>(std::make_integer_sequence<int, kStride1>()),
+          scheme<K, 2, kGrouped>(std::make_integer_sequence<int, kStride2>())};
 }
 
 template <int... I>
@@ -398,7 +430,8 @@ const DepthwiseNhwcKernels& kernels() {
       hn::Lanes(D()),
       general_scheme(std::make_integer_sequence<int, kBand>()),
       {schemes<3, kBand3, kBand3Stride2>(), schemes<5, kBand5, kBand5Stride2>(),
-       schemes<7, kBand7, 2>()}};
+       schemes<7, kBand7, 2>()},
+      schemes<3, kBand3, kBand3Stride2, true>()};
   return table;
 }
 

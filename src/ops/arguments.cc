@@ -134,19 +134,20 @@ std::shared_ptr<RowOp> scaled_conv_row_op(const ConvGeometry& g, const LayerWeig
 std::shared_ptr<RowOp> conv_row_op(const ConvGeometry& g, const LayerWeights& weights,
                                    const Conv2dOptions& options, ErrorBound bound) {
   const Epilogue epilogue = epilogue_of(options);
-  if (g.groups == g.input[1] && g.groups > 1 && !options.residual) {
-    return std::make_shared<DepthwiseRows2d>(g.input_image(), g.output_image(), g.window, weights,
-                                             epilogue, bound);
-  }
   const ImageShape input = g.input_image(), output = g.output_image();
+  const bool depthwise = g.groups > 1 && g.groups == g.input[1];
+  if (!options.residual &&
+      (depthwise || DepthwiseRows2d::takes_groups(input, output, g.window, g.groups))) {
+    return std::make_shared<DepthwiseRows2d>(input, output, g.window, weights, epilogue, bound,
+                                             g.input[1] / g.groups);
+  }
   const auto size = bound == ErrorBound::kNetwork
                         ? WinogradRows::best(input, output, g.window, g.groups)
                         : std::nullopt;
   if (size) {
     return std::make_shared<WinogradRows>(*size, input, output, g.window, weights, epilogue);
   }
-  return std::make_shared<ConvRows>(g.input_image(), g.output_image(), g.window, g.groups, weights,
-                                    epilogue, bound);
+  return std::make_shared<ConvRows>(input, output, g.window, g.groups, weights, epilogue, bound);
 }
 
 std::shared_ptr<RowOp> conv_row_op(const ConvArguments& a, const Conv2dOptions& options) {

@@ -14,21 +14,39 @@ namespace sepconv {
 
 DepthwiseRows2d::DepthwiseRows2d(const ImageShape& input, const ImageShape& output,
                                  const Window2d& window, const LayerWeights& weights,
-                                 const Epilogue& epilogue, ErrorBound bound)
+                                 const Epilogue& epilogue, ErrorBound bound, std::int64_t group)
     : RowOp(input, output),
       window_(window),
       epilogue_(epilogue),
       lanes_(depthwise_nhwc_kernels().lanes),
       scheme_(&depthwise_nhwc_kernels().general),
-      multiplier_(input.channels > 0 ? output.channels / input.channels : 1) {
+      multiplier_(input.channels > 0 ? output.channels / input.channels : 1),
+      group_(group) {
   choose_kernel(weights, bound);
   choose_band();
+}
+
+bool DepthwiseRows2d::takes_groups(const ImageShape& input, const ImageShape& output,
+                                   const Window2d& window, std::int64_t groups) {
+  const Window &r = window.rows, &c = window.columns;
+  const bool square = r.size == c.size && r.stride == c.stride;
+  if (!square || r.size != 3 || r.stride > 2 || r.dilation > 1 || c.dilation > 1) return false;
+  const auto lanes = static_cast<std::int64_t>(depthwise_nhwc_kernels().lanes);
+  if (groups == 1 || input.channels != output.channels || output.channels < lanes) return false;
+  // With stride 2 a permutation serves too few products for a panel one vector wide to be slower.
+  const std::int64_t group = output.channels / groups, most = r.stride == 1 ? lanes : lanes / 2;
+  return group > 1 && group <= most && lanes % group == 0;
 }
 
 void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound bound) {
   const Window &r = window_.rows, &c = window_.columns;
   const std::size_t channels = to_size(output().channels);
   const bool whole_vectors = channels >= lanes_;
+  if (group_ > 1) {
+    scheme_ = &depthwise_nhwc_kernels().grouped[to_size(window_.rows.stride - 1)];
+    packed_ = pack_depthwise_weights(weights, channels, to_size(group_), window_, lanes_);
+    return;
+  }
   if (bound == ErrorBound::kNetwork && pairs_usable() && whole_vectors &&
       suits_depthwise_winograd(weights.weight(), channels, window_, input().width,
                                output().width)) {
@@ -41,7 +59,7 @@ void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound boun
   if (square && known && r.dilation == 1 && c.dilation == 1 && whole_vectors) {
     scheme_ = &depthwise_nhwc_kernels().slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
   }
-  packed_ = pack_depthwise_weights(weights, channels, window_, lanes_);
+  packed_ = pack_depthwise_weights(weights, channels, 1, window_, lanes_);
 }
 
 // With a multiplier rows are copied first.
@@ -161,6 +179,7 @@ void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows&
   args.in_pixel = to_size(source_pixel());
   args.out_pixel = to_size(output_pixel());
   args.channels = to_size(output().channels);
+  args.group = to_size(group_);
   args.in_width = input().width;
   args.out_width = output().width;
   args.rows = window_.rows;
@@ -187,14 +206,18 @@ void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows&
 }
 
 double DepthwiseRows2d::flops() const {
-  return 2.0 * static_cast<double>(output().height * output().row_floats() * window_.taps());
+  const std::int64_t products = window_.taps() * group_;
+  return 2.0 * static_cast<double>(output().height * output().row_floats() * products);
 }
 
 std::string DepthwiseRows2d::describe() const {
   const std::string stride =
       window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
-  return fmt::format("depthwise {}x{}{} {} {}x{}", window_.rows.size, window_.columns.size, stride,
-                     scheme_->name, band_, lanes_);
+  const std::string kind =
+      group_ > 1 ? fmt::format("conv {}x{} g{}", window_.rows.size, window_.columns.size,
+                               output().channels / group_)
+                 : fmt::format("depthwise {}x{}", window_.rows.size, window_.columns.size);
+  return fmt::format("{}{} {} {}x{}", kind, stride, scheme_->name, band_, lanes_);
 }
 
 }  // namespace sepconv

@@ -8,12 +8,19 @@
 
 namespace sepconv {
 
-/// Depthwise convolution in NHWC. Output channel c reads input channel c / multiplier.
+/// Depthwise convolution in NHWC. Output channel c reads input channel c / multiplier, or else the
+/// few of its group.
 class DepthwiseRows2d final : public RowOp {
  public:
-  /// Weights are [output.channels][rows.size][columns.size], the bias [output.channels] or null.
+  /// Weights are [output.channels][group][rows.size][columns.size], the bias [output.channels] or
+  /// null. `group`: of input and output channels, 1 or one that `takes_groups` allows.
   DepthwiseRows2d(const ImageShape& input, const ImageShape& output, const Window2d& window,
-                  const LayerWeights& weights, const Epilogue& epilogue, ErrorBound bound);
+                  const LayerWeights& weights, const Epilogue& epilogue, ErrorBound bound,
+                  std::int64_t group = 1);
+
+  /// Whether a convolution in so many groups is best done so: where a vector holds whole groups.
+  static bool takes_groups(const ImageShape& input, const ImageShape& output,
+                           const Window2d& window, std::int64_t groups);
 
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -47,7 +54,7 @@ class DepthwiseRows2d final : public RowOp {
   std::size_t lanes_;
   const DepthwiseScheme* scheme_;
   bool past_caches_ = false;
-  std::int64_t multiplier_;
+  std::int64_t multiplier_, group_;
   std::int64_t band_ = 1;  ///< output rows at once
   SharedWeights packed_;
 };

@@ -73,11 +73,11 @@ std::int64_t shared_products(const Window& w, std::int64_t out_width) {
 }  // namespace
 
 SharedWeights pack_depthwise_weights(const LayerWeights& layer, std::size_t channels,
-                                     const Window2d& window, std::size_t lanes) {
-  const std::size_t taps = to_size(window.taps());
-  return layer.packed(fmt::format("depthwise {}", lanes), [&](PageArena* arena) {
-    return pack_blocks(layer, channels, taps, lanes, arena, [&](std::size_t c, float* to) {
-      std::copy_n(layer.weight() + c * taps, taps, to);
+                                     std::size_t group, const Window2d& window, std::size_t lanes) {
+  const std::size_t products = to_size(window.taps()) * group;
+  return layer.packed(fmt::format("depthwise {} {}", group, lanes), [&](PageArena* arena) {
+    return pack_blocks(layer, channels, products, lanes, arena, [&](std::size_t c, float* to) {
+      std::copy_n(layer.weight() + c * products, products, to);
     });
   });
 }

@@ -8,10 +8,10 @@
 
 namespace sepconv {
 
-/// Weights [channels][rows.size][columns.size] and biases [channels] as DepthwiseRows wants them,
-/// for vectors of `lanes` channels.
+/// Weights [channels][group][rows.size][columns.size] and biases [channels] as DepthwiseRows wants
+/// them, for vectors of `lanes` channels.
 SharedWeights pack_depthwise_weights(const LayerWeights& weights, std::size_t channels,
-                                     const Window2d& window, std::size_t lanes);
+                                     std::size_t group, const Window2d& window, std::size_t lanes);
 
 /// The same for DepthwiseWinogradKernels: every row of taps transformed.
 SharedWeights pack_depthwise_winograd_weights(const LayerWeights& weights, std::size_t channels,

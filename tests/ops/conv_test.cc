@@ -109,17 +109,49 @@ TEST_P(ConvTest, AnyDepthwiseWindow) {
   }
 }
 
+// Groups of a few channels, on maps with borders on every side.
+Case draw_small_groups(std::mt19937& random) {
+  Case c;
+  const std::int64_t group = std::int64_t{1} << draw(random, 1, 4);
+  c.groups = 32 / group + draw(random, 0, 3);
+  c.x = {1, c.groups * group, draw(random, 1, 13), draw(random, 1, 13)};
+  c.weight = {c.groups * group, group, 3, 3};
+  c.options.stride = draw(random, 1, 2);
+  c.options.padding = {draw(random, 0, 2), 2, draw(random, 0, 2), 2};
+  return c;
+}
+
+TEST_P(ConvTest, SmallGroups) {
+  std::mt19937 random(8);
+  for (int i = 0; i < 200 && !HasFatalFailure(); ++i) {
+    check(draw_small_groups(random), i / 2 % 2 ? Layout::kNCHW : Layout::kNHWC, i % 2, random);
+  }
+}
+
+TEST_P(ConvTest, GroupsThatAVectorHoldsSlide) {
+  const auto kernel = [](std::int64_t group) {
+    const Tensor weight({32, group, 3, 3});
+    return Conv2d({1, 32, 8, 8}, weight.view(), {}, {}, 32 / group).describe();
+  };
+  const bool vectors = GetParam() != "SCALAR";
+  EXPECT_EQ(kernel(4).find("conv 3x3 g8 slide") != std::string::npos, vectors) << kernel(4);
+  EXPECT_EQ(kernel(32).find("slide"), std::string::npos) << kernel(32);
+}
+
 // A band may be cut anywhere: images of every height share the bits of their common rows.
-TEST_P(ConvTest, LargeWindowsGiveTheSameBitsForAnyBand) {
+TEST_P(ConvTest, LargeWindowsAndGroupsGiveTheSameBitsForAnyBand) {
   std::mt19937 random(5);
-  const std::int64_t channels = 35, width = 23, height = 12;
-  const Tensor weight = testing::random_tensor({channels, 1, 9, 9}, random);
+  const std::int64_t channels = 36, width = 23, height = 12;
   const Tensor x = testing::random_tensor({1, channels, height, width}, random, Layout::kNHWC);
-  const Tensor whole = DepthwiseConv2d(x.shape(), weight.view())(x.view());
-  for (std::int64_t rows = 9; rows < height; ++rows) {
-    const TensorView top(const_cast<float*>(x.data()), {1, channels, rows, width}, Layout::kNHWC);
-    const Tensor y = DepthwiseConv2d(top.shape(), weight.view())(top);
-    EXPECT_TRUE(std::equal(y.data(), y.data() + y.shape().elements(), whole.data())) << rows;
+  for (const Shape& shape : {Shape{channels, 1, 9, 9}, Shape{channels, 4, 3, 3}}) {
+    const Tensor weight = testing::random_tensor(shape, random);
+    const std::int64_t groups = channels / shape[1];
+    const Tensor whole = Conv2d(x.shape(), weight.view(), {}, {}, groups)(x.view());
+    for (std::int64_t rows = shape[2]; rows < height; ++rows) {
+      const TensorView top(const_cast<float*>(x.data()), {1, channels, rows, width}, Layout::kNHWC);
+      const Tensor y = Conv2d(top.shape(), weight.view(), {}, {}, groups)(top);
+      EXPECT_TRUE(std::equal(y.data(), y.data() + y.shape().elements(), whole.data())) << rows;
+    }
   }
 }
 
