@@ -122,6 +122,12 @@ struct ChannelsNode {
   std::int64_t first = 0, count = 0;
 };
 
+/// Channel j of group i of `groups` becomes channel j · groups + i (ShuffleNet, Zhang et al.,
+/// 2018).
+struct ChannelShuffleNode {
+  std::int64_t groups = 1;
+};
+
 /// Another height and width, by `scale`, rounded down, or to `size` where that is given.
 struct ResizeNode {
   Resampling how;
@@ -156,8 +162,8 @@ struct Node {
   std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
                ActivationNode, AddNode, ScaleNode, LayerNormNode, ResponseScaleNode,
                ClassTokensNode, AttentionNode, FirstTokenNode, PatchMapNode, ConcatNode,
-               ChannelsNode, ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode,
-               ArrangeNode>
+               ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode, GlobalAveragePoolNode,
+               LinearNode, SoftmaxNode, ArrangeNode>
       op;
   std::vector<ValueId> inputs;
 };

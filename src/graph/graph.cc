@@ -158,6 +158,11 @@ struct ShapeOf {
           "takes channels {} to {} of {}", n.first, n.first + n.count, to_string(in()));
     return {in()[0], n.count, in()[2], in()[3]};
   }
+  Shape operator()(const ChannelShuffleNode& n) const {
+    check(in().rank() == 4 && n.groups > 0 && in()[1] % n.groups == 0,
+          "shuffles {} groups of channels of {}", n.groups, to_string(in()));
+    return in();
+  }
   Shape operator()(const ResizeNode& n) const {
     check(in().rank() == 4 && in()[2] > 0 && in()[3] > 0, "resizes {}, expected [N, C, H, W]",
           to_string(in()));

@@ -102,6 +102,9 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const ChannelsNode& n) const {
     return std::make_shared<ChannelsRows>(image(in), n.first, n.count);
   }
+  std::shared_ptr<RowOp> operator()(const ChannelShuffleNode& n) const {
+    return std::make_shared<ShuffledRows>(image(in), n.groups);
+  }
   std::shared_ptr<RowOp> operator()(const ResizeNode& n) const {
     const bool sized = n.size.height > 0;
     const auto scale = [sized](std::int64_t from, std::int64_t to, double given) {

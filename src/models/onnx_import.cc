@@ -154,6 +154,14 @@ Value OnnxImport::settled(const Value& value) {
 
 View OnnxImport::image(const Value& value) {
   View v = real(value);
+  if (const std::int64_t groups = shuffled_groups(v, shape(v)); groups > 1) {
+    auto known = shuffled_.find({v.id, groups});
+    if (known == shuffled_.end()) {
+      const ValueId id = add("shuffle", ChannelShuffleNode{groups}, {v.id});
+      known = shuffled_.emplace(std::pair(v.id, groups), id).first;
+    }
+    return whole_view(known->second, shape(v));
+  }
   if (!is_image(v, shape(v))) throw Unsupported("of something that is no [N, C, H, W]");
   return v;
 }

@@ -56,6 +56,7 @@ class OnnxImport {
   using Arithmetic = std::tuple<ValueId, double, double>;  ///< of a value, by scale and shift
   std::map<Arithmetic, ValueId> done_;
   std::map<std::shared_ptr<const Expression>, View> settled_;
+  std::map<std::pair<ValueId, std::int64_t>, ValueId> shuffled_;  ///< by groups
 };
 
 Constant tensor_of(const Shape& shape, const Floats& values);

@@ -24,7 +24,8 @@ Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t fir
     y.dims.insert(y.dims.begin() + 1, std::vector<Axis>());
     return y;
   }
-  if (!is_axis(x, axis, 1, net.shape(x))) {
+  const bool shuffled = axis == 1 && shuffled_groups(x, net.shape(x)) > 1;
+  if (!shuffled && !is_axis(x, axis, 1, net.shape(x))) {
     if (count != 1) throw Unsupported("of other than the channels");
     return select_factor(x, axis, first, false);
   }

@@ -127,4 +127,13 @@ bool is_image(const View& view, const Shape& shape) {
   return true;
 }
 
+std::int64_t shuffled_groups(const View& view, const Shape& shape) {
+  if (shape.rank() != 4 || view.dims.size() != 4 || view.dims[1].size() != 2) return 1;
+  const Axis &slow = view.dims[1][0], &fast = view.dims[1][1];
+  if (slow.axis != 1 || fast.axis != 1 || slow.part != 1 || fast.part != 0) return 1;
+  View whole = view;
+  whole.dims[1] = {{1, Axis::kWhole, shape[1]}};
+  return slow.size * fast.size == shape[1] && is_image(whole, shape) ? fast.size : 1;
+}
+
 }  // namespace sepconv::models

@@ -63,4 +63,26 @@ class ChannelsRows final : public RowWise {
   std::int64_t first_;
 };
 
+/// Channels of `groups` groups in turns, one of each.
+class ShuffledRows final : public RowWise {
+ public:
+  ShuffledRows(const ImageShape& input, std::int64_t groups)
+      : RowWise(input, input), groups_(to_size(groups)) {}
+
+  std::string describe() const override { return "channel shuffle"; }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    const std::size_t each = channels() / groups_;
+    for (std::size_t p = 0; p < pixels(); ++p, x += groups_ * each) {
+      for (std::size_t j = 0; j < each; ++j) {
+        for (std::size_t i = 0; i < groups_; ++i) *y++ = x[i * each + j];
+      }
+    }
+  }
+  double flops_each() const override { return 0; }
+
+  std::size_t groups_;
+};
+
 }  // namespace sepconv

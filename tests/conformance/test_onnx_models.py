@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from sources import create, randomize
 
@@ -63,6 +64,17 @@ def test_exported_network(name, dynamo, tmp_path):
     np.testing.assert_allclose(ours(x), by_name, rtol=0, atol=1e-4 * np.abs(by_name).max())
     if name in SAME_NODES:
         assert count_nodes(ours, size) == count_nodes(named, size)
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "regnetx_002", "regnety_004"])
+def test_network_that_only_comes_as_a_file(name, dynamo, tmp_path):
+    known = getattr(torchvision.models, name, None)
+    model = randomize(known(weights=None) if known else create(name), 9)
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(model, torch.zeros(2, 3, 107, 107), path, dynamo=dynamo, opset_version=18)
+        assert_as_good_as_onnx_runtime(path, (2, 3, 107, 107), model.double())
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17])

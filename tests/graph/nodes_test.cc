@@ -344,6 +344,17 @@ TEST_P(NodesTest, PartsAndPatchesAreCopies) {
     const std::int64_t n = e / 120, c = e / 24 % 5, h = e / 4 % 6, w = e % 4;
     ASSERT_EQ(at(y, n, c, h, w), at(x, n, c + 3, h, w));
   }
+  Graph shuffle;
+  shuffle.add("shuffle", ChannelShuffleNode{2}, {0});
+  const Tensor shuffled = run(shuffle, x);
+  ASSERT_EQ(shuffled.shape(), x.shape());
+  for (std::int64_t e = 0; e < 2 * 10 * 24; ++e) {
+    const std::int64_t n = e / 240, c = e / 24 % 10, h = e / 4 % 6, w = e % 4;
+    ASSERT_EQ(at(shuffled, n, c % 5 * 2 + c / 5, h, w), at(x, n, c, h, w));
+  }
+  Graph odd;
+  odd.add("shuffle", ChannelShuffleNode{3}, {0});
+  EXPECT_THROW(Network(odd, x.shape()), ArgumentError);
   Graph tokens;
   const ValueId all =
       tokens.add("tokens", ClassTokensNode{constant({10}), constant({1 + 24, 10}), 6, 2}, {0});
