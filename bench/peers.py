@@ -302,7 +302,8 @@ def main():
     print(report.header())
     bench = Bench(arguments, report)
     if "networks" in arguments.only:
-        bench.networks(arguments.networks, "Separable networks")
+        all_separable = set(arguments.networks) <= set(NETWORKS)
+        bench.networks(arguments.networks, "Separable networks" if all_separable else "Networks")
     if "dense" in arguments.only:
         bench.networks(DENSE, "Dense networks and transformers")
     if "blocks" in arguments.only:
