@@ -107,6 +107,9 @@ struct AddNode {
   Activation activation = {};
 };
 
+/// a · b for two inputs of the same shape.
+struct MultiplyNode {};
+
 /// `ceil_mode` (maximum only): windows may end beyond the padding as long as they start before it.
 struct Pool2dNode {
   Pool kind = Pool::kMax;
@@ -160,7 +163,7 @@ using ValueId = std::size_t;
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
-               ActivationNode, AddNode, ScaleNode, LayerNormNode, ResponseScaleNode,
+               ActivationNode, AddNode, MultiplyNode, ScaleNode, LayerNormNode, ResponseScaleNode,
                ClassTokensNode, AttentionNode, FirstTokenNode, PatchMapNode, ConcatNode,
                ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode, GlobalAveragePoolNode,
                LinearNode, SoftmaxNode, ArrangeNode>

@@ -88,6 +88,11 @@ struct ShapeOf {
           to_string(in(1)));
     return in();
   }
+  Shape operator()(const MultiplyNode&) const {
+    check(in(0) == in(1), "multiplies {} and {}, expected equal shapes", to_string(in(0)),
+          to_string(in(1)));
+    return in();
+  }
   Shape operator()(const Conv2dNode& n) const {
     const Shape& w = n.weight->shape();
     check(in().rank() == 4 && in()[1] == w[1] * n.groups,

@@ -99,7 +99,10 @@ Values import_sub(OnnxImport& net, const OnnxNode& node, const Values& in) {
     x.shift = *number - x.shift;
     return {x};
   }
-  throw Unsupported("of two values");
+  View negative = view(in[1]);
+  negative.scale = -negative.scale;
+  negative.shift = -negative.shift;
+  return import_add(net, node, {in[0], negative});
 }
 
 namespace {
@@ -129,7 +132,8 @@ std::optional<std::pair<ActivationKind, double>> gated_by(OnnxImport& net, const
   return std::nullopt;
 }
 
-// Two values: a SiLU or hard-swish with its gate, or a factor for each channel.
+// Two values: a SiLU or hard-swish with its gate, a factor for each channel, or one for each
+// element.
 View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y) {
   for (const auto& [value, gate] : {std::pair(x, y), std::pair(y, x)}) {
     if (const auto gated = gated_by(net, value, gate)) {
@@ -149,7 +153,8 @@ View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y
       return net.add_same(node.name, ScaleNode{}, of, {net.as_vector(factor, node.name)});
     }
   }
-  throw Unsupported("of two values");
+  if (a.dims != b.dims) throw Unsupported("of two values of different shapes");
+  return net.add_same(node.name, MultiplyNode{}, a, {b.id});
 }
 
 // A value and what stands for part of an activation or a norm.

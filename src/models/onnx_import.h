@@ -35,7 +35,7 @@ class OnnxImport {
   bool is_real(ValueId id, const View& view) const;
   /// A view in place of an expression that stands for some of the channels; the same one always.
   Value settled(const Value& value);
-  /// The same, if it is laid out as [N, C, H, W] or [N, C].
+  /// The same, if it is laid out as [N, C, H, W] or [N, C], which a channel shuffle makes it.
   View image(const Value& value);
   /// x · scale + shift by channel, within the node that makes x where that can be.
   View affine(const std::string& name, const View& x, const Floats& scale, const Floats& shift);

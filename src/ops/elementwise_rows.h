@@ -30,6 +30,22 @@ class ElementwiseRows final : public RowWise {
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
+/// x times the second operand.
+class MultiplyRows final : public RowWise {
+ public:
+  explicit MultiplyRows(const ImageShape& shape) : RowWise(shape, shape) {}
+
+  std::string describe() const override { return "multiply"; }
+
+ private:
+  void run_row(const float* x, const float* factor, float* y) const override {
+    kernels_->scale_channels(x, factor, y, 1, pixels() * channels());
+  }
+  double flops_each() const override { return 1; }
+
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
 /// Every pixel times one vector of channels, the second operand: squeeze-excite's scale.
 class ScaleRows final : public RowWise {
  public:

@@ -22,6 +22,9 @@ NAMES = [
     "vit_tiny_patch16_224", "deit_tiny_patch16_224",
 ]  # fmt: skip
 
+# And some of those that are none of ours by name.
+FILES = ["shufflenet_v2_x0_5", "regnetx_002", "regnety_004", "ghostnetv2_100", "starnet_s1"]
+
 # Where every activation, norm and product of the export is part of a node of ours again.
 SAME_NODES = ["mobilenetv2_035", "efficientnet_b0", "mixnet_s", "convnext_atto", "resnet18"]
 
@@ -67,7 +70,7 @@ def test_exported_network(name, dynamo, tmp_path):
 
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "regnetx_002", "regnety_004"])
+@pytest.mark.parametrize("name", FILES)
 def test_network_that_only_comes_as_a_file(name, dynamo, tmp_path):
     known = getattr(torchvision.models, name, None)
     model = randomize(known(weights=None) if known else create(name), 9)

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "sepconv/sepconv.h"
@@ -331,6 +332,19 @@ TEST_P(NodesTest, TransposedConvolutionScatters) {
             << k.kernel << " " << k.stride << " " << k.groups;
       }
     }
+  }
+}
+
+TEST_P(NodesTest, MultipliesElementByElement) {
+  const Tensor x = input({2, 11, 6, 4});
+  Graph graph;
+  const ValueId swish = graph.add("swish", ActivationNode{ActivationKind::kHardSwish}, {0});
+  graph.add("product", MultiplyNode{}, {0, swish});
+  const Tensor y = run(graph, x);
+  for (std::int64_t e = 0; e < 2 * 11 * 24; ++e) {
+    const std::int64_t n = e / 264, c = e / 24 % 11, h = e / 4 % 6, w = e % 4;
+    const double v = at(x, n, c, h, w);
+    EXPECT_NEAR(at(y, n, c, h, w), v * v * std::clamp(v / 6 + 0.5, 0.0, 1.0), 1e-5);
   }
 }
 
