@@ -56,11 +56,20 @@ def compare(target, kept, shares, tolerance):
     return slower
 
 
+def record(path, processor, shares, others):
+    """Keeps the shares, and `others` that were kept before."""
+    path.parent.mkdir(exist_ok=True)
+    rounded = {name: round(share, 3) for name, share in shares.items()}
+    facts = {"processor": processor, "of_peak": dict(sorted({**others, **rounded}.items()))}
+    path.write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"{path}: {len(shares)} kernels")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary", help="the built sepconv_bench")
     parser.add_argument("--targets", nargs="+", required=True)
-    parser.add_argument("--record", action="store_true", help="keep the shares instead")
+    parser.add_argument("--record", action="store_true", help="keep these shares instead")
     parser.add_argument("--filter", default=".", help="benchmarks whose names match")
     parser.add_argument("--tolerance", type=float, default=0.1)
     arguments = parser.parse_args()
@@ -68,14 +77,11 @@ def main():
     for target in arguments.targets:
         shares, processor = run(arguments.binary, target, arguments)
         path = folder(processor) / f"{target}.json"
+        kept = json.loads(path.read_text()) if path.exists() else None
         if arguments.record:
-            path.parent.mkdir(exist_ok=True)
-            rounded = {name: round(share, 3) for name, share in sorted(shares.items())}
-            facts = {"processor": processor, "of_peak": rounded}
-            path.write_text(json.dumps(facts, indent=1) + "\n")
-            print(f"{path}: {len(shares)} kernels")
-        elif path.exists():
-            kept = json.loads(path.read_text())
+            some = kept and arguments.filter != "."
+            record(path, processor, shares, kept["of_peak"] if some else {})
+        elif kept:
             slower += compare(target, kept, shares, arguments.tolerance)
         else:
             print(f"{target}: nothing recorded of {processor}")
