@@ -93,18 +93,19 @@ bool adds_beside_multiplying() {
 #endif
 }
 
-// As the environment says, or else nothing.
-std::optional<bool> default_pairs() {
+enum class Pairs { kWherePaid, kNever, kAlways };
+
+Pairs default_pairs() {
   const char* name = std::getenv("SEPCONV_PAIRS");
   const std::string given = name ? name : "";
-  if (given.empty()) return std::nullopt;
+  if (given.empty()) return Pairs::kWherePaid;
   check(given == "0" || given == "1", "SEPCONV_PAIRS: got '{}', expected 0 or 1", given);
-  return given == "1";
+  return given == "1" ? Pairs::kAlways : Pairs::kNever;
 }
 
-std::atomic<std::optional<bool>>& pairs() {
-  static std::atomic<std::optional<bool>> allowed = default_pairs();
-  return allowed;
+std::atomic<Pairs>& pairs() {
+  static std::atomic<Pairs> chosen = default_pairs();
+  return chosen;
 }
 
 std::size_t cache_bytes(int name, std::size_t otherwise) {
@@ -143,8 +144,8 @@ std::int64_t usable_targets() { return cap().load(std::memory_order_relaxed) & H
 bool amx_usable() { return (cap().load(std::memory_order_relaxed) & kAmx) != 0; }
 
 bool pairs_usable() {
-  const std::optional<bool> allowed = pairs().load(std::memory_order_relaxed);
-  if (allowed) return *allowed;
+  const Pairs chosen = pairs().load(std::memory_order_relaxed);
+  if (chosen != Pairs::kWherePaid) return chosen == Pairs::kAlways;
   static const bool adds_beside = adds_beside_multiplying();
   return adds_beside && (usable_targets() & HWY_AVX3) != 0;
 }
@@ -164,7 +165,8 @@ void set_target(const std::string& target) {
 }
 
 void set_paired_products(std::optional<bool> allowed) {
-  pairs() = allowed ? allowed : default_pairs();
+  const Pairs given = allowed.value_or(false) ? Pairs::kAlways : Pairs::kNever;
+  pairs() = allowed ? given : default_pairs();
 }
 
 CpuInfo cpu_info() {

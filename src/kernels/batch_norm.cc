@@ -124,8 +124,8 @@ void squared_deviations(const BatchNormPixels& a, float* to) {
 void gradient_sums(const BatchNormPixels& a, float* of_g, float* of_product) {
   std::fill_n(of_g, a.channels, 0.0f);
   std::fill_n(of_product, a.channels, 0.0f);
-  through(a.activation, [&](const auto& act) HWY_ATTR {
-    each_pixel(a, GradientSums{act, of_g, of_product});
+  through(a.activation, [&]<class Through>(const Through& act) HWY_ATTR {
+    each_pixel(a, GradientSums<Through>{act, of_g, of_product});
   });
 }
 
