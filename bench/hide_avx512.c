@@ -9,12 +9,12 @@
 #include <ucontext.h>
 
 // Feature bits of leaf 7, by Intel's manual, volume 2, CPUID.
-enum {
-  kEbx = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31,
-  kEcx = 1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14,
-  kEdx = 1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25,
-  kEaxOfSubleaf1 = 1u << 5,
-};
+static const unsigned kEbx =
+    1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31;
+static const unsigned kEcx = 1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14;
+static const unsigned kEdx =
+    1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25;
+static const unsigned kEaxOfSubleaf1 = 1u << 5;
 
 static void answer(int signal_number, siginfo_t* info, void* context) {
   (void)info;
@@ -28,11 +28,11 @@ static void answer(int signal_number, siginfo_t* info, void* context) {
   unsigned a, b, c, d;
   __cpuid_count(leaf, subleaf, a, b, c, d);
   if (leaf == 7 && subleaf == 0) {
-    b &= ~(unsigned)kEbx;
-    c &= ~(unsigned)kEcx;
-    d &= ~(unsigned)kEdx;
+    b &= ~kEbx;
+    c &= ~kEcx;
+    d &= ~kEdx;
   } else if (leaf == 7 && subleaf == 1) {
-    a &= ~(unsigned)kEaxOfSubleaf1;
+    a &= ~kEaxOfSubleaf1;
   }
   r[REG_RAX] = a;
   r[REG_RBX] = b;

@@ -42,12 +42,7 @@ void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound boun
   const Window &r = window_.rows, &c = window_.columns;
   const std::size_t channels = to_size(output().channels);
   const bool whole_vectors = channels >= lanes_;
-  if (group_ > 1) {
-    scheme_ = &depthwise_nhwc_kernels().grouped[to_size(window_.rows.stride - 1)];
-    packed_ = pack_depthwise_weights(weights, channels, to_size(group_), window_, lanes_);
-    return;
-  }
-  if (bound == ErrorBound::kNetwork && pairs_usable() && whole_vectors &&
+  if (group_ == 1 && bound == ErrorBound::kNetwork && pairs_usable() && whole_vectors &&
       suits_depthwise_winograd(weights.weight(), channels, window_, input().width,
                                output().width)) {
     scheme_ = &depthwise_winograd_scheme();
@@ -56,10 +51,12 @@ void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound boun
   }
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
-  if (square && known && r.dilation == 1 && c.dilation == 1 && whole_vectors) {
+  if (group_ > 1) {
+    scheme_ = &depthwise_nhwc_kernels().grouped[to_size(r.stride - 1)];
+  } else if (square && known && r.dilation == 1 && c.dilation == 1 && whole_vectors) {
     scheme_ = &depthwise_nhwc_kernels().slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
   }
-  packed_ = pack_depthwise_weights(weights, channels, 1, window_, lanes_);
+  packed_ = pack_depthwise_weights(weights, channels, to_size(group_), window_, lanes_);
 }
 
 // With a multiplier rows are copied first.
