@@ -30,8 +30,8 @@ void set_target(const std::string& target);
 
 /// Lets networks built from now on trade products for additions (docs/numerics.md), or not: pairs
 /// in sums, and products that neighbouring outputs of depthwise layers share. Without a value as at
-/// first: as SEPCONV_PAIRS (0 or 1) in the environment says, or else with AVX3 on Zen 4, which adds
-/// beside multiplying.
+/// first: as SEPCONV_PAIRS (0 or 1) in the environment says, or else with AVX3 on Zen 4 and, for
+/// pairs, Zen 5, which add beside multiplying.
 void set_paired_products(std::optional<bool> allowed);
 
 /// Limits of one core, measured now with the target that new ops use (about 0.1 s each).

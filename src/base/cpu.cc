@@ -15,6 +15,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -76,20 +77,23 @@ std::atomic<std::int64_t>& cap() {
   return targets;
 }
 
-// Zen 4: two units for additions beside the two that multiply and add, each half a vector of AVX3
-// wide, so that a cycle has loads enough for both. (Zen 5's are whole vectors wide and would wait
-// for the loads.)
-bool adds_beside_multiplying() {
+// Zen 4 and 5 have two units for additions beside the two that multiply and add: half a vector of
+// AVX3 wide, and a whole one. Of Zen 5 those models are named whose units are known to be whole.
+Adders adders_beside_multiplying() {
 #if defined(__x86_64__)
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid(0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if (__get_cpuid(0, &eax, &ebx, &ecx, &edx) == 0) return Adders::kNone;
   const bool amd = ebx == signature_AMD_ebx && ecx == signature_AMD_ecx && edx == signature_AMD_edx;
-  if (!amd || __get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return false;
-  constexpr unsigned kZen3And4 = 0x19;
+  if (!amd || __get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0) return Adders::kNone;
+  constexpr unsigned kZen3And4 = 0x19, kZen5 = 0x1a;
   const unsigned family = (eax >> 8 & 15) + (eax >> 20 & 255);
-  return family == kZen3And4 && (machine_targets() & HWY_AVX3) != 0;
+  const unsigned model = (eax >> 4 & 15) + (eax >> 12 & 0xf0);
+  if ((machine_targets() & HWY_AVX3) == 0) return Adders::kNone;
+  if (family == kZen3And4) return Adders::kHalf;
+  const bool server = model < 0x20, desktop = model >> 4 == 4;
+  return family == kZen5 && (server || desktop) ? Adders::kWhole : Adders::kNone;
 #else
-  return false;
+  return Adders::kNone;
 #endif
 }
 
@@ -106,6 +110,11 @@ Pairs default_pairs() {
 std::atomic<Pairs>& pairs() {
   static std::atomic<Pairs> chosen = default_pairs();
   return chosen;
+}
+
+std::optional<Adders>& assumed_adders() {
+  static std::optional<Adders> adders;
+  return adders;
 }
 
 std::size_t cache_bytes(int name, std::size_t otherwise) {
@@ -143,11 +152,18 @@ std::int64_t usable_targets() { return cap().load(std::memory_order_relaxed) & H
 
 bool amx_usable() { return (cap().load(std::memory_order_relaxed) & kAmx) != 0; }
 
-bool pairs_usable() {
+Adders adders() {
+  static const Adders found = adders_beside_multiplying();
+  const std::optional<Adders> assumed = assumed_adders();
+  return (usable_targets() & HWY_AVX3) != 0 ? assumed.value_or(found) : Adders::kNone;
+}
+
+void assume_adders(std::optional<Adders> adders) { assumed_adders() = adders; }
+
+Adders adders_traded_for() {
   const Pairs chosen = pairs().load(std::memory_order_relaxed);
-  if (chosen != Pairs::kWherePaid) return chosen == Pairs::kAlways;
-  static const bool adds_beside = adds_beside_multiplying();
-  return adds_beside && (usable_targets() & HWY_AVX3) != 0;
+  if (chosen == Pairs::kWherePaid) return adders();
+  return chosen == Pairs::kAlways ? Adders::kHalf : Adders::kNone;
 }
 
 std::size_t l1_cache_bytes() {
@@ -175,7 +191,7 @@ CpuInfo cpu_info() {
   info.targets = names(machine_targets());
   info.built_targets = names(kBuiltTargets);
   info.target = names(cap()).front();
-  info.paired_products = pairs_usable();
+  info.paired_products = adders_traded_for() != Adders::kNone;
   info.l1_bytes = l1_cache_bytes();
   info.l2_bytes = l2_cache_bytes();
   info.l3_bytes = l3_cache_bytes();

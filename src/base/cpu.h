@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace sepconv {
 
@@ -13,11 +14,23 @@ std::int64_t usable_targets();
 /// what it has instructions for.
 bool amx_usable();
 
-/// Whether new ops may trade products for additions: where set_paired_products or SEPCONV_PAIRS say
-/// so, or else with AVX3 on cores that add beside multiplying. (With AVX2, values have to be
-/// broadcast by loads of their own, of which there are two a cycle: no more than are needed
-/// without.)
-bool pairs_usable();
+/// What a core adds in a cycle while it multiplies and adds at its full rate.
+enum class Adders {
+  kNone,
+  kHalf,   ///< two halves of AVX3's vectors, which are multiplied by halves too: Zen 4
+  kWhole,  ///< two of AVX3's vectors, so that loads come short: Zen 5
+};
+
+/// With the usable targets. (With AVX2, values have to be broadcast by loads of their own, of which
+/// there are two a cycle: no more than are needed for multiplying alone.)
+Adders adders();
+/// For tests: what AVX3 is taken to have from now on; without a value, what the machine has. They
+/// must not run beside others that build ops.
+void assume_adders(std::optional<Adders> adders);
+
+/// Those for which new ops may trade products for additions: this core's, unless
+/// set_paired_products or SEPCONV_PAIRS say otherwise: none, or as where they are halves.
+Adders adders_traded_for();
 
 /// L2 bytes of one core; what tile and band sizes are derived from.
 std::size_t l2_cache_bytes();

@@ -17,6 +17,12 @@
 // would add up where values have a sign in common, as behind a relu. Per triple of a tile: 6·MR
 // FMAs' worth of flops, 12·MR·L, for 6 vectors and 3·MR floats, each of these read by two
 // instructions. Flops per byte read from L1 for AVX-512: 2304 / (6·64 + 6·12·4) = 3.4.
+//
+// Zen 5 takes 4 whole vectors' arithmetic in a cycle, but no more loads than Zen 4, two. There ax,
+// ay and az are each loaded once for both vectors, into a register, which with 24 sums leaves room
+// for four of the six vectors of columns: all rows take their single product first, then their
+// pair. 42 loads for 96 instructions, and 2304 / (6·64 + 3·12·4) = 4.4 flops a byte. Bits are the
+// same.
 
 // clang-format off
 #undef HWY_TARGET_INCLUDE
@@ -28,6 +34,7 @@
 
 #include "kernels/paired.h"
 #include "base/aligned.h"
+#include "base/cpu.h"
 #include "kernels/gemm_store-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,34 +56,97 @@ HWY_INLINE void load_columns(const float* b, V (&column)[NV]) {
   for (size_t j = 0; j < NV; ++j) column[j] = hn::Load(D(), b + j * hn::Lanes(D()));
 }
 
-// One triple of rows first to end, at most kMost of them.
-template <bool kSubtract, int kMost, int MR, int NV>
-HWY_INLINE void add_triple(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b, int first,
-                           int end, V (&acc)[MR][NV]) {
-  const size_t width = NV * hn::Lanes(D());
-  V x[NV], y[NV], z[NV];
-  load_columns(b, x);
-  load_columns(b + width, y);
-  load_columns(b + 2 * width, z);
+// How one triple of rows first to end, at most kMost of them, is added to their sums. Where vectors
+// are added by halves every addition reads its row's value itself;
+struct Reading {
+  template <bool kSubtract, int kMost, int MR, int NV>
+  static HWY_INLINE void add_triple(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b,
+                                    int first, int end, V (&acc)[MR][NV]) {
+    const size_t width = NV * hn::Lanes(D());
+    V x[NV], y[NV], z[NV];
+    load_columns(b, x);
+    load_columns(b + width, y);
+    load_columns(b + 2 * width, z);
 #pragma GCC unroll 12
-  for (int i = 0; i < kMost; ++i) {
-    if (first + i >= end) continue;
-    const float* const row = rows + static_cast<size_t>(first + i) * kBlockFloats;
-    V(&sum)[NV] = acc[first + i];
+    for (int i = 0; i < kMost; ++i) {
+      if (first + i >= end) continue;
+      const float* const row = rows + static_cast<size_t>(first + i) * kBlockFloats;
+      V(&sum)[NV] = acc[first + i];
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) sum[j] = mul_add_broadcast(row + 2 * kBlock, z[j], sum[j]);
+      for (int j = 0; j < NV; ++j) sum[j] = mul_add_broadcast(row + 2 * kBlock, z[j], sum[j]);
 #pragma GCC unroll 2
-    for (int j = 0; j < NV; ++j) {
-      if (kSubtract) {
-        const V p = sub_broadcast(y[j], row), q = sub_broadcast(x[j], row + kBlock);
-        sum[j] = hn::NegMulAdd(p, q, sum[j]);
-      } else {
-        const V p = add_broadcast(y[j], row), q = add_broadcast(x[j], row + kBlock);
-        sum[j] = hn::MulAdd(p, q, sum[j]);
+      for (int j = 0; j < NV; ++j) {
+        if (kSubtract) {
+          const V p = sub_broadcast(y[j], row), q = sub_broadcast(x[j], row + kBlock);
+          sum[j] = hn::NegMulAdd(p, q, sum[j]);
+        } else {
+          const V p = add_broadcast(y[j], row), q = add_broadcast(x[j], row + kBlock);
+          sum[j] = hn::MulAdd(p, q, sum[j]);
+        }
       }
     }
   }
-}
+
+  // As gemm.cc does it: the panel's values of ten triples later, into L1.
+  template <int MR, int NV>
+  static HWY_INLINE void fetch(const float*, const float* b) {
+    const size_t triple = 3 * NV * hn::Lanes(D());
+    const float* const later = b + 10 * triple;
+    for (size_t i = 0; i < triple; i += kLineFloats) __builtin_prefetch(later + i);
+  }
+};
+
+#if HWY_TARGET == HWY_AVX3
+// and where they are added whole it is read once. The sums' registers are the same throughout: GCC
+// would rather let them change places, by way of memory.
+struct Holding {
+  template <bool kSubtract, int kMost, int MR, int NV>
+  static HWY_INLINE void add_triple(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b,
+                                    int first, int end, V (&acc)[MR][NV]) {
+    const size_t width = NV * hn::Lanes(D());
+    V z[NV];
+    load_columns(b + 2 * width, z);
+#pragma GCC unroll 12
+    for (int i = 0; i < kMost; ++i) {
+      if (first + i >= end) continue;
+      const V value = broadcast(rows + static_cast<size_t>(first + i) * kBlockFloats + 2 * kBlock);
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) add_product<false>(value, z[j], acc[first + i][j]);
+    }
+    V x[NV], y[NV];
+    load_columns(b, x);
+    load_columns(b + width, y);
+#pragma GCC unroll 12
+    for (int i = 0; i < kMost; ++i) {
+      if (first + i >= end) continue;
+      const float* const row = rows + static_cast<size_t>(first + i) * kBlockFloats;
+      const V value = broadcast(row), next = broadcast(row + kBlock);
+#pragma GCC unroll 2
+      for (int j = 0; j < NV; ++j) {
+        const V p = kSubtract ? hn::Sub(y[j], value) : hn::Add(y[j], value);
+        const V q = kSubtract ? hn::Sub(x[j], next) : hn::Add(x[j], next);
+        add_product<kSubtract>(p, q, acc[first + i][j]);
+      }
+    }
+  }
+
+  // A triple's share of the next tile's rows, into L1, where the panel is.
+  template <int MR, int NV>
+  static HWY_INLINE void fetch(const float* next, const float*) {
+    for (size_t i = 0; i < 3 * MR; i += kLineFloats) __builtin_prefetch(next + i);
+  }
+
+ private:
+  template <bool kSubtract>
+  static HWY_INLINE void add_product(V a, V b, V& sum) {
+    if constexpr (kSubtract) {
+      asm("vfnmadd231ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+    } else {
+      asm("vfmadd231ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+    }
+  }
+};
+#endif
 
 // `count` products, each for itself, of rows `kStep` floats apart.
 template <int MR, int NV, size_t kStep>
@@ -115,14 +185,6 @@ HWY_INLINE void fetch_ahead(const char* ahead, size_t step) {
   __builtin_prefetch(ahead + step + step / 2, 0, 2);
 }
 
-// As gemm.cc does it: the panel's values of ten triples later, into L1.
-template <int NV>
-HWY_INLINE void fetch_own(const float* b) {
-  const size_t triple = 3 * NV * hn::Lanes(D());
-  const float* const later = b + 10 * triple;
-  for (size_t i = 0; i < triple; i += kLineFloats) __builtin_prefetch(later + i);
-}
-
 // Where two triples are.
 struct Place {
   const float *rows, *b;
@@ -130,7 +192,7 @@ struct Place {
 
 // acc = the part's products, without its last two triples if all are pairs; returns where these
 // are.
-template <int MR, int NV>
+template <class Scheme, int MR, int NV>
 HWY_INLINE Place add_part(const PairedTile& t, V (&acc)[MR][NV]) {
   const size_t width = NV * hn::Lanes(D());
   if (t.first) {
@@ -157,13 +219,15 @@ HWY_INLINE Place add_part(const PairedTile& t, V (&acc)[MR][NV]) {
     const size_t count = HWY_MIN(left, kBlock);
     left -= count;
     rows = block;
+    const float* next = block + MR * kBlockFloats;
     for (const float* const end = rows + (left > 0 ? count : count - 2); rows < end; rows += 2) {
       fetch_ahead(ahead, t.ahead_step);
-      fetch_own<NV>(b);
-      add_triple<false, MR>(rows, b, 0, MR, acc);
+      Scheme::template fetch<MR, NV>(next, b);
+      Scheme::template add_triple<false, MR>(rows, b, 0, MR, acc);
       fetch_ahead(ahead + 3 * t.ahead_step, t.ahead_step);
-      fetch_own<NV>(b + 3 * width);
-      add_triple<true, MR>(rows + 1, b + 3 * width, 0, MR, acc);
+      Scheme::template fetch<MR, NV>(next + 3 * MR, b + 3 * width);
+      Scheme::template add_triple<true, MR>(rows + 1, b + 3 * width, 0, MR, acc);
+      next += 6 * MR;
       b += 6 * width;
       ahead += 6 * t.ahead_step;
     }
@@ -176,7 +240,7 @@ HWY_INLINE Place add_part(const PairedTile& t, V (&acc)[MR][NV]) {
 
 // The last two triples, four rows at a time, each of which is finished before the next four: see
 // gemm.cc.
-template <int MR, int NV, class Store>
+template <class Scheme, int MR, int NV, class Store>
 HWY_INLINE void finish_rows(const PairedTile& t, Place last, V (&acc)[MR][NV], Store& store) {
   constexpr int kMost = Store::kGroup, kGroups = (MR + kMost - 1) / kMost;
 #pragma GCC unroll 3
@@ -184,8 +248,9 @@ HWY_INLINE void finish_rows(const PairedTile& t, Place last, V (&acc)[MR][NV], S
     const int first = MR * g / kGroups, end = MR * (g + 1) / kGroups;
     if (MR > 1 || t.pairs) {
       const float* const b = in_register(last.b);
-      add_triple<false, kMost>(last.rows, b, first, end, acc);
-      add_triple<true, kMost>(last.rows + 1, b + 3 * NV * hn::Lanes(D()), first, end, acc);
+      Scheme::template add_triple<false, kMost>(last.rows, b, first, end, acc);
+      Scheme::template add_triple<true, kMost>(last.rows + 1, b + 3 * NV * hn::Lanes(D()), first,
+                                               end, acc);
     }
     store.start();
 #pragma GCC unroll 12
@@ -302,44 +367,53 @@ struct AnyStore {
   }
 };
 
-template <int MR, int NV, class Store>
+template <class Scheme, int MR, int NV, class Store>
 HWY_NOINLINE void tile_with(PairedTile& t) {
   V acc[MR][NV];
-  const Place last = add_part(t, acc);
+  const Place last = add_part<Scheme>(t, acc);
   Store store(t);
-  finish_rows(t, last, acc, store);
+  finish_rows<Scheme>(t, last, acc, store);
   move_on<MR, NV>(t);
 }
 
-template <int MR, int NV>
+template <class Scheme, int MR, int NV>
 auto tile_function(const PairedTile& t) {
-  if (!t.last) return tile_with<MR, NV, SumStore<NV>>;
+  if (!t.last) return tile_with<Scheme, MR, NV, SumStore<NV>>;
   const bool clamps = t.epilogue.clamps(), whole = t.columns == NV * hn::Lanes(D());
-  if (!whole || (t.residual && clamps)) return tile_with<MR, NV, AnyStore<NV>>;
-  if (t.residual) return tile_with<MR, NV, WholeStore<NV, End::kAdded>>;
-  if (t.streams) return tile_with<MR, NV, WholeStore<NV, End::kStreamed>>;
-  return clamps ? tile_with<MR, NV, WholeStore<NV, End::kClamped>>
-                : tile_with<MR, NV, WholeStore<NV, End::kPlain>>;
+  if (!whole || (t.residual && clamps)) return tile_with<Scheme, MR, NV, AnyStore<NV>>;
+  if (t.residual) return tile_with<Scheme, MR, NV, WholeStore<NV, End::kAdded>>;
+  if (t.streams) return tile_with<Scheme, MR, NV, WholeStore<NV, End::kStreamed>>;
+  return clamps ? tile_with<Scheme, MR, NV, WholeStore<NV, End::kClamped>>
+                : tile_with<Scheme, MR, NV, WholeStore<NV, End::kPlain>>;
 }
 
-template <int MR, int NV>
+template <class Scheme, int MR, int NV>
 void tile(PairedTile& t, size_t tiles) {
-  run_tiles<MR>(t, tiles, t.last, tile_function<MR, NV>);
+  run_tiles<MR>(t, tiles, t.last, tile_function<Scheme, MR, NV>);
 }
 
-template <int NV, int... I>
+template <class Scheme, int NV, int... I>
 const PairedFunction* tiles(std::integer_sequence<int, I...>) {
-  static const PairedFunction table[] = {tile<I + 1, NV>...};
+  static const PairedFunction table[] = {tile<Scheme, I + 1, NV>...};
+  return table;
+}
+
+template <class Scheme>
+const PairedKernels& table() {
+  static const PairedKernels table = {
+      hn::Lanes(D()),
+      kRows,
+      kNarrowRows,
+      {tiles<Scheme, 1>(std::make_integer_sequence<int, kNarrowRows>()),
+       tiles<Scheme, 2>(std::make_integer_sequence<int, kRows>())}};
   return table;
 }
 
 const PairedKernels& kernels() {
-  static const PairedKernels table = {hn::Lanes(D()),
-                                      kRows,
-                                      kNarrowRows,
-                                      {tiles<1>(std::make_integer_sequence<int, kNarrowRows>()),
-                                       tiles<2>(std::make_integer_sequence<int, kRows>())}};
-  return table;
+#if HWY_TARGET == HWY_AVX3
+  if (adders() == Adders::kWhole) return table<Holding>();
+#endif
+  return table<Reading>();
 }
 
 }  // namespace

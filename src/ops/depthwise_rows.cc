@@ -42,7 +42,9 @@ void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound boun
   const Window &r = window_.rows, &c = window_.columns;
   const std::size_t channels = to_size(output().channels);
   const bool whole_vectors = channels >= lanes_;
-  if (group_ == 1 && bound == ErrorBound::kNetwork && pairs_usable() && whole_vectors &&
+  // Where vectors are added whole its loads take longer than what it saves.
+  const bool trades = bound == ErrorBound::kNetwork && adders_traded_for() == Adders::kHalf;
+  if (group_ == 1 && trades && whole_vectors &&
       suits_depthwise_winograd(weights.weight(), channels, window_, input().width,
                                output().width)) {
     scheme_ = &depthwise_winograd_scheme();

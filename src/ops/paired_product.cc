@@ -25,29 +25,41 @@ struct Room {
         sums(PairedOrder(taps * k).triples > kPairedPart ? rows * 2 * kernels.lanes : 0) {}
 };
 
-// Cycles of a row with AVX3: a vector's products, what finishing one of sums takes, in pairs and
-// not, and what preparing a value, a part of a vector of triples, single products and a row takes.
-constexpr double kProduct = 1.02, kFinishPaired = 4.6, kFinish = 1;
-constexpr double kPrepare = 0.25, kPreparePart = 8, kPrepareSingles = 3, kPrepareRow = 12;
+// Cycles that a row takes, measured in layers whose weights come from L2.
+struct RowCosts {
+  double product,
+      finish;  ///< of a vector without pairs: a product, what finishing one of sums takes
+  double paired, narrow;  ///< a product that is left of pairs, in a panel of two vectors and of one
+  double finish_paired, part;                  ///< and for every other part of the sum
+  double row, value, part_of_vector, singles;  ///< preparing a row
+};
+constexpr RowCosts kZen4 = {1.02, 1, 1.02, 1.02, 4.6, 0, 12, 0.25, 8, 3};
+constexpr RowCosts kZen5 = {0.516, 0.85, 0.6, 0.81, 2.8, 2.5, 9.5, 0.25, 6.5, 2.5};
+
 // Of few rows weights are read from further away than they can be multiplied.
 constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
 
 bool pays(const PairedKernels& kernels, std::size_t rows, std::size_t columns,
           std::size_t products) {
   if (rows < kLeastRows || products < kLeastProducts) return false;
+  const RowCosts& costs = adders_traded_for() == Adders::kWhole ? kZen5 : kZen4;
   const PairedOrder order(products);
   const std::size_t half = std::max<std::size_t>(1, kernels.lanes / 2);
-  const auto vectors = static_cast<double>(divide_up(columns, kernels.lanes));
+  const std::size_t whole = divide_up(columns, kernels.lanes);
+  const auto vectors = static_cast<double>(whole), narrow = static_cast<double>(whole % 2);
   // The last panel may have one and a half without pairs.
   const bool halves = gemm_kernels().halves && columns % (2 * kernels.lanes) > kernels.lanes;
   const double singly = halves ? static_cast<double>(divide_up(columns, half)) / 2 : vectors;
   const auto k = static_cast<double>(products);
   const auto multiplied = static_cast<double>(2 * order.triples + order.singles);
-  const double prepared = kPrepareRow + kPrepare * k +
-                          (order.triples % kernels.lanes > 0 ? kPreparePart : 0) +
-                          (order.singles > 0 ? kPrepareSingles : 0);
-  const double by_pairs = vectors * (kProduct * multiplied + kFinishPaired) + prepared;
-  return by_pairs < 0.98 * singly * (kProduct * k + kFinish);
+  const auto parts = static_cast<double>(divide_up(order.triples, kPairedPart));
+  const double prepared = costs.row + costs.value * k +
+                          (order.triples % kernels.lanes > 0 ? costs.part_of_vector : 0) +
+                          (order.singles > 0 ? costs.singles : 0);
+  const double vector = costs.paired * multiplied + costs.finish_paired + costs.part * (parts - 1);
+  const double by_pairs =
+      vectors * vector + narrow * (costs.narrow - costs.paired) * multiplied + prepared;
+  return by_pairs < 0.98 * singly * (costs.product * k + costs.finish);
 }
 
 // The weights of a panel's columns, [columns][channels][taps], from the first one on.
@@ -126,7 +138,7 @@ void pack_group(const Columns& c, const float* bias, float* packed, float* finis
 std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t groups,
                                            std::size_t columns, std::size_t products,
                                            const float* weight) {
-  if (!pairs_usable()) return std::nullopt;
+  if (adders_traded_for() == Adders::kNone) return std::nullopt;
   const PairedSet set{&paired_kernels(), prepare_paired_rows()};
   if (!pays(*set.kernels, rows, columns, products)) return std::nullopt;
   for (std::size_t n = 0; n < groups * columns; ++n) {

@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
+#include "base/cpu.h"
 #include "ops/conv_rows.h"
 #include "sepconv/models.h"
 #include "sepconv/network.h"
@@ -238,6 +240,26 @@ TEST_P(PairedTest, SpecialValuesGoTheirOwnWay) {
       } else {
         EXPECT_EQ(got, plain[i * kOut + o]) << i;
       }
+    }
+  }
+}
+
+// AVX3's two tiles do the same in another order.
+TEST_P(PairedTest, BitsDoNotDependOnTheAdders) {
+  for (const std::int64_t depth : {63, 96, 290, 700}) {
+    for (const std::int64_t out : {88, 96, 103, 144}) {
+      Problem p(7, 5, depth, out, 1, 1, random);
+      p.x[to_size(3 * depth)] = kInfinity;
+      std::vector<float> y[2];
+      for (const Adders adders : {Adders::kHalf, Adders::kWhole}) {
+        assume_adders(adders);
+        const ConvRows op = p.op();
+        expect_pairs(op);
+        y[adders == Adders::kWhole] = testing::run_pieces(op, p.x, &p.residual, 3);
+      }
+      assume_adders(std::nullopt);
+      EXPECT_EQ(std::memcmp(y[0].data(), y[1].data(), y[0].size() * sizeof(float)), 0)
+          << depth << " to " << out;
     }
   }
 }
