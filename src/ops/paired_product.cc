@@ -15,6 +15,12 @@ namespace sepconv {
 
 namespace {
 
+// Parts of a sum, of nearly equal length and whole blocks of rows.
+std::size_t paired_parts(const PairedOrder& order) {
+  return std::max<std::size_t>(
+      1, divide_up(PairedRows{order, 0}.blocks(), kPairedPart / PairedRows::kBlock));
+}
+
 // How much of everything a product takes, for so many rows.
 struct Room {
   std::size_t left, gathered, sums;
@@ -22,26 +28,27 @@ struct Room {
   Room(const PairedKernels& kernels, std::size_t rows, std::size_t taps, std::size_t k)
       : left(PairedSet::prepared_bytes(rows, taps * k) / sizeof(float)),
         gathered(taps > 1 ? kMostPrepared * taps * k : 0),
-        sums(PairedOrder(taps * k).triples > kPairedPart ? rows * 2 * kernels.lanes : 0) {}
+        sums(paired_parts(PairedOrder(taps * k)) > 1 ? rows * 2 * kernels.lanes : 0) {}
 };
 
-// Cycles that a row takes, measured in layers whose weights come from L2.
+// Cycles that a row takes, measured in layers whose weights come from L2: without pairs a vector's
+// product, and finishing one of sums; in pairs a product that is left, in a panel of two vectors
+// and of one, finishing, and every other part of a sum; preparing a row, a value, a part of a
+// vector, single products, and joining one of its runs to the others.
 struct RowCosts {
-  double product,
-      finish;  ///< of a vector without pairs: a product, what finishing one of sums takes
-  double paired, narrow;  ///< a product that is left of pairs, in a panel of two vectors and of one
-  double finish_paired, part;                  ///< and for every other part of the sum
-  double row, value, part_of_vector, singles;  ///< preparing a row
+  double product, finish;
+  double paired, narrow, finish_paired, part;
+  double row, value, part_of_vector, singles, run;
 };
-constexpr RowCosts kZen4 = {1.02, 1, 1.02, 1.02, 4.6, 0, 12, 0.25, 8, 3};
-constexpr RowCosts kZen5 = {0.516, 0.85, 0.6, 0.81, 2.8, 2.5, 9.5, 0.25, 6.5, 2.5};
+constexpr RowCosts kZen4 = {1.02, 1, 1.02, 1.02, 4.6, 0, 12, 0.25, 8, 3, 0};
+constexpr RowCosts kZen5 = {0.516, 0.85, 0.6, 0.81, 2.8, 2.5, 9.5, 0.25, 6.5, 2.5, 10};
 
 // Of few rows weights are read from further away than they can be multiplied.
 constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
 
-bool pays(const PairedKernels& kernels, std::size_t rows, std::size_t columns,
-          std::size_t products) {
-  if (rows < kLeastRows || products < kLeastProducts) return false;
+bool pays(const PairedKernels& kernels, const PairedShape& shape) {
+  const std::size_t columns = shape.columns, products = shape.taps * shape.k;
+  if (shape.rows < kLeastRows || products < kLeastProducts) return false;
   const RowCosts& costs = adders_traded_for() == Adders::kWhole ? kZen5 : kZen4;
   const PairedOrder order(products);
   const std::size_t half = std::max<std::size_t>(1, kernels.lanes / 2);
@@ -50,12 +57,12 @@ bool pays(const PairedKernels& kernels, std::size_t rows, std::size_t columns,
   // The last panel may have one and a half without pairs.
   const bool halves = gemm_kernels().halves && columns % (2 * kernels.lanes) > kernels.lanes;
   const double singly = halves ? static_cast<double>(divide_up(columns, half)) / 2 : vectors;
-  const auto k = static_cast<double>(products);
+  const auto k = static_cast<double>(products), taps = static_cast<double>(shape.taps);
   const auto multiplied = static_cast<double>(2 * order.triples + order.singles);
-  const auto parts = static_cast<double>(divide_up(order.triples, kPairedPart));
-  const double prepared = costs.row + costs.value * k +
-                          (order.triples % kernels.lanes > 0 ? costs.part_of_vector : 0) +
-                          (order.singles > 0 ? costs.singles : 0);
+  const auto parts = static_cast<double>(paired_parts(order));
+  const double prepared =
+      costs.row + costs.value * k + (order.triples % kernels.lanes > 0 ? costs.part_of_vector : 0) +
+      (order.singles > 0 ? costs.singles : 0) + (shape.taps > 1 ? costs.run * taps : 0);
   const double vector = costs.paired * multiplied + costs.finish_paired + costs.part * (parts - 1);
   const double by_pairs =
       vectors * vector + narrow * (costs.narrow - costs.paired) * multiplied + prepared;
@@ -135,13 +142,12 @@ void pack_group(const Columns& c, const float* bias, float* packed, float* finis
 
 }  // namespace
 
-std::optional<PairedSet> PairedSet::choose(std::size_t rows, std::size_t groups,
-                                           std::size_t columns, std::size_t products,
-                                           const float* weight) {
+std::optional<PairedSet> PairedSet::choose(const PairedShape& shape, const float* weight) {
   if (adders_traded_for() == Adders::kNone) return std::nullopt;
   const PairedSet set{&paired_kernels(), prepare_paired_rows()};
-  if (!pays(*set.kernels, rows, columns, products)) return std::nullopt;
-  for (std::size_t n = 0; n < groups * columns; ++n) {
+  if (!pays(*set.kernels, shape)) return std::nullopt;
+  const std::size_t products = shape.taps * shape.k;
+  for (std::size_t n = 0; n < shape.groups * shape.columns; ++n) {
     // Or its products would drown in what is added to and subtracted from them.
     const std::span column(weight + n * products, products);
     const bool zeros = std::all_of(column.begin(), column.end(), [](float w) { return w == 0.0F; });
@@ -219,10 +225,7 @@ void PairedProduct::multiply(const GemmTile& tile, std::size_t column) const {
   PairedTile part{};
   static_cast<GemmTile&>(part) = tile;
   part.block_step = prepared_.block_step();
-  // Parts of nearly equal length, of whole blocks.
-  const std::size_t blocks = prepared_.blocks();
-  const std::size_t parts =
-      std::max<std::size_t>(1, divide_up(blocks, kPairedPart / PairedRows::kBlock));
+  const std::size_t blocks = prepared_.blocks(), parts = paired_parts(prepared_.order);
   for (std::size_t i = 0; i < parts; ++i) {
     const std::size_t begin = blocks * i / parts * PairedRows::kBlock;
     const std::size_t end =

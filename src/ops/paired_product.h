@@ -10,17 +10,20 @@
 
 namespace sepconv {
 
+/// Rows of `taps` runs of `k` values times weight [groups][columns][taps · k].
+struct PairedShape {
+  std::size_t rows, groups, columns, taps, k;
+};
+
 /// The kernels that a product takes whose sums are added up in pairs, chosen when an op is built.
 struct PairedSet {
   const PairedKernels* kernels;
   PreparePairedRows prepare;
 
-  /// Nothing where that does not pay for `rows` rows times weight [groups][columns][products],
-  /// where new ops may not do so, or where it would harm the result: weights that are not finite,
-  /// and columns mostly of zeros, whose products with a row may be much smaller than the rest of
-  /// it.
-  static std::optional<PairedSet> choose(std::size_t rows, std::size_t groups, std::size_t columns,
-                                         std::size_t products, const float* weight);
+  /// Nothing where that does not pay, where new ops may not do so, or where it would harm the
+  /// result: weights that are not finite, and columns mostly of zeros, whose products with a row
+  /// may be much smaller than the rest of it.
+  static std::optional<PairedSet> choose(const PairedShape& shape, const float* weight);
   std::size_t workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const;
   /// Of so many rows, prepared.
   static std::size_t prepared_bytes(std::size_t rows, std::size_t products);

@@ -26,7 +26,8 @@ PackedPanels pack_panels(const ProductShape& shape, const LayerWeights& weights,
   const std::size_t channels = shape.channels(), taps = shape.taps * shape.joined;
   std::optional<PairedSet> pairs;
   if (bound == ErrorBound::kNetwork && !choose_amx(shape)) {
-    pairs = PairedSet::choose(shape.pixels, groups, columns, shape.products(), weights.weight());
+    pairs =
+        PairedSet::choose({shape.pixels, groups, columns, shape.taps, shape.k}, weights.weight());
   }
   return {.all = pairs ? pack_paired_weights(weights, groups, columns, channels, taps)
                        : pack_gemm_weights(weights, groups, columns, channels, taps),

@@ -292,7 +292,7 @@ TEST_P(PairedTest, IsChosenWhereItPaysAndHarmsNothing) {
   std::vector<float> weight(to_size(768 * 768));
   testing::fill(weight.data(), 768 * 768, random);
   const auto chosen = [&](std::size_t rows, std::size_t columns, std::size_t products) {
-    return PairedSet::choose(rows, 1, columns, products, weight.data()).has_value();
+    return PairedSet::choose({rows, 1, columns, 1, products}, weight.data()).has_value();
   };
   EXPECT_TRUE(chosen(196, 768, 768));
   EXPECT_TRUE(chosen(49, 160, 700));
