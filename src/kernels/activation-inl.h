@@ -223,19 +223,21 @@ HWY_INLINE void map_rows(const Function& function, float* y, const float* residu
   if (!residual && columns == 2 * lanes) {
     return map_whole_rows<2>(function, y, step, rows);
   }
-  for (size_t r = 0; r < rows; ++r, y += step) {
-    size_t i = 0;
-    for (; i + lanes <= columns; i += lanes) {
-      V v = function(hn::LoadU(d, y + i));
-      if (residual) v = hn::Add(v, hn::LoadU(d, residual + i));
-      hn::StoreU(v, d, y + i);
+  const size_t whole = columns - columns % lanes, rest = columns - whole;
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t at = r * step; at < r * step + whole; at += lanes) {
+      V v = function(hn::LoadU(d, y + at));
+      if (residual) v = hn::Add(v, hn::LoadU(d, residual + at));
+      hn::StoreU(v, d, y + at);
     }
-    if (i < columns) {
-      V v = function(load_first(d, columns - i, y + i));
-      if (residual) v = hn::Add(v, load_first(d, columns - i, residual + i));
-      store_first(d, v, columns - i, y + i);
-    }
-    if (residual) residual += step;
+  }
+  // Afterwards, as what is loaded behind a partial store waits for it to be in L1: a row's rest
+  // would keep the next row waiting.
+  for (size_t r = 0; rest > 0 && r < rows; ++r) {
+    const size_t at = r * step + whole;
+    V v = function(load_first(d, rest, y + at));
+    if (residual) v = hn::Add(v, load_first(d, rest, residual + at));
+    store_first(d, v, rest, y + at);
   }
 }
 

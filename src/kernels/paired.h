@@ -9,7 +9,7 @@
 namespace sepconv {
 
 /// Most triples of one part of a sum: see kGemmPart. Twice as many saved no time, and GoogLeNet's
-/// error was over twice ONNX Runtime's now and then.
+/// error was over twice ONNX Runtime's now and then. (A third more is one part where L1 has room.)
 inline constexpr std::size_t kPairedPart = 48;
 
 /// Some rows of C = A·B by products in pairs; see paired.cc. Of GemmTile all that concerns b, bias,

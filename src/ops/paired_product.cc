@@ -15,10 +15,12 @@ namespace sepconv {
 
 namespace {
 
-// Parts of a sum, of nearly equal length and whole blocks of rows.
+// Parts of a sum, of nearly equal length and whole blocks of rows. One more block is no part of its
+// own where L1 has room for that much of a panel: in two parts layers take 1.08 of the time.
 std::size_t paired_parts(const PairedOrder& order) {
-  return std::max<std::size_t>(
-      1, divide_up(PairedRows{order, 0}.blocks(), kPairedPart / PairedRows::kBlock));
+  constexpr std::size_t kMost = kPairedPart / PairedRows::kBlock, kRoom = std::size_t{48} << 10;
+  const std::size_t blocks = PairedRows{order, 0}.blocks();
+  return blocks <= kMost + (l1_cache_bytes() >= kRoom ? 1 : 0) ? 1 : divide_up(blocks, kMost);
 }
 
 // How much of everything a product takes, for so many rows.
