@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -310,6 +311,28 @@ TEST_P(PairedTest, IsChosenWhereItPaysAndHarmsNothing) {
   EXPECT_FALSE(chosen(196, 96, 768)) << "a column that copies a value";
   set_paired_products(false);
   EXPECT_FALSE(chosen(196, 768, 768));
+}
+
+// What a row costs where vectors are added whole. Below AVX3 nothing is assumed to add beside.
+TEST_P(PairedTest, IsChosenByWhatTheAddersTake) {
+  if (std::getenv("SEPCONV_PAIRS")) GTEST_SKIP() << "SEPCONV_PAIRS is set";
+  std::vector<float> weight(to_size(768 * 96));
+  testing::fill(weight.data(), 768 * 96, random);
+  const bool adds = GetParam() == "AVX3";
+  set_paired_products(std::nullopt);
+  assume_adders(Adders::kWhole);
+  const auto chosen = [&](const PairedShape& shape) {
+    return PairedSet::choose(shape, weight.data()).has_value();
+  };
+  EXPECT_EQ(chosen({196, 1, 576, 1, 96}), adds);
+  EXPECT_FALSE(chosen({784, 1, 192, 1, 32})) << "finishing and preparing take what is saved";
+  EXPECT_FALSE(chosen({784, 1, 48, 1, 576})) << "a third vector alone waits for its loads";
+  EXPECT_EQ(chosen({12544, 1, 96, 1, 147}), adds);
+  EXPECT_FALSE(chosen({12544, 1, 96, 7, 21})) << "joining seven runs takes longer";
+  EXPECT_EQ(adders_traded_for(), adds ? Adders::kWhole : Adders::kNone);
+  set_paired_products(true);
+  EXPECT_EQ(adders_traded_for(), Adders::kHalf);
+  assume_adders(std::nullopt);
 }
 
 bool has_kernel(const Network& network, const std::string& kernel) {
