@@ -27,10 +27,10 @@ std::size_t paired_parts(const PairedOrder& order) {
 struct Room {
   std::size_t left, gathered, sums;
 
-  Room(const PairedKernels& kernels, std::size_t rows, std::size_t taps, std::size_t k)
+  Room(const PairedSet& set, std::size_t rows, std::size_t taps, std::size_t k)
       : left(PairedSet::prepared_bytes(rows, taps * k) / sizeof(float)),
         gathered(taps > 1 ? kMostPrepared * taps * k : 0),
-        sums(paired_parts(PairedOrder(taps * k)) > 1 ? rows * 2 * kernels.lanes : 0) {}
+        sums(set.parts > 1 ? rows * 2 * set.kernels->lanes : 0) {}
 };
 
 // Cycles that a row takes, measured in layers whose weights come from L2: without pairs a vector's
@@ -48,24 +48,24 @@ constexpr RowCosts kZen5 = {0.516, 0.85, 0.6, 0.81, 2.8, 2.5, 9.5, 0.25, 6.5, 2.
 // Of few rows weights are read from further away than they can be multiplied.
 constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
 
-bool pays(const PairedKernels& kernels, const PairedShape& shape) {
+bool pays(const PairedSet& set, const PairedShape& shape) {
   const std::size_t columns = shape.columns, products = shape.taps * shape.k;
   if (shape.rows < kLeastRows || products < kLeastProducts) return false;
   const RowCosts& costs = adders_traded_for() == Adders::kWhole ? kZen5 : kZen4;
   const PairedOrder order(products);
-  const std::size_t half = std::max<std::size_t>(1, kernels.lanes / 2);
-  const std::size_t whole = divide_up(columns, kernels.lanes);
+  const std::size_t lanes = set.kernels->lanes, half = std::max<std::size_t>(1, lanes / 2);
+  const std::size_t whole = divide_up(columns, lanes);
   const auto vectors = static_cast<double>(whole), narrow = static_cast<double>(whole % 2);
   // The last panel may have one and a half without pairs.
-  const bool halves = gemm_kernels().halves && columns % (2 * kernels.lanes) > kernels.lanes;
+  const bool halves = gemm_kernels().halves && columns % (2 * lanes) > lanes;
   const double singly = halves ? static_cast<double>(divide_up(columns, half)) / 2 : vectors;
   const auto k = static_cast<double>(products), taps = static_cast<double>(shape.taps);
   const auto multiplied = static_cast<double>(2 * order.triples + order.singles);
-  const auto parts = static_cast<double>(paired_parts(order));
   const double prepared =
-      costs.row + costs.value * k + (order.triples % kernels.lanes > 0 ? costs.part_of_vector : 0) +
+      costs.row + costs.value * k + (order.triples % lanes > 0 ? costs.part_of_vector : 0) +
       (order.singles > 0 ? costs.singles : 0) + (shape.taps > 1 ? costs.run * taps : 0);
-  const double vector = costs.paired * multiplied + costs.finish_paired + costs.part * (parts - 1);
+  const double vector = costs.paired * multiplied + costs.finish_paired +
+                        costs.part * static_cast<double>(set.parts - 1);
   const double by_pairs =
       vectors * vector + narrow * (costs.narrow - costs.paired) * multiplied + prepared;
   return by_pairs < 0.98 * singly * (costs.product * k + costs.finish);
@@ -146,9 +146,10 @@ void pack_group(const Columns& c, const float* bias, float* packed, float* finis
 
 std::optional<PairedSet> PairedSet::choose(const PairedShape& shape, const float* weight) {
   if (adders_traded_for() == Adders::kNone) return std::nullopt;
-  const PairedSet set{&paired_kernels(), prepare_paired_rows()};
-  if (!pays(*set.kernels, shape)) return std::nullopt;
   const std::size_t products = shape.taps * shape.k;
+  const PairedSet set{&paired_kernels(), prepare_paired_rows(),
+                      paired_parts(PairedOrder(products))};
+  if (!pays(set, shape)) return std::nullopt;
   for (std::size_t n = 0; n < shape.groups * shape.columns; ++n) {
     // Or its products would drown in what is added to and subtracted from them.
     const std::span column(weight + n * products, products);
@@ -159,7 +160,7 @@ std::optional<PairedSet> PairedSet::choose(const PairedShape& shape, const float
 }
 
 std::size_t PairedSet::workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const {
-  const Room room(*kernels, rows, taps, k);
+  const Room room(*this, rows, taps, k);
   return align_up(room.left * sizeof(float)) + align_up(room.gathered * sizeof(float)) +
          align_up(room.sums * sizeof(float)) + 2 * align_up(rows * sizeof(float)) +
          align_up(rows * sizeof(PairedKind));
@@ -188,7 +189,7 @@ SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t group
 PairedProduct::PairedProduct(const PairedSet& set, const GemmTile& tile, const PixelRun* runs,
                              std::size_t rows, const float* scale, std::byte* workspace)
     : set_(set), runs_(runs), prepared_{PairedOrder(tile.taps * tile.k), rows} {
-  const Room room(*set.kernels, rows, tile.taps, tile.k);
+  const Room room(set, rows, tile.taps, tile.k);
   Carver carver(workspace);
   left_ = carver.take<float>(room.left);
   gathered_ = carver.take<float>(room.gathered);
@@ -227,7 +228,7 @@ void PairedProduct::multiply(const GemmTile& tile, std::size_t column) const {
   PairedTile part{};
   static_cast<GemmTile&>(part) = tile;
   part.block_step = prepared_.block_step();
-  const std::size_t blocks = prepared_.blocks(), parts = paired_parts(prepared_.order);
+  const std::size_t blocks = prepared_.blocks(), parts = set_.parts;
   for (std::size_t i = 0; i < parts; ++i) {
     const std::size_t begin = blocks * i / parts * PairedRows::kBlock;
     const std::size_t end =

@@ -19,6 +19,7 @@ struct PairedShape {
 struct PairedSet {
   const PairedKernels* kernels;
   PreparePairedRows prepare;
+  std::size_t parts;  ///< of a sum
 
   /// Nothing where that does not pay, where new ops may not do so, or where it would harm the
   /// result: weights that are not finite, and columns mostly of zeros, whose products with a row
