@@ -63,13 +63,30 @@ void affine(const Epilogue& e, const float* x, const float* s, const float* b, f
   });
 }
 
+// y[c] of N pixels: two or three, as most pools' windows have rows and columns.
+template <int N, class Join, class Finish>
+HWY_INLINE void join_pixels(const float* const* pixels, float* y, size_t channels, const Join& join,
+                            const Finish& finish) {
+  const float* p[N];
+  for (int i = 0; i < N; ++i) p[i] = pixels[i];
+  for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+    V v = load_some(p[0] + c, m);
+#pragma GCC unroll 3
+    for (int i = 1; i < N; ++i) v = join(v, load_some(p[i] + c, m));
+    store_some(finish(v), m, y + c);
+  });
+}
+
 void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
+  const auto larger = [](V a, V b) HWY_ATTR {
+    return hn::IfThenElse(hn::Or(hn::Gt(b, a), hn::IsNaN(b)), b, a);
+  };
+  const auto same = [](V v) HWY_ATTR { return v; };
+  if (count == 2) return join_pixels<2>(pixels, y, channels, larger, same);
+  if (count == 3) return join_pixels<3>(pixels, y, channels, larger, same);
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
     V best = load_some(pixels[0] + c, m);
-    for (size_t p = 1; p < count; ++p) {
-      const V v = load_some(pixels[p] + c, m);
-      best = hn::IfThenElse(hn::Or(hn::Gt(v, best), hn::IsNaN(v)), v, best);
-    }
+    for (size_t p = 1; p < count; ++p) best = larger(best, load_some(pixels[p] + c, m));
     store_some(best, m, y + c);
   });
 }
@@ -106,6 +123,10 @@ HWY_INLINE void sum_terms(const float* const* pixels, size_t count, float scale,
 }
 
 void sum_pixels(const float* const* pixels, size_t count, float scale, float* y, size_t channels) {
+  const auto sum = [](V a, V b) HWY_ATTR { return hn::Add(a, b); };
+  const auto scaled = [scale](V v) HWY_ATTR { return hn::Mul(v, hn::Set(D(), scale)); };
+  if (count == 2) return join_pixels<2>(pixels, y, channels, sum, scaled);
+  if (count == 3) return join_pixels<3>(pixels, y, channels, sum, scaled);
   sum_terms(pixels, count, scale, y, channels, [](V v) HWY_ATTR { return v; });
 }
 

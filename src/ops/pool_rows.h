@@ -23,6 +23,9 @@ class PoolRows final : public RowOp {
 
  private:
   bool averages_rows() const;
+  void pool(const float* const* runs, std::size_t count, float scale, float* y,
+            std::size_t floats) const;
+  void pool_line(const float* line, std::int64_t rows, const float** runs, float* y) const;
 
   Window2d window_;
   Pool kind_;

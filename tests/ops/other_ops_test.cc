@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -90,45 +91,92 @@ TEST_P(OpsTest, OnePixelHasTheBitsOfTwo) {
   }
 }
 
+// What lies in the window of one output: of max and average pools.
+struct WindowOf {
+  float best = -std::numeric_limits<float>::infinity();
+  double sum = 0;
+  int count = 0;
+
+  WindowOf(const TensorView& x, const Pool2dOptions& o, Size2d padding, std::int64_t n,
+           std::int64_t c, std::int64_t i, std::int64_t j) {
+    const std::int64_t top = i * o.stride.height - padding.height;
+    const std::int64_t left = j * o.stride.width - padding.width;
+    for (std::int64_t h = top; h < top + o.kernel.height; ++h)
+      for (std::int64_t w = left; w < left + o.kernel.width; ++w) {
+        if (h < 0 || h >= x.shape()[2] || w < 0 || w >= x.shape()[3]) continue;
+        const float v = testing::at(x, n, c, h, w);
+        sum += static_cast<double>(v);
+        best = std::max(best, v);
+        ++count;
+      }
+  }
+};
+
+void expect_pools(const Tensor& x, Pool2dOptions o, Size2d padding, Layout layout) {
+  o.padding = {padding.height, padding.height, padding.width, padding.width};
+  const Tensor top = Pool2d(x.shape(), Pool::kMax, o, layout)(x.view());
+  const Tensor mean = Pool2d(x.shape(), Pool::kAverage, o, layout)(x.view());
+  const Shape& s = top.shape();
+  const std::int64_t taps = o.kernel.height * o.kernel.width;
+  for (std::int64_t n = 0; n < s[0]; ++n)
+    for (std::int64_t c = 0; c < s[1]; ++c)
+      for (std::int64_t i = 0; i < s[2]; ++i)
+        for (std::int64_t j = 0; j < s[3]; ++j) {
+          const WindowOf w(x.view(), o, padding, n, c, i, j);
+          const double divisor = o.count_include_pad ? static_cast<double>(taps) : w.count;
+          ASSERT_EQ(testing::at(top.view(), n, c, i, j), w.best);
+          ASSERT_NEAR(testing::at(mean.view(), n, c, i, j), w.sum / divisor, 1e-5);
+        }
+}
+
 TEST_P(OpsTest, PoolsMatchTheirDefinition) {
   std::mt19937 random(2);
   for (Layout layout : {Layout::kNHWC, Layout::kNCHW}) {
     for (bool include : {false, true}) {
-      const Tensor x = testing::random_tensor({2, 11, 9, 8}, random, layout);
+      const Tensor x = testing::random_tensor({2, 37, 9, 8}, random, layout);
       Pool2dOptions o;
-      o.kernel = {3, 2};
-      o.stride = {2, 3};
-      o.padding = 1;
       o.count_include_pad = include;
-      const Tensor top = Pool2d(x.shape(), Pool::kMax, o, layout)(x.view());
-      const Tensor mean = Pool2d(x.shape(), Pool::kAverage, o, layout)(x.view());
-      const Shape& s = top.shape();
-      ASSERT_EQ(s, (Shape{2, 11, 5, 3}));
-      for (std::int64_t n = 0; n < 2; ++n)
-        for (std::int64_t c = 0; c < 11; ++c)
-          for (std::int64_t i = 0; i < s[2]; ++i)
-            for (std::int64_t j = 0; j < s[3]; ++j) {
-              double sum = 0;
-              float best = -std::numeric_limits<float>::infinity();
-              int count = 0;
-              for (std::int64_t h = 2 * i - 1; h < 2 * i + 2; ++h)
-                for (std::int64_t w = 3 * j - 1; w < 3 * j + 1; ++w) {
-                  if (h < 0 || h >= 9 || w < 0 || w >= 8) continue;
-                  const float v = testing::at(x.view(), n, c, h, w);
-                  sum += static_cast<double>(v);
-                  best = std::max(best, v);
-                  ++count;
-                }
-              EXPECT_EQ(testing::at(top.view(), n, c, i, j), best);
-              EXPECT_NEAR(testing::at(mean.view(), n, c, i, j), sum / (include ? 6 : count), 1e-5);
-            }
+      for (const auto& [kernel, stride, padding] : std::vector<std::array<Size2d, 3>>{
+               {{{3, 2}, {2, 3}, {1, 1}}},
+               {{{3, 3}, {1, 1}, {1, 1}}},
+               {{{2, 2}, {2, 2}, {0, 0}}},
+               {{{1, 3}, {1, 2}, {0, 1}}},
+               {{{4, 1}, {3, 1}, {2, 0}}},
+               {{{9, 8}, {1, 1}, {0, 0}}},
+           }) {
+        o.kernel = kernel;
+        o.stride = stride;
+        expect_pools(x, o, padding, layout);
+      }
       const Tensor all = GlobalAveragePool(x.shape(), layout)(x.view());
-      ASSERT_EQ(all.shape(), (Shape{2, 11, 1, 1}));
+      ASSERT_EQ(all.shape(), (Shape{2, 37, 1, 1}));
       double sum = 0;
       for (std::int64_t i = 0; i < 72; ++i) {
         sum += static_cast<double>(testing::at(x.view(), 1, 10, i / 8, i % 8));
       }
       EXPECT_NEAR(testing::at(all.view(), 1, 10, 0, 0), sum / 72, 1e-6);
+    }
+  }
+}
+
+// Wherever in its window it is.
+TEST_P(OpsTest, PoolsPassNanOn) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (std::int64_t size : {2, 3, 4}) {
+    Pool2dOptions o;
+    o.kernel = Size2d{size, size};
+    o.stride = Size2d{size, size};
+    for (std::int64_t at = 0; at < size * size; ++at) {
+      Tensor x({1, 20, size, size}, Layout::kNHWC);
+      std::fill_n(x.data(), 20 * size * size, -kInfinity);
+      x.data()[20 * at + 3] = std::numeric_limits<float>::quiet_NaN();
+      x.data()[20 * at + 17] = kInfinity;
+      const Tensor top = Pool2d(x.shape(), Pool::kMax, o, Layout::kNHWC)(x.view());
+      const Tensor mean = Pool2d(x.shape(), Pool::kAverage, o, Layout::kNHWC)(x.view());
+      EXPECT_TRUE(std::isnan(top.data()[3])) << size << " at " << at;
+      EXPECT_TRUE(std::isnan(mean.data()[3])) << size << " at " << at;
+      EXPECT_EQ(top.data()[17], kInfinity);
+      EXPECT_EQ(top.data()[18], -kInfinity);
     }
   }
 }
