@@ -31,39 +31,31 @@ namespace {
 
 constexpr size_t kBlock = PairedRows::kBlock, kBlockFloats = PairedRows::kBlockFloats;
 
-// Values of R rows from k on, times their scale if kScaled: a vector, or its first n lanes alone.
+// The first n values of R rows from k on, at most a vector of them, times their scale if kScaled;
+// the other lanes are zero.
 template <int R, bool kScaled>
 struct Values {
   const float* x[R];
   const float* scale;
 
-  template <bool kPartial>
   HWY_INLINE V load(int r, size_t k, size_t n) const {
-    const V v = load_lanes<kPartial>(x[r] + k, n);
-    return kScaled ? hn::Mul(v, load_lanes<kPartial>(scale + k, n)) : v;
+    const V v = load_first(D(), n, x[r] + k);
+    return kScaled ? hn::Mul(v, load_first(D(), n, scale + k)) : v;
   }
 };
 
-// `count` values and then zeros, a block's, of each row.
-template <bool kPartial, int R, bool kScaled>
+// `count` values, at most a block's, and then zeros.
+template <int R, bool kScaled>
 HWY_INLINE void copy_values(const Values<R, kScaled>& values, size_t k, size_t count,
                             const V (&factor)[R], float* to, size_t step) {
   const D d;
   for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-    const size_t n = kPartial ? HWY_MIN(hn::Lanes(d), count - HWY_MIN(i, count)) : hn::Lanes(d);
+    const size_t n = HWY_MIN(hn::Lanes(d), count - HWY_MIN(i, count));
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const V v = values.template load<kPartial>(r, k + i, n);
+      const V v = values.load(r, k + i, n);
       hn::Store(hn::Mul(v, factor[r]), d, to + static_cast<size_t>(r) * step + i);
     }
-  }
-}
-
-template <bool kPartial, int R, bool kScaled>
-HWY_INLINE void copy_block(const Values<R, kScaled>& values, size_t t, size_t i,
-                           const V (&factor)[R], float* to) {
-  for (size_t k = i; k < 3 * t; k += t, to += kBlock) {
-    copy_values<kPartial>(values, k, t - i, factor, to, kBlockFloats);
   }
 }
 
@@ -75,12 +67,16 @@ HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<R, kScaled>&
   for (int r = 0; r < R; ++r) factor[r] = hn::Set(D(), factors[r]);
   const size_t t = p.to.order.triples, singles = p.to.order.singles, step = p.to.block_step();
   float* to = p.prepared + row * kBlockFloats;
-  size_t i = 0;
-  for (; i + kBlock <= t; i += kBlock, to += step) copy_block<false>(values, t, i, factor, to);
-  if (i < t) copy_block<true>(values, t, i, factor, to);
+  for (size_t i = 0; i < t; i += kBlock, to += step) {
+    const size_t count = HWY_MIN(kBlock, t - i);
+#pragma GCC unroll 3
+    for (size_t part = 0; part < 3; ++part) {
+      copy_values(values, part * t + i, count, factor, to + part * kBlock, kBlockFloats);
+    }
+  }
   if (singles > 0) {
     float* const rest = p.prepared + p.to.blocks() * step + row * kBlock;
-    copy_values<true>(values, 3 * t, singles, factor, rest, kBlock);
+    copy_values(values, 3 * t, singles, factor, rest, kBlock);
   }
 }
 
@@ -107,8 +103,9 @@ void copy_singles(const PairedPreparation& p, const RowValues& values, float fac
   for (size_t i = 0; i < singles; ++i) rest[i] = values[3 * t + i] * factor;
 }
 
-// The sums of four vectors' lanes.
+// The sums of four vectors' lanes; with kAlternating those of even ones less those of odd ones.
 #if HWY_TARGET == HWY_SCALAR
+template <bool kAlternating>
 HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
   for (size_t i = 0; i < 4; ++i) to[i] = hn::GetLane(v[i]);
 }
@@ -127,9 +124,11 @@ HWY_INLINE V sum_interleaved(V a, V b) {
   return hn::Add(hn::InterleaveLower(D(), a, b), hn::InterleaveUpper(D(), a, b));
 }
 
+template <bool kAlternating>
 HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
-  const V even = sum_interleaved(v[0], v[2]), odd = sum_interleaved(v[1], v[3]);
-  store_sum_of_blocks(D(), sum_interleaved(even, odd), to);
+  const V a = sum_interleaved(v[0], v[2]), b = sum_interleaved(v[1], v[3]);
+  const V even = hn::InterleaveLower(D(), a, b), odd = hn::InterleaveUpper(D(), a, b);
+  store_sum_of_blocks(D(), kAlternating ? hn::Sub(even, odd) : hn::Add(even, odd), to);
 }
 #endif
 
@@ -140,63 +139,47 @@ struct Known {
 };
 
 // The squares and the products of pairs of four rows: of fewer, every sum would wait for the one
-// before.
+// before. Every second pair will be subtracted.
 template <bool kScaled>
-class Sums {
- public:
-  HWY_INLINE explicit Sums(const Values<4, kScaled>& values) : values_(values) {
-    for (int r = 0; r < 4; ++r) squares_[r] = pairs_[r] = hn::Zero(D());
-  }
-
-  template <bool kPartial>
-  HWY_INLINE void add_triples(size_t t, size_t i, size_t n) {
-    const bool odd = hn::Lanes(D()) == 1 && i % 2 == 1;
+HWY_INLINE void sum_four(const Values<4, kScaled>& values, const PairedOrder& order, float* square,
+                         float* pair) {
+  const D d;
+  const size_t t = order.triples, lanes = hn::Lanes(d);
+  V squares[4], pairs[4];
+  for (int r = 0; r < 4; ++r) squares[r] = pairs[r] = hn::Zero(d);
+  for (size_t i = 0; i < t; i += lanes) {
+    const size_t n = HWY_MIN(lanes, t - i);
+    const bool odd = lanes == 1 && i % 2 == 1;
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
-      const V first = values_.template load<kPartial>(r, i, n);
-      const V second = values_.template load<kPartial>(r, t + i, n);
-      add_squares(r, first);
-      add_squares(r, second);
-      add_squares(r, values_.template load<kPartial>(r, 2 * t + i, n));
-      pairs_[r] =
-          odd ? hn::NegMulAdd(first, second, pairs_[r]) : hn::MulAdd(first, second, pairs_[r]);
+      const V first = values.load(r, i, n), second = values.load(r, t + i, n);
+      const V third = values.load(r, 2 * t + i, n);
+      squares[r] = hn::MulAdd(first, first, squares[r]);
+      squares[r] = hn::MulAdd(second, second, squares[r]);
+      squares[r] = hn::MulAdd(third, third, squares[r]);
+      pairs[r] = hn::MulAdd(odd ? hn::Neg(first) : first, second, pairs[r]);
     }
   }
-  HWY_INLINE void add_singles(size_t k, size_t n) {
-    for_vectors(n, [&](size_t i, size_t some) HWY_ATTR {
+  for (size_t i = 0; i < order.singles; i += lanes) {
+    const size_t n = HWY_MIN(lanes, order.singles - i);
 #pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) add_squares(r, values_.template load<true>(r, k + i, some));
-    });
+    for (int r = 0; r < 4; ++r) {
+      const V single = values.load(r, 3 * t + i, n);
+      squares[r] = hn::MulAdd(single, single, squares[r]);
+    }
   }
-  HWY_INLINE void store(float* squares, float* pairs) {
-    sum_lanes(squares_, squares);
-#if HWY_TARGET != HWY_SCALAR
-    // Every second pair will be subtracted.
-    for (V& v : pairs_) v = hn::OddEven(hn::Neg(v), v);
-#endif
-    sum_lanes(pairs_, pairs);
-  }
-
- private:
-  HWY_INLINE void add_squares(int r, V v) { squares_[r] = hn::MulAdd(v, v, squares_[r]); }
-
-  const Values<4, kScaled>& values_;
-  V squares_[4], pairs_[4];
-};
+  sum_lanes<false>(squares, square);
+  sum_lanes<true>(pairs, pair);
+}
 
 template <bool kScaled>
 HWY_INLINE void sum_rows(const PairedPreparation& p, Known& known) {
-  const size_t t = p.to.order.triples, lanes = hn::Lanes(D()), last = p.count - 1;
+  const size_t last = p.count - 1;
   for (size_t i = 0; i < p.count; i += 4) {
     const Values<4, kScaled> values{{p.row[i], p.row[HWY_MIN(i + 1, last)],
                                      p.row[HWY_MIN(i + 2, last)], p.row[HWY_MIN(i + 3, last)]},
                                     p.scale};
-    Sums<kScaled> sums(values);
-    size_t k = 0;
-    for (; k + lanes <= t; k += lanes) sums.template add_triples<false>(t, k, lanes);
-    if (k < t) sums.template add_triples<true>(t, k, t - k);
-    if (p.to.order.singles > 0) sums.add_singles(3 * t, p.to.order.singles);
-    sums.store(known.square + i, known.pairs + i);
+    sum_four(values, p.to.order, known.square + i, known.pairs + i);
   }
 }
 

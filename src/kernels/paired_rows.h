@@ -65,7 +65,7 @@ inline PowerOfTwo paired_scale(float square) {
 constexpr bool fits_pairs(float square) { return square >= 0x1p-100F && square <= 0x1p100F; }
 
 /// Most rows that are prepared in a call.
-inline constexpr std::size_t kMostPrepared = 16;
+inline constexpr std::size_t kMostPrepared = 64;
 
 /// Some rows to be prepared: scaled, and put where `to` has them.
 struct PairedPreparation {

@@ -23,13 +23,20 @@ std::size_t paired_parts(const PairedOrder& order) {
   return blocks <= kMost + (l1_cache_bytes() >= kRoom ? 1 : 0) ? 1 : divide_up(blocks, kMost);
 }
 
+// Rows that are prepared at once: in multiples of four, and as many as leave them in L1 for a
+// second look.
+std::size_t rows_at_once(std::size_t products) {
+  constexpr std::size_t kFloats = 4096, kFew = 4;
+  return std::clamp(kFloats / products / kFew * kFew, kFew, kMostPrepared);
+}
+
 // How much of everything a product takes, for so many rows.
 struct Room {
   std::size_t left, gathered, sums;
 
   Room(const PairedSet& set, std::size_t rows, std::size_t taps, std::size_t k)
       : left(PairedSet::prepared_bytes(rows, taps * k) / sizeof(float)),
-        gathered(taps > 1 ? kMostPrepared * taps * k : 0),
+        gathered(taps > 1 ? rows_at_once(taps * k) * taps * k : 0),
         sums(set.parts > 1 ? rows * 2 * set.kernels->lanes : 0) {}
 };
 
@@ -202,8 +209,9 @@ PairedProduct::PairedProduct(const PairedSet& set, const GemmTile& tile, const P
 
 void PairedProduct::prepare(const GemmTile& tile, const float* scale) {
   PixelCursor at{runs_, 0};
-  for (std::size_t first = 0; first < prepared_.rows; first += kMostPrepared) {
-    const std::size_t count = std::min(kMostPrepared, prepared_.rows - first);
+  const std::size_t most = rows_at_once(prepared_.order.products());
+  for (std::size_t first = 0; first < prepared_.rows; first += most) {
+    const std::size_t count = std::min(most, prepared_.rows - first);
     const float* rows[kMostPrepared];
     for (std::size_t i = 0; i < count; ++i, at.advance(1)) {
       rows[i] = at.tap(tile, 0);
