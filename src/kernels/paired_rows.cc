@@ -21,6 +21,7 @@
 #include "kernels/paired_rows.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/vectors-inl.h"
 
@@ -59,24 +60,31 @@ HWY_INLINE void copy_values(const Values<R, kScaled>& values, size_t k, size_t c
   }
 }
 
+// The inverse of a power of two.
+HWY_INLINE V inverse_of(const float* power) {
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(D(), hn::Sub(hn::Set(di, 254 << 23), hn::BitCast(di, broadcast(power))));
+}
+
 // Rows from `row` on of those prepared.
 template <int R, bool kScaled>
 HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<R, kScaled>& values,
-                           const float* factors, size_t row) {
+                           size_t row) {
   V factor[R];
-  for (int r = 0; r < R; ++r) factor[r] = hn::Set(D(), factors[r]);
-  const size_t t = p.to.order.triples, singles = p.to.order.singles, step = p.to.block_step();
+  for (int r = 0; r < R; ++r) factor[r] = inverse_of(p.unscale + row + r);
+  const size_t t = p.to.order.triples, step = p.to.block_step();
+  const size_t end = HWY_MIN(t, p.to.end * kBlock);
   float* to = p.prepared + row * kBlockFloats;
-  for (size_t i = 0; i < t; i += kBlock, to += step) {
+  for (size_t i = p.to.begin * kBlock; i < end; i += kBlock, to += step) {
     const size_t count = HWY_MIN(kBlock, t - i);
 #pragma GCC unroll 3
     for (size_t part = 0; part < 3; ++part) {
       copy_values(values, part * t + i, count, factor, to + part * kBlock, kBlockFloats);
     }
   }
-  if (singles > 0) {
-    float* const rest = p.prepared + p.to.blocks() * step + row * kBlock;
-    copy_values(values, 3 * t, singles, factor, rest, kBlock);
+  if (p.to.has_singles()) {
+    float* const rest = p.prepared + p.to.offset(p.to.end, row);
+    copy_values(values, 3 * t, p.to.order.singles, factor, rest, kBlock);
   }
 }
 
@@ -93,14 +101,16 @@ struct RowValues {
 };
 
 // copy_pairs for products that are all single.
-void copy_singles(const PairedPreparation& p, const RowValues& values, float factor, size_t row) {
-  const size_t t = p.to.order.triples, singles = p.to.order.singles;
-  for (size_t i = 0; i < t; ++i) {
+void copy_singles(const PairedPreparation& p, const RowValues& values, size_t row) {
+  const size_t t = p.to.order.triples, end = HWY_MIN(t, p.to.end * kBlock);
+  const float factor = 1 / p.unscale[row];
+  for (size_t i = p.to.begin * kBlock; i < end; ++i) {
     float* const triple = p.prepared + p.to.offset(i / kBlock, row) + 3 * (i % kBlock);
     for (size_t part = 0; part < 3; ++part) triple[part] = values[part * t + i] * factor;
   }
-  float* const rest = p.prepared + p.to.offset(p.to.blocks(), row);
-  for (size_t i = 0; i < singles; ++i) rest[i] = values[3 * t + i] * factor;
+  if (!p.to.has_singles()) return;
+  float* const rest = p.prepared + p.to.offset(p.to.end, row);
+  for (size_t i = 0; i < p.to.order.singles; ++i) rest[i] = values[3 * t + i] * factor;
 }
 
 // The sums of four vectors' lanes; with kAlternating those of even ones less those of odd ones.
@@ -132,10 +142,10 @@ HWY_INLINE void sum_lanes(const V (&v)[4], float* to) {
 }
 #endif
 
-// What is to be known of rows before they are copied.
+// Of rows: the mean square, and the sum of the pairs' products.
 struct Known {
-  HWY_ALIGN float square[kMostPrepared];  ///< the mean one
-  HWY_ALIGN float pairs[kMostPrepared], factor[kMostPrepared];
+  HWY_ALIGN float square[kMostPrepared];
+  HWY_ALIGN float pairs[kMostPrepared];
 };
 
 // The squares and the products of pairs of four rows: of fewer, every sum would wait for the one
@@ -183,67 +193,82 @@ HWY_INLINE void sum_rows(const PairedPreparation& p, Known& known) {
   }
 }
 
-// Of rows that fits_pairs; the factor is paired_scale's.
-HWY_INLINE void scale_rows(const PairedPreparation& p, Known& known) {
+// As if all rows fits_pairs; returns whether they do. Their scale is paired_scale's.
+HWY_INLINE bool scale_rows(const PairedPreparation& p, Known& known) {
   const D d;
   const hn::RebindToSigned<D> di;
   const auto bias = hn::Set(di, 127);
   const V per_product = hn::Set(d, 1.0F / static_cast<float>(p.to.order.products()));
+  const V least = hn::Set(d, kLeastSquare), most = hn::Set(d, kMostSquare);
+  bool all = true;
   for (size_t i = 0; i < p.count; i += hn::Lanes(d)) {
     const V square = hn::Mul(hn::Load(d, known.square + i), per_product);
     hn::Store(square, d, known.square + i);
     const auto half = hn::ShiftRight<1>(hn::Sub(hn::ShiftRight<23>(hn::BitCast(di, square)), bias));
     const V factor = hn::BitCast(d, hn::ShiftLeft<23>(hn::Sub(bias, half)));
     const V inverse = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(bias, half)));
-    hn::Store(factor, d, known.factor + i);
     const V pairs = hn::Mul(hn::Mul(hn::Load(d, known.pairs + i), factor), factor);
     const size_t n = HWY_MIN(hn::Lanes(d), p.count - i), row = p.first + i;
     store_some(hn::Neg(pairs), n, p.start + row);
     store_some(inverse, n, p.unscale + row);
+    const auto fit = hn::And(hn::Ge(square, least), hn::Le(square, most));
+    all = all && hn::AllTrue(d, hn::Or(fit, hn::Not(hn::FirstN(d, n))));
+  }
+  return all;
+}
+
+// A row that pairs would harm. If not all is zero, all is single: small values are scaled to where
+// sums are exact.
+PairedKind measure_singles(const RowValues& values, float square, size_t products, float& unscale) {
+  const bool zeros = square == 0.0F && values.all_zero(products);
+  unscale = zeros ? 1 : PowerOfTwo{square < 1.0F ? 60 : -40}.inverse();
+  return zeros ? PairedKind::kZeros : PairedKind::kSingles;
+}
+
+template <bool kScaled>
+HWY_INLINE void measure_rows(const PairedPreparation& p) {
+  Known known;
+  sum_rows<kScaled>(p, known);
+  const bool all = scale_rows(p, known);
+  std::fill_n(p.kind + p.first, p.count, PairedKind::kPairs);
+  for (size_t i = 0; i < p.count && !all; ++i) {
+    if (fits_pairs(known.square[i])) continue;
+    const size_t row = p.first + i;
+    p.kind[row] = measure_singles({p.row[i], p.scale}, known.square[i], p.to.order.products(),
+                                  p.unscale[row]);
   }
 }
 
 // Row i of these by itself.
 template <bool kScaled>
-void prepare_row(const PairedPreparation& p, const Known& known, size_t i) {
+void copy_row(const PairedPreparation& p, size_t i) {
   const size_t row = p.first + i;
-  if (fits_pairs(known.square[i])) {
-    copy_pairs(p, Values<1, kScaled>{{p.row[i]}, p.scale}, known.factor + i, row);
-    p.kind[row] = PairedKind::kPairs;
-    return;
+  if (p.kind[row] == PairedKind::kPairs) {
+    copy_pairs(p, Values<1, kScaled>{{p.row[i]}, p.scale}, row);
+  } else if (p.kind[row] == PairedKind::kSingles) {
+    copy_singles(p, {p.row[i], p.scale}, row);
   }
-  const RowValues values{p.row[i], p.scale};
-  if (known.square[i] == 0.0F && values.all_zero(p.to.order.products())) {
-    p.kind[row] = PairedKind::kZeros;
-    p.unscale[row] = 1;
-    return;
-  }
-  // All is single: small values are scaled to where sums are exact.
-  const PowerOfTwo factor{known.square[i] < 1.0F ? 60 : -40};
-  copy_singles(p, values, factor.value(), row);
-  p.kind[row] = PairedKind::kSingles;
-  p.unscale[row] = factor.inverse();
 }
+
+constexpr PairedKind kFourPairs[] = {PairedKind::kPairs, PairedKind::kPairs, PairedKind::kPairs,
+                                     PairedKind::kPairs};
 
 // First what is to be known of all rows, then the rest: sums take long to come, and other rows' are
 // taken meanwhile.
 template <bool kScaled>
 void prepare_rows(const PairedPreparation& p) {
-  Known known;
-  sum_rows<kScaled>(p, known);
-  scale_rows(p, known);
+  if (p.to.begin == 0) measure_rows<kScaled>(p);
   size_t i = 0;
   for (; i + 4 <= p.count; i += 4) {
-    if (std::all_of(known.square + i, known.square + i + 4, fits_pairs)) {
+    if (std::memcmp(p.kind + p.first + i, kFourPairs, sizeof kFourPairs) == 0) {
       const Values<4, kScaled> values{{p.row[i], p.row[i + 1], p.row[i + 2], p.row[i + 3]},
                                       p.scale};
-      copy_pairs(p, values, known.factor + i, p.first + i);
-      std::fill_n(p.kind + p.first + i, 4, PairedKind::kPairs);
+      copy_pairs(p, values, p.first + i);
     } else {
-      for (size_t r = i; r < i + 4; ++r) prepare_row<kScaled>(p, known, r);
+      for (size_t r = i; r < i + 4; ++r) copy_row<kScaled>(p, r);
     }
   }
-  for (; i < p.count; ++i) prepare_row<kScaled>(p, known, i);
+  for (; i < p.count; ++i) copy_row<kScaled>(p, i);
 }
 
 void prepare(const PairedPreparation& p) {

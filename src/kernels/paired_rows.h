@@ -28,15 +28,24 @@ struct PairedRows {
 
   PairedOrder order;
   std::size_t rows;
+  std::size_t begin, end;  ///< which of a row's blocks are there
 
-  std::size_t blocks() const { return (order.triples + kBlock - 1) / kBlock; }
+  static std::size_t blocks(const PairedOrder& order) {
+    return (order.triples + kBlock - 1) / kBlock;
+  }
+  PairedRows(const PairedOrder& of, std::size_t count) : PairedRows(of, count, 0, blocks(of)) {}
+  PairedRows(const PairedOrder& of, std::size_t count, std::size_t first, std::size_t last)
+      : order(of), rows(count), begin(first), end(last) {}
+
+  /// Whether the single products are there.
+  bool has_singles() const { return order.singles > 0 && end == blocks(order); }
   std::size_t block_step() const { return rows * kBlockFloats; }
   std::size_t floats() const {
-    return blocks() * block_step() + (order.singles > 0 ? rows * kBlock : 0);
+    return (end - begin) * block_step() + (has_singles() ? rows * kBlock : 0);
   }
-  /// Where a row's block is.
+  /// Where a row's block is, or at `end` its single products.
   std::size_t offset(std::size_t block, std::size_t row) const {
-    return block * block_step() + row * (block < blocks() ? kBlockFloats : kBlock);
+    return (block - begin) * block_step() + row * (block < end ? kBlockFloats : kBlock);
   }
 };
 
@@ -62,12 +71,14 @@ inline PowerOfTwo paired_scale(float square) {
   return {-(exponent >> 1)};
 }
 /// Whether that leaves every sum of theirs far from overflow and underflow.
-constexpr bool fits_pairs(float square) { return square >= 0x1p-100F && square <= 0x1p100F; }
+inline constexpr float kLeastSquare = 0x1p-100F, kMostSquare = 0x1p100F;
+constexpr bool fits_pairs(float square) { return square >= kLeastSquare && square <= kMostSquare; }
 
 /// Most rows that are prepared in a call.
 inline constexpr std::size_t kMostPrepared = 64;
 
-/// Some rows to be prepared: scaled, and put where `to` has them.
+/// Some rows to be prepared: scaled, and put where `to` has them. What is said of whole rows is
+/// found with their first blocks and there when others follow.
 struct PairedPreparation {
   const float* const* row;
   std::size_t first, count;  ///< among the rows of `to`

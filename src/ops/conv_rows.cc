@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "base/cpu.h"
 #include "base/sizes.h"
 
 namespace sepconv {
@@ -44,11 +43,10 @@ PanelProduct make_product(const ProductShape& shape, const LayerWeights& weights
   return {shape, pack_panels(shape, weights, bound), epilogue, scaled};
 }
 
-// What is prepared for the products is to stay in half of L2.
 std::int64_t rows_at_once(const PanelProduct& product, const ImageShape& output) {
-  const std::size_t row_bytes = product.prepared_bytes(to_size(output.width));
-  if (row_bytes == 0) return std::max<std::int64_t>(1, output.height);
-  return static_cast<std::int64_t>(std::max<std::size_t>(1, l2_cache_bytes() / 2 / row_bytes));
+  if (output.width == 0) return 1;
+  return std::max<std::int64_t>(1,
+                                static_cast<std::int64_t>(product.pixels_at_once()) / output.width);
 }
 
 }  // namespace

@@ -19,25 +19,68 @@ namespace {
 // own where L1 has room for that much of a panel: in two parts layers take 1.08 of the time.
 std::size_t paired_parts(const PairedOrder& order) {
   constexpr std::size_t kMost = kPairedPart / PairedRows::kBlock, kRoom = std::size_t{48} << 10;
-  const std::size_t blocks = PairedRows{order, 0}.blocks();
+  const std::size_t blocks = PairedRows::blocks(order);
   return blocks <= kMost + (l1_cache_bytes() >= kRoom ? 1 : 0) ? 1 : divide_up(blocks, kMost);
 }
 
 // Rows that are prepared at once: in multiples of four, and as many as leave them in L1 for a
 // second look.
-std::size_t rows_at_once(std::size_t products) {
+std::size_t prepared_together(std::size_t products) {
   constexpr std::size_t kFloats = 4096, kFew = 4;
   return std::clamp(kFloats / products / kFew * kFew, kFew, kMostPrepared);
 }
 
-// How much of everything a product takes, for so many rows.
+std::size_t prepared_bytes(std::size_t rows, std::size_t products) {
+  return PairedRows(PairedOrder(products), rows).floats() * sizeof(float);
+}
+
+// What prepared values may have of L2.
+std::size_t prepared_room() { return l2_cache_bytes() / 2; }
+
+std::size_t steps_for(const PairedSet& set, std::size_t rows, std::size_t products) {
+  const std::size_t steps = divide_up(prepared_bytes(rows, products), prepared_room());
+  return std::clamp<std::size_t>(steps, 1, set.parts);
+}
+
+// The first of a sum's blocks that belongs to part `part`.
+std::size_t part_block(const PairedSet& set, const PairedOrder& order, std::size_t part) {
+  return PairedRows::blocks(order) * part / set.parts;
+}
+
+// What is prepared in a step.
+PairedRows step_rows(const PairedSet& set, const PairedOrder& order, std::size_t rows,
+                     std::size_t step, std::size_t steps) {
+  return {order, rows, part_block(set, order, set.parts * step / steps),
+          part_block(set, order, set.parts * (step + 1) / steps)};
+}
+
+std::size_t largest_step(const PairedSet& set, const PairedOrder& order, std::size_t rows,
+                         std::size_t steps) {
+  std::size_t most = 0;
+  for (std::size_t step = 0; step < steps; ++step) {
+    most = std::max(most, step_rows(set, order, rows, step, steps).floats());
+  }
+  return most;
+}
+
+// How much of everything a product takes, for so many rows and for any fewer, which may be prepared
+// in fewer steps.
 struct Room {
   std::size_t left, gathered, sums;
 
-  Room(const PairedSet& set, std::size_t rows, std::size_t taps, std::size_t k)
-      : left(PairedSet::prepared_bytes(rows, taps * k) / sizeof(float)),
-        gathered(taps > 1 ? rows_at_once(taps * k) * taps * k : 0),
-        sums(set.parts > 1 ? rows * 2 * set.kernels->lanes : 0) {}
+  Room(const PairedSet& set, std::size_t rows, const PairedShape& shape)
+      : gathered(shape.taps > 1 ? prepared_together(shape.products()) * shape.products() : 0) {
+    const PairedOrder order(shape.products());
+    const std::size_t steps = steps_for(set, rows, shape.products());
+    const std::size_t each = prepared_bytes(1, shape.products());
+    left = largest_step(set, order, rows, steps);
+    for (std::size_t fewer = 1; fewer < steps; ++fewer) {
+      left = std::max(left, largest_step(set, order, fewer * prepared_room() / each, fewer));
+    }
+    const std::size_t panel = 2 * set.kernels->lanes;
+    const std::size_t panels = steps > 1 ? divide_up(shape.columns, panel) : 1;
+    sums = set.parts > 1 ? rows * panels * panel : 0;
+  }
 };
 
 // Cycles that a row takes, measured in layers whose weights come from L2: without pairs a vector's
@@ -56,7 +99,7 @@ constexpr RowCosts kZen5 = {0.516, 0.85, 0.6, 0.81, 2.8, 2.5, 9.5, 0.25, 6.5, 2.
 constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
 
 bool pays(const PairedSet& set, const PairedShape& shape) {
-  const std::size_t columns = shape.columns, products = shape.taps * shape.k;
+  const std::size_t columns = shape.columns, products = shape.products();
   if (shape.rows < kLeastRows || products < kLeastProducts) return false;
   const RowCosts& costs = adders_traded_for() == Adders::kWhole ? kZen5 : kZen4;
   const PairedOrder order(products);
@@ -153,7 +196,7 @@ void pack_group(const Columns& c, const float* bias, float* packed, float* finis
 
 std::optional<PairedSet> PairedSet::choose(const PairedShape& shape, const float* weight) {
   if (adders_traded_for() == Adders::kNone) return std::nullopt;
-  const std::size_t products = shape.taps * shape.k;
+  const std::size_t products = shape.products();
   const PairedSet set{&paired_kernels(), prepare_paired_rows(),
                       paired_parts(PairedOrder(products))};
   if (!pays(set, shape)) return std::nullopt;
@@ -166,15 +209,23 @@ std::optional<PairedSet> PairedSet::choose(const PairedShape& shape, const float
   return set;
 }
 
-std::size_t PairedSet::workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const {
-  const Room room(*this, rows, taps, k);
+std::size_t PairedSet::workspace_bytes(std::size_t rows, const PairedShape& shape) const {
+  const Room room(*this, rows, shape);
   return align_up(room.left * sizeof(float)) + align_up(room.gathered * sizeof(float)) +
          align_up(room.sums * sizeof(float)) + 2 * align_up(rows * sizeof(float)) +
          align_up(rows * sizeof(PairedKind));
 }
 
-std::size_t PairedSet::prepared_bytes(std::size_t rows, std::size_t products) {
-  return PairedRows{PairedOrder(products), rows}.floats() * sizeof(float);
+std::size_t PairedSet::rows_at_once(const PairedShape& shape) const {
+  const std::size_t few =
+      std::max<std::size_t>(1, prepared_room() / prepared_bytes(1, shape.products()));
+  if (shape.rows <= few) return shape.rows;
+  const std::size_t again = divide_up(shape.rows, few) - 1;
+  const std::size_t weights = shape.columns * shape.products() * sizeof(float);
+  const std::size_t sums = shape.rows * shape.columns * sizeof(float);
+  // Every other time that rows are few reads all weights, and every other step all sums, twice.
+  const bool far = weights > l2_cache_bytes() / 2;
+  return parts > again && far && 2 * sums < weights ? shape.rows : few;
 }
 
 SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t groups, std::size_t out,
@@ -193,10 +244,16 @@ SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t group
   });
 }
 
-PairedProduct::PairedProduct(const PairedSet& set, const GemmTile& tile, const PixelRun* runs,
-                             std::size_t rows, const float* scale, std::byte* workspace)
-    : set_(set), runs_(runs), prepared_{PairedOrder(tile.taps * tile.k), rows} {
-  const Room room(set, rows, tile.taps, tile.k);
+PairedProduct::PairedProduct(const PairedSet& set, const PairedShape& shape, const GemmTile& tile,
+                             const PixelRun* runs, std::size_t rows, const float* scale,
+                             std::byte* workspace)
+    : set_(set),
+      tile_(tile),
+      runs_(runs),
+      scale_(scale),
+      steps_(steps_for(set, rows, shape.products())),
+      prepared_(PairedOrder(shape.products()), rows) {
+  const Room room(set, rows, shape);
   Carver carver(workspace);
   left_ = carver.take<float>(room.left);
   gathered_ = carver.take<float>(room.gathered);
@@ -204,27 +261,32 @@ PairedProduct::PairedProduct(const PairedSet& set, const GemmTile& tile, const P
   start_ = carver.take<float>(rows);
   unscale_ = carver.take<float>(rows);
   kind_ = carver.take<PairedKind>(rows);
-  prepare(tile, scale);
 }
 
-void PairedProduct::prepare(const GemmTile& tile, const float* scale) {
+std::size_t PairedProduct::first_product(std::size_t step) const {
+  return 3 * PairedRows::kBlock * part_block(set_, prepared_.order, set_.parts * step / steps_);
+}
+
+void PairedProduct::prepare(std::size_t step) {
+  step_ = step;
+  prepared_ = step_rows(set_, prepared_.order, prepared_.rows, step, steps_);
   PixelCursor at{runs_, 0};
-  const std::size_t most = rows_at_once(prepared_.order.products());
+  const std::size_t products = prepared_.order.products(), most = prepared_together(products);
   for (std::size_t first = 0; first < prepared_.rows; first += most) {
     const std::size_t count = std::min(most, prepared_.rows - first);
     const float* rows[kMostPrepared];
     for (std::size_t i = 0; i < count; ++i, at.advance(1)) {
-      rows[i] = at.tap(tile, 0);
-      if (tile.taps == 1) continue;
-      float* const joined = gathered_ + i * prepared_.order.products();
-      at.gather(tile, joined);
+      rows[i] = at.tap(tile_, 0);
+      if (tile_.taps == 1) continue;
+      float* const joined = gathered_ + i * products;
+      at.gather(tile_, joined);
       rows[i] = joined;
     }
     set_.prepare({.row = rows,
                   .first = first,
                   .count = count,
                   .to = prepared_,
-                  .scale = scale,
+                  .scale = scale_,
                   .prepared = left_,
                   .start = start_,
                   .unscale = unscale_,
@@ -232,21 +294,21 @@ void PairedProduct::prepare(const GemmTile& tile, const float* scale) {
   }
 }
 
-void PairedProduct::multiply(const GemmTile& tile, std::size_t column) const {
+void PairedProduct::multiply(const GemmTile& tile, std::size_t panel, std::size_t column) const {
+  const std::size_t wide = 2 * set_.kernels->lanes;
   PairedTile part{};
   static_cast<GemmTile&>(part) = tile;
   part.block_step = prepared_.block_step();
-  const std::size_t blocks = prepared_.blocks(), parts = set_.parts;
-  for (std::size_t i = 0; i < parts; ++i) {
-    const std::size_t begin = blocks * i / parts * PairedRows::kBlock;
-    const std::size_t end =
-        std::min(prepared_.order.triples, blocks * (i + 1) / parts * PairedRows::kBlock);
+  if (set_.parts > 1) part.sums = sums_ + (steps_ > 1 ? panel * prepared_.rows * wide : 0);
+  const std::size_t end = set_.parts * (step_ + 1) / steps_;
+  for (std::size_t i = set_.parts * step_ / steps_; i < end; ++i) {
+    const std::size_t triple = part_block(set_, prepared_.order, i) * PairedRows::kBlock;
+    const std::size_t behind = part_block(set_, prepared_.order, i + 1) * PairedRows::kBlock;
     part.first = i == 0;
-    part.last = i + 1 == parts;
-    part.triples = end - begin;
+    part.last = i + 1 == set_.parts;
+    part.triples = std::min(prepared_.order.triples, behind) - triple;
     part.singles = part.last ? prepared_.order.singles : 0;
-    part.sums = parts > 1 ? sums_ : nullptr;
-    part.ahead = multiply_part(part, begin, column);
+    part.ahead = multiply_part(part, triple, column);
   }
 }
 
@@ -271,7 +333,7 @@ const char* PairedProduct::multiply_part(PairedTile tile, std::size_t triple,
     tile.triples = zeros ? 0 : triples;
     tile.singles = zeros ? 0 : singles;
     tile.rows = left_ + prepared_.offset(triple / PairedRows::kBlock, row);
-    tile.rest = left_ + prepared_.offset(prepared_.blocks(), row);
+    tile.rest = left_ + prepared_.offset(prepared_.end, row);
     tile.row_start = start_ + row;
     tile.row_scale = unscale_ + row;
     tile.sums = sums ? sums + row * width : nullptr;

@@ -13,6 +13,8 @@ namespace sepconv {
 /// Rows of `taps` runs of `k` values times weight [groups][columns][taps · k].
 struct PairedShape {
   std::size_t rows, groups, columns, taps, k;
+
+  std::size_t products() const { return taps * k; }
 };
 
 /// The kernels that a product takes whose sums are added up in pairs, chosen when an op is built.
@@ -25,9 +27,11 @@ struct PairedSet {
   /// result: weights that are not finite, and columns mostly of zeros, whose products with a row
   /// may be much smaller than the rest of it.
   static std::optional<PairedSet> choose(const PairedShape& shape, const float* weight);
-  std::size_t workspace_bytes(std::size_t rows, std::size_t taps, std::size_t k) const;
-  /// Of so many rows, prepared.
-  static std::size_t prepared_bytes(std::size_t rows, std::size_t products);
+  /// For so many of the shape's rows.
+  std::size_t workspace_bytes(std::size_t rows, const PairedShape& shape) const;
+  /// Rows that are best multiplied at once: those whose prepared values stay in L2, or all, in as
+  /// many steps as that takes, where fewer would read long sums' weights from beyond L2 too often.
+  std::size_t rows_at_once(const PairedShape& shape) const;
 };
 
 /// Weights in panels as pack_gemm_weights makes them, but in the order of pairs and scaled by
@@ -38,24 +42,33 @@ SharedWeights pack_paired_weights(const LayerWeights& weights, std::size_t group
 inline constexpr std::size_t kPairedBiasParts = 3;
 
 /// Rows that are prepared once and multiplied by panel after panel. How a row is multiplied, and
-/// so its result, depends on nothing but the row.
+/// so its result, depends on nothing but the row. Of sums that are so long that the prepared values
+/// of all rows would not stay in L2 some products are prepared and added for all panels at a time:
+/// a step.
 class PairedProduct {
  public:
-  /// Prepares `rows` rows: those of the runs, as `tile` describes them (a_offset, a_step, taps, k),
-  /// times `scale`, by k, if it is not null.
-  PairedProduct(const PairedSet& set, const GemmTile& tile, const PixelRun* runs, std::size_t rows,
-                const float* scale, std::byte* workspace);
+  /// Of `rows` rows: those of the runs, as `tile` describes them (a_offset, a_step, taps, k), times
+  /// `scale`, by k, if it is not null.
+  PairedProduct(const PairedSet& set, const PairedShape& shape, const GemmTile& tile,
+                const PixelRun* runs, std::size_t rows, const float* scale, std::byte* workspace);
 
-  /// Multiplies all rows by a panel (b, bias, columns) and finishes them (epilogue, c_step) to
-  /// column `column` of the runs' pixels.
-  void multiply(const GemmTile& tile, std::size_t column) const;
+  std::size_t steps() const { return steps_; }
+  /// Where a step's products begin in a panel.
+  std::size_t first_product(std::size_t step) const;
+  /// Before any panel is multiplied, the steps in their order.
+  void prepare(std::size_t step);
+  /// Adds the step's products of all rows with panel `panel` (b, bias, columns) of the group, and
+  /// with the last step's finishes them (epilogue, c_step) to column `column` of the runs' pixels.
+  void multiply(const GemmTile& tile, std::size_t panel, std::size_t column) const;
 
  private:
-  void prepare(const GemmTile& tile, const float* scale);
   const char* multiply_part(PairedTile tile, std::size_t triple, std::size_t column) const;
 
   PairedSet set_;
+  GemmTile tile_;
   const PixelRun* runs_;
+  const float* scale_;
+  std::size_t steps_, step_ = 0;
   PairedRows prepared_;
   float *left_, *gathered_, *start_, *unscale_, *sums_;
   PairedKind* kind_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/cpu.h"
 #include "base/sizes.h"
 
 namespace sepconv {
@@ -26,8 +27,7 @@ PackedPanels pack_panels(const ProductShape& shape, const LayerWeights& weights,
   const std::size_t channels = shape.channels(), taps = shape.taps * shape.joined;
   std::optional<PairedSet> pairs;
   if (bound == ErrorBound::kNetwork && !choose_amx(shape)) {
-    pairs =
-        PairedSet::choose({shape.pixels, groups, columns, shape.taps, shape.k}, weights.weight());
+    pairs = PairedSet::choose(shape.in_pairs(), weights.weight());
   }
   return {.all = pairs ? pack_paired_weights(weights, groups, columns, channels, taps)
                        : pack_gemm_weights(weights, groups, columns, channels, taps),
@@ -75,9 +75,10 @@ std::size_t PanelProduct::columns_of(std::size_t panel) const {
 // Splitting weights for AMX takes as long as reading them from L2 four times.
 std::size_t PanelProduct::call_bytes() const { return weight_bytes() * (amx_ ? 4 : 1); }
 
-std::size_t PanelProduct::prepared_bytes(std::size_t pixels) const {
-  if (amx_) return AmxSet::split_bytes(pixels, shape_.products());
-  return pairs_ ? PairedSet::prepared_bytes(pixels, shape_.products()) : 0;
+// What is split for AMX is to stay in half of L2.
+std::size_t PanelProduct::pixels_at_once() const {
+  if (amx_) return l2_cache_bytes() / 2 / AmxSet::split_bytes(1, shape_.products());
+  return pairs_ ? pairs_->rows_at_once(shape_.in_pairs()) : shape_.pixels;
 }
 
 // Of one panel, between its parts.
@@ -92,7 +93,7 @@ std::size_t PanelProduct::workspace_bytes(std::size_t pixels) const {
   std::size_t bytes =
       align_up(sum_floats(pixels) * sizeof(float)) + align_up(scaled_floats() * sizeof(float));
   if (amx_) bytes += amx_->workspace_bytes(pixels, shape_.taps, shape_.k);
-  if (pairs_) bytes += pairs_->workspace_bytes(pixels, shape_.taps, shape_.k);
+  if (pairs_) bytes += pairs_->workspace_bytes(pixels, shape_.in_pairs());
   return bytes;
 }
 
@@ -137,33 +138,64 @@ void PanelProduct::look_ahead(GemmTile& tile, std::size_t panel, RowRange range,
 }
 
 void PanelProduct::run(RowRange panels, const PixelBatch& batch, std::byte* workspace) const {
+  if (pairs_) {
+    multiply_in_pairs(panels, batch, workspace);
+  } else {
+    multiply_singly(panels, batch, workspace);
+  }
+  if (batch.streams) kernels_->finish_stream();
+}
+
+void PanelProduct::multiply_in_pairs(RowRange panels, const PixelBatch& batch,
+                                     std::byte* workspace) const {
+  const auto group = static_cast<std::int64_t>(panels_);
+  for (std::int64_t first = panels.begin, end = 0; first < panels.end; first = end) {
+    end = std::min(panels.end, (first / group + 1) * group);
+    multiply_group({first, end}, panels, batch, workspace);
+  }
+}
+
+// Some of those panels, of one group.
+void PanelProduct::multiply_group(RowRange own, RowRange panels, const PixelBatch& batch,
+                                  std::byte* workspace) const {
+  const std::size_t tiles = PanelProduct::tiles(batch);
+  const std::size_t begin = to_size(own.begin), end = to_size(own.end);
+  const GemmTile first = tile(begin, batch);
+  PairedProduct product(*pairs_, shape_.in_pairs(), first, batch.runs.data(), batch.pixels(),
+                        batch.scale ? batch.scale + first.a_offset : nullptr, workspace);
+  for (std::size_t step = 0; step < product.steps(); ++step) {
+    product.prepare(step);
+    for (std::size_t i = begin; i < end; ++i) {
+      GemmTile tile = PanelProduct::tile(i, batch);
+      look_ahead(tile, i, panels, tiles, batch.behind);
+      if (product.steps() > 1) {
+        const bool more = i + 1 < end;
+        const float* const next = more ? tile.b + panel_floats_ : first.b;
+        const std::size_t at = product.first_product(more ? step : step + 1) * kernels_->columns;
+        tile.ahead = reinterpret_cast<const char*>(next + at);
+        tile.ahead_step = kernels_->columns * sizeof(float) / tiles;
+      }
+      product.multiply(tile, i - begin, channel(i));
+    }
+  }
+}
+
+void PanelProduct::multiply_singly(RowRange panels, const PixelBatch& batch,
+                                   std::byte* workspace) const {
   Carver carver(workspace);
   const std::size_t pixels = batch.pixels();
   const Room room{carver.take<float>(scaled_floats()), carver.take<float>(sum_floats(pixels))};
   const std::size_t tiles = PanelProduct::tiles(batch), end = to_size(panels.end);
   std::optional<AmxProduct> amx;
   if (amx_) amx.emplace(*amx_, tile(0, batch), batch.runs.data(), pixels, carver.rest());
-  std::optional<PairedProduct> pairs;
   std::size_t i = pixel_kernels_ ? multiply_pixel(panels, batch) : to_size(panels.begin);
   for (; i < end; ++i) {
     GemmTile tile = PanelProduct::tile(i, batch);
     look_ahead(tile, i, panels, tiles, batch.behind);
-    if (pairs_) {
-      const bool other_group = i % panels_ == 0;
-      if (!pairs || other_group) pairs.emplace(prepare_group(tile, batch, carver.rest()));
-      pairs->multiply(tile, channel(i));
-    } else if (!amx || !multiply_by_amx(tile, i, batch, room, *amx)) {
+    if (!amx || !multiply_by_amx(tile, i, batch, room, *amx)) {
       multiply_by_fma(tile, channel(i), batch, room);
     }
   }
-  if (batch.streams) kernels_->finish_stream();
-}
-
-// The pixels' channels of the tile's group.
-PairedProduct PanelProduct::prepare_group(const GemmTile& tile, const PixelBatch& batch,
-                                          std::byte* workspace) const {
-  const float* const scale = batch.scale ? batch.scale + tile.a_offset : nullptr;
-  return {*pairs_, tile, batch.runs.data(), batch.pixels(), scale, workspace};
 }
 
 // Those panels that are two vectors wide, some at once, each time nearly as many; returns the first

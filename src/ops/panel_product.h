@@ -26,6 +26,7 @@ struct ProductShape {
 
   std::size_t products() const { return taps * k; }
   std::size_t channels() const { return k / joined; }  ///< of a group's input
+  PairedShape in_pairs() const { return {pixels, groups, columns, taps, k}; }
 };
 
 /// Packed weights, and where a product's start among them.
@@ -71,8 +72,8 @@ class PanelProduct {
   std::size_t weight_bytes() const { return panels() * panel_floats_ * sizeof(float); }
   /// As RowOp has it.
   std::size_t call_bytes() const;
-  /// Of so many pixels, prepared for panel after panel; 0 if they are read where they lie.
-  std::size_t prepared_bytes(std::size_t pixels) const;
+  /// Pixels that are best multiplied at once.
+  std::size_t pixels_at_once() const;
   std::size_t workspace_bytes(std::size_t pixels) const;
 
   /// Multiplies the pixels by some panels and finishes them.
@@ -92,8 +93,10 @@ class PanelProduct {
   void look_ahead(GemmTile& tile, std::size_t panel, RowRange panels, std::size_t tiles,
                   std::span<const float> behind) const;
   std::size_t multiply_pixel(RowRange panels, const PixelBatch& batch) const;
-  PairedProduct prepare_group(const GemmTile& tile, const PixelBatch& batch,
-                              std::byte* workspace) const;
+  void multiply_in_pairs(RowRange panels, const PixelBatch& batch, std::byte* workspace) const;
+  void multiply_group(RowRange own, RowRange panels, const PixelBatch& batch,
+                      std::byte* workspace) const;
+  void multiply_singly(RowRange panels, const PixelBatch& batch, std::byte* workspace) const;
   void multiply_by_fma(GemmTile tile, std::size_t column, const PixelBatch& batch,
                        const Room& room) const;
   bool multiply_by_amx(GemmTile tile, std::size_t panel, const PixelBatch& batch, const Room& room,

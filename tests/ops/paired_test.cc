@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -208,6 +209,48 @@ TEST_P(PairedTest, APixelsBitsAreItsOwn) {
           << step << (by_shares ? " by shares" : "");
     }
   }
+}
+
+// Sums so long that the values of all rows would not stay in L2 are added up in steps, for the bits
+// of a few rows at a time.
+TEST_P(PairedTest, StepsChangeNoBit) {
+  constexpr std::size_t kPixels = 49;
+  const std::size_t long_sums = l2_cache_bytes() / (3 * kPixels);  // 4/3 of L2 for all pixels
+  for (const std::int64_t kernel : {1, 3}) {
+    const auto in = static_cast<std::int64_t>(long_sums) / (kernel * kernel);
+    Problem p(6 + kernel, 6 + kernel, in, 103, kernel, 1, random);
+    const auto row = [&](std::int64_t i) { return p.x.begin() + i * in; };
+    row(17)[0] = kInfinity;
+    std::fill_n(row(31), in, 0.0F);
+    std::for_each(row(44), row(45), [](float& v) { v *= 1e-30F; });
+    const ConvRows op = p.op(Epilogue{Activation(ActivationKind::kRelu)});
+    expect_pairs(op);
+    const PairedShape shape{kPixels, 1, 103, 1, to_size(p.depth())};
+    EXPECT_EQ(PairedSet::choose(shape, p.weight.data())->rows_at_once(shape), kPixels);
+    for (std::int64_t rows = 1; rows < 7; ++rows) {
+      EXPECT_LE(op.workspace_bytes(rows), op.workspace_bytes(rows + 1)) << rows;
+    }
+    const auto whole = testing::run_pieces(op, p.x, &p.residual, 7);
+    for (const bool by_shares : {false, true}) {
+      const auto pieces = testing::run_pieces(op, p.x, &p.residual, 1, by_shares);
+      EXPECT_EQ(std::memcmp(pieces.data(), whole.data(), whole.size() * sizeof(float)), 0);
+    }
+  }
+}
+
+TEST_P(PairedTest, StepsAreForLongSums) {
+  const std::size_t room = l2_cache_bytes() / 2 / sizeof(float);  // that values have
+  const auto at_once = [](const PairedShape& shape) {
+    std::vector<float> weight(shape.columns * shape.products());
+    std::mt19937 numbers(1);
+    testing::fill(weight.data(), static_cast<std::int64_t>(weight.size()), numbers);
+    return PairedSet::choose(shape, weight.data())->rows_at_once(shape);
+  };
+  EXPECT_EQ(at_once({100, 1, 96, 1, 240}), 100) << "there is room for all";
+  const std::size_t rows = 2 * room / 240;
+  EXPECT_LE(at_once({rows, 1, 96, 1, 240}), rows / 2) << "weights stay in L2";
+  const std::size_t products = 2 * room / 100;
+  EXPECT_EQ(at_once({100, 1, 256, 1, products}), 100) << "weights come from further away";
 }
 
 // A pixel whose values pairs would harm is multiplied without, and its neighbours are not harmed.
