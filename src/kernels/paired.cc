@@ -13,10 +13,10 @@
 //      ax ay az  →  acc += az·bz               ax, ay, az broadcast by the instructions themselves
 //                   acc += (ax + by)·(ay + bx)
 //
-// Every second triple has its pair subtracted, (bx − ay)·(by − ax), or else the rows' own terms
-// would add up where values have a sign in common, as behind a relu. Per triple of a tile: 6·MR
-// FMAs' worth of flops, 12·MR·L, for 6 vectors and 3·MR floats, each of these read by two
-// instructions. Flops per byte read from L1 for AVX-512: 2304 / (6·64 + 6·12·4) = 3.4.
+// Every second triple's ax and bx are stored negated, or else the rows' own terms would add up
+// where values have a sign in common, as behind a relu. Per triple of a tile: 6·MR FMAs' worth of
+// flops, 12·MR·L, for 6 vectors and 3·MR floats, each of these read by two instructions. Flops per
+// byte read from L1 for AVX-512: 2304 / (6·64 + 6·12·4) = 3.4.
 //
 // Zen 5 takes 4 whole vectors' arithmetic in a cycle, but no more loads than Zen 4, two. There ax,
 // ay and az are each loaded once for both vectors, into a register, which with 24 sums leaves room
@@ -59,7 +59,7 @@ HWY_INLINE void load_columns(const float* b, V (&column)[NV]) {
 // How one triple of rows first to end, at most kMost of them, is added to their sums. Where vectors
 // are added by halves every addition reads its row's value itself;
 struct Reading {
-  template <bool kSubtract, int kMost, int MR, int NV>
+  template <int kMost, int MR, int NV>
   static HWY_INLINE void add_triple(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b,
                                     int first, int end, V (&acc)[MR][NV]) {
     const size_t width = NV * hn::Lanes(D());
@@ -76,13 +76,8 @@ struct Reading {
       for (int j = 0; j < NV; ++j) sum[j] = mul_add_broadcast(row + 2 * kBlock, z[j], sum[j]);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) {
-        if (kSubtract) {
-          const V p = sub_broadcast(y[j], row), q = sub_broadcast(x[j], row + kBlock);
-          sum[j] = hn::NegMulAdd(p, q, sum[j]);
-        } else {
-          const V p = add_broadcast(y[j], row), q = add_broadcast(x[j], row + kBlock);
-          sum[j] = hn::MulAdd(p, q, sum[j]);
-        }
+        const V p = add_broadcast(y[j], row), q = add_broadcast(x[j], row + kBlock);
+        sum[j] = hn::MulAdd(p, q, sum[j]);
       }
     }
   }
@@ -100,7 +95,7 @@ struct Reading {
 // and where they are added whole it is read once. The sums' registers are the same throughout: GCC
 // would rather let them change places, by way of memory.
 struct Holding {
-  template <bool kSubtract, int kMost, int MR, int NV>
+  template <int kMost, int MR, int NV>
   static HWY_INLINE void add_triple(const float* HWY_RESTRICT rows, const float* HWY_RESTRICT b,
                                     int first, int end, V (&acc)[MR][NV]) {
     const size_t width = NV * hn::Lanes(D());
@@ -111,7 +106,7 @@ struct Holding {
       if (first + i >= end) continue;
       const V value = broadcast(rows + static_cast<size_t>(first + i) * kBlockFloats + 2 * kBlock);
 #pragma GCC unroll 2
-      for (int j = 0; j < NV; ++j) add_product<false>(value, z[j], acc[first + i][j]);
+      for (int j = 0; j < NV; ++j) add_product(value, z[j], acc[first + i][j]);
     }
     V x[NV], y[NV];
     load_columns(b, x);
@@ -123,9 +118,7 @@ struct Holding {
       const V value = broadcast(row), next = broadcast(row + kBlock);
 #pragma GCC unroll 2
       for (int j = 0; j < NV; ++j) {
-        const V p = kSubtract ? hn::Sub(y[j], value) : hn::Add(y[j], value);
-        const V q = kSubtract ? hn::Sub(x[j], next) : hn::Add(x[j], next);
-        add_product<kSubtract>(p, q, acc[first + i][j]);
+        add_product(hn::Add(y[j], value), hn::Add(x[j], next), acc[first + i][j]);
       }
     }
   }
@@ -137,13 +130,8 @@ struct Holding {
   }
 
  private:
-  template <bool kSubtract>
   static HWY_INLINE void add_product(V a, V b, V& sum) {
-    if constexpr (kSubtract) {
-      asm("vfnmadd231ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
-    } else {
-      asm("vfmadd231ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
-    }
+    asm("vfmadd231ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
   }
 };
 #endif
@@ -223,10 +211,10 @@ HWY_INLINE Place add_part(const PairedTile& t, V (&acc)[MR][NV]) {
     for (const float* const end = rows + (left > 0 ? count : count - 2); rows < end; rows += 2) {
       fetch_ahead(ahead, t.ahead_step);
       Scheme::template fetch<MR, NV>(next, b);
-      Scheme::template add_triple<false, MR>(rows, b, 0, MR, acc);
+      Scheme::template add_triple<MR>(rows, b, 0, MR, acc);
       fetch_ahead(ahead + 3 * t.ahead_step, t.ahead_step);
       Scheme::template fetch<MR, NV>(next + 3 * MR, b + 3 * width);
-      Scheme::template add_triple<true, MR>(rows + 1, b + 3 * width, 0, MR, acc);
+      Scheme::template add_triple<MR>(rows + 1, b + 3 * width, 0, MR, acc);
       next += 6 * MR;
       b += 6 * width;
       ahead += 6 * t.ahead_step;
@@ -248,9 +236,9 @@ HWY_INLINE void finish_rows(const PairedTile& t, Place last, V (&acc)[MR][NV], S
     const int first = MR * g / kGroups, end = MR * (g + 1) / kGroups;
     if (MR > 1 || t.pairs) {
       const float* const b = in_register(last.b);
-      Scheme::template add_triple<false, kMost>(last.rows, b, first, end, acc);
-      Scheme::template add_triple<true, kMost>(last.rows + 1, b + 3 * NV * hn::Lanes(D()), first,
-                                               end, acc);
+      Scheme::template add_triple<kMost>(last.rows, b, first, end, acc);
+      Scheme::template add_triple<kMost>(last.rows + 1, b + 3 * NV * hn::Lanes(D()), first, end,
+                                         acc);
     }
     store.start();
 #pragma GCC unroll 12

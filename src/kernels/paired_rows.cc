@@ -45,17 +45,17 @@ struct Values {
   }
 };
 
-// `count` values, at most a block's, and then zeros.
-template <int R, bool kScaled>
+// `count` values, at most a block's, times the factor of vector i of row r, and then zeros.
+template <int R, bool kScaled, class Factor>
 HWY_INLINE void copy_values(const Values<R, kScaled>& values, size_t k, size_t count,
-                            const V (&factor)[R], float* to, size_t step) {
+                            const Factor& factor, float* to, size_t step) {
   const D d;
   for (size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const size_t n = HWY_MIN(hn::Lanes(d), count - HWY_MIN(i, count));
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const V v = values.load(r, k + i, n);
-      hn::Store(hn::Mul(v, factor[r]), d, to + static_cast<size_t>(r) * step + i);
+      hn::Store(hn::Mul(v, factor(i, r)), d, to + static_cast<size_t>(r) * step + i);
     }
   }
 }
@@ -70,17 +70,24 @@ HWY_INLINE V inverse_of(const float* power) {
 template <int R, bool kScaled>
 HWY_INLINE void copy_pairs(const PairedPreparation& p, const Values<R, kScaled>& values,
                            size_t row) {
-  V factor[R];
-  for (int r = 0; r < R; ++r) factor[r] = inverse_of(p.unscale + row + r);
+  V factors[R], alternating[R];
+  for (int r = 0; r < R; ++r) {
+    factors[r] = inverse_of(p.unscale + row + r);
+    alternating[r] = hn::OddEven(hn::Neg(factors[r]), factors[r]);
+  }
+  const auto factor = [&](size_t, int r) HWY_ATTR { return factors[r]; };
+  // Every second triple's first value is negated.
+  const auto first_factor = [&](size_t i, int r) HWY_ATTR {
+    return hn::Lanes(D()) == 1 && i % 2 == 1 ? hn::Neg(factors[r]) : alternating[r];
+  };
   const size_t t = p.to.order.triples, step = p.to.block_step();
   const size_t end = HWY_MIN(t, p.to.end * kBlock);
   float* to = p.prepared + row * kBlockFloats;
   for (size_t i = p.to.begin * kBlock; i < end; i += kBlock, to += step) {
     const size_t count = HWY_MIN(kBlock, t - i);
-#pragma GCC unroll 3
-    for (size_t part = 0; part < 3; ++part) {
-      copy_values(values, part * t + i, count, factor, to + part * kBlock, kBlockFloats);
-    }
+    copy_values(values, i, count, first_factor, to, kBlockFloats);
+    copy_values(values, t + i, count, factor, to + kBlock, kBlockFloats);
+    copy_values(values, 2 * t + i, count, factor, to + 2 * kBlock, kBlockFloats);
   }
   if (p.to.has_singles()) {
     float* const rest = p.prepared + p.to.offset(p.to.end, row);
@@ -107,6 +114,7 @@ void copy_singles(const PairedPreparation& p, const RowValues& values, size_t ro
   for (size_t i = p.to.begin * kBlock; i < end; ++i) {
     float* const triple = p.prepared + p.to.offset(i / kBlock, row) + 3 * (i % kBlock);
     for (size_t part = 0; part < 3; ++part) triple[part] = values[part * t + i] * factor;
+    if (i % 2 == 1) triple[0] = -triple[0];
   }
   if (!p.to.has_singles()) return;
   float* const rest = p.prepared + p.to.offset(p.to.end, row);

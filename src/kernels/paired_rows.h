@@ -8,7 +8,7 @@ namespace sepconv {
 
 /// The order of the products of a sum that adds them in pairs: T triples of k = i, T + i, 2·T + i,
 /// of which the first two are a pair and the third is a single product, then the rest, single too.
-/// T is even.
+/// T is even. Every second triple's first value is negated on both sides.
 struct PairedOrder {
   std::size_t triples, singles;
 
@@ -17,6 +17,8 @@ struct PairedOrder {
   std::size_t products() const { return 3 * triples + singles; }
   /// The k of product n of a packed panel: triple by triple, then the rest.
   std::size_t k(std::size_t n) const { return n < 3 * triples ? n % 3 * triples + n / 3 : n; }
+  /// Whether that is negated.
+  bool negates(std::size_t n) const { return n < 3 * triples && n % 6 == 3; }
 };
 
 /// How rows lie that were prepared for products in pairs: in blocks of 16 triples,

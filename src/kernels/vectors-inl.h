@@ -53,7 +53,7 @@ HWY_INLINE V broadcast(const float* p) {
   return hn::BitCast(D(), hn::Set(hn::RebindToSigned<D>(), bits));
 }
 
-// b + *a, b − *a and c + *a · b. AVX-512's arithmetic broadcasts by itself, which takes no unit's
+// b + *a and c + *a · b. AVX-512's arithmetic broadcasts by itself, which takes no unit's
 // time; GCC would rather broadcast once for several vectors, into a register that is not there.
 #if HWY_TARGET == HWY_AVX3
 HWY_INLINE V add_broadcast(V b, const float* a) {
@@ -61,18 +61,12 @@ HWY_INLINE V add_broadcast(V b, const float* a) {
   asm("vaddps %2%{1to16%}, %1, %0" : "=v"(sum.raw) : "v"(b.raw), "m"(*a));
   return sum;
 }
-HWY_INLINE V sub_broadcast(V b, const float* a) {
-  V difference;
-  asm("vsubps %2%{1to16%}, %1, %0" : "=v"(difference.raw) : "v"(b.raw), "m"(*a));
-  return difference;
-}
 HWY_INLINE V mul_add_broadcast(const float* a, V b, V c) {
   asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c.raw) : "v"(b.raw), "m"(*a));
   return c;
 }
 #else
 HWY_INLINE V add_broadcast(V b, const float* a) { return hn::Add(b, broadcast(a)); }
-HWY_INLINE V sub_broadcast(V b, const float* a) { return hn::Sub(b, broadcast(a)); }
 HWY_INLINE V mul_add_broadcast(const float* a, V b, V c) { return hn::MulAdd(broadcast(a), b, c); }
 #endif
 

@@ -148,8 +148,7 @@ PowerOfTwo column_scale(const Columns& c, std::size_t j) {
 float column_start(const float* panel, const PairedOrder& order, std::size_t width) {
   double start = 0;
   for (std::size_t i = 0; i < order.triples; ++i, panel += 3 * width) {
-    const double pair = double{panel[0]} * double{panel[width]};
-    start += i % 2 == 0 ? -pair : pair;
+    start -= double{panel[0]} * double{panel[width]};
   }
   return static_cast<float>(start);
 }
@@ -170,7 +169,8 @@ void pack_panel(const Columns& c, std::size_t width, std::size_t wide, float* pa
     const std::size_t end = std::min(begin + kBlock, c.products());
     for (std::size_t j = 0; j < c.columns; ++j) {
       for (std::size_t n = begin; n < end; ++n) {
-        panel[n * width + j] = c.column(j)[c.place(order.k(n))] * scales[j];
+        const float scale = order.negates(n) ? -scales[j] : scales[j];
+        panel[n * width + j] = c.column(j)[c.place(order.k(n))] * scale;
       }
     }
   }
