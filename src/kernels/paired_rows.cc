@@ -157,7 +157,7 @@ struct Known {
 };
 
 // The squares and the products of pairs of four rows: of fewer, every sum would wait for the one
-// before. Every second pair will be subtracted.
+// before. Every second pair's first value will be negated.
 template <bool kScaled>
 HWY_INLINE void sum_four(const Values<4, kScaled>& values, const PairedOrder& order, float* square,
                          float* pair) {
