@@ -220,10 +220,10 @@ std::size_t PairedSet::rows_at_once(const PairedShape& shape) const {
   const std::size_t few =
       std::max<std::size_t>(1, prepared_room() / prepared_bytes(1, shape.products()));
   if (shape.rows <= few) return shape.rows;
+  // Few rows again and again read all weights each time, steps read and write all sums each time.
   const std::size_t again = divide_up(shape.rows, few) - 1;
   const std::size_t weights = shape.columns * shape.products() * sizeof(float);
   const std::size_t sums = shape.rows * shape.columns * sizeof(float);
-  // Every other time that rows are few reads all weights, and every other step all sums, twice.
   const bool far = weights > l2_cache_bytes() / 2;
   return parts > again && far && 2 * sums < weights ? shape.rows : few;
 }
