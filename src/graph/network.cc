@@ -12,7 +12,6 @@
 #include "base/scratch.h"
 #include "base/sizes.h"
 #include "graph/plan.h"
-#include "kernels/vector_math.h"
 #include "ops/layout_change.h"
 
 namespace sepconv {
@@ -48,7 +47,6 @@ struct Network::Plan {
   std::vector<std::size_t> output_of;  ///< by value: which output it is, or kNone
   std::vector<std::pair<ValueId, std::size_t>> slice_of;  ///< the value that it is part of, floats
   std::size_t most_sides = 0;
-  const VectorMathKernels* kernels = &vector_math_kernels();
   LayoutChange layouts;
   mutable std::atomic<std::uint64_t> last_workspace = 0;  ///< threads, and bytes in the low 48 bits
 
@@ -124,16 +122,7 @@ std::size_t Network::Plan::scratch_offset() const {
 
 const float* Network::Plan::to_nhwc(const TensorView& x, float* to, const ThreadPool& pool) const {
   if (x.is_dense(Layout::kNHWC)) return x.floats();
-  const std::size_t pixels = static_cast<std::size_t>(input[2] * input[3]);
-  if (input[1] != 3) {
-    layouts.to_nhwc(input, x.floats(), to, pool);
-    return to;
-  }
-  for (std::size_t n = 0; n < static_cast<std::size_t>(input[0]); ++n) {
-    const float* from = x.floats() + 3 * pixels * n;
-    const float* planes[3] = {from, from + pixels, from + 2 * pixels};
-    kernels->interleave3(planes, to + 3 * pixels * n, pixels);
-  }
+  layouts.to_nhwc(input, x.floats(), to, pool);
   return to;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/transpose.h"
+#include "kernels/vector_math.h"
 #include "sepconv/tensor.h"
 #include "sepconv/threads.h"
 
@@ -15,8 +16,10 @@ class LayoutChange {
  private:
   template <class Move>
   void for_parts(const Shape& shape, const ThreadPool& pool, const Move& move) const;
+  void interleave(const Shape& shape, const float* x, float* y, const ThreadPool& pool) const;
 
   const TransposeKernels* kernels_ = &transpose_kernels();
+  const VectorMathKernels* math_ = &vector_math_kernels();
 };
 
 }  // namespace sepconv
