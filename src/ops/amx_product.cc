@@ -64,6 +64,13 @@ std::optional<AmxSet> AmxSet::choose(std::size_t rows, std::size_t columns, std:
   return by_amx < 0.9 * by_fma ? std::optional(set) : std::nullopt;
 }
 
+double AmxSet::preparation(std::size_t columns) const {
+  const AmxCosts& cost = amx->costs;
+  const auto tiles = static_cast<double>(divide_up(columns, kAmxColumns));
+  const double all = cost.split + tiles * cost.multiply;
+  return all > 0 ? cost.split / all : 0;
+}
+
 bool AmxSet::splits(const float* panel, std::size_t products, std::size_t width) const {
   std::uint32_t largest[kMostTiles * kAmxColumns];
   parts->largest_of_columns(panel, products, width, largest);

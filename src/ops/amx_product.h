@@ -19,6 +19,8 @@ struct AmxSet {
 
   /// Nothing where AMX is missing or FMA is faster for `rows` × `columns` sums of `products`.
   static std::optional<AmxSet> choose(std::size_t rows, std::size_t columns, std::size_t products);
+  /// The part of a row's time before it is multiplied by so many columns.
+  double preparation(std::size_t columns) const;
   /// Whether a packed panel of the right side splits well.
   bool splits(const float* panel, std::size_t products, std::size_t width) const;
   /// Of so many rows, split.

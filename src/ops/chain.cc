@@ -196,9 +196,10 @@ std::size_t Chain::workspace_bytes(int threads) const {
   return runs_stagewise(threads) ? std::max(bytes, stagewise_bytes(threads)) : bytes;
 }
 
-void Chain::run_stage(std::size_t i, RowRange rows, RowRange shares, const Images& images,
+void Chain::run_stage(std::size_t i, const Part& part, const Images& images,
                       const Scratch& s) const {
   const Stage& stage = stages_[i];
+  const RowRange rows = part.rows;
   // Row r of a source: the input image, an earlier stage's ring, or a side, of which an image of
   // one row is meant for all.
   const auto source_row = [&](int source, std::int64_t r) -> const float* {
@@ -228,7 +229,7 @@ void Chain::run_stage(std::size_t i, RowRange rows, RowRange shares, const Image
   }
   const float* const* second = stage.operand == kNone ? nullptr : s.add;
   const float* end = stage.input == kInput ? images.end : nullptr;
-  stage.op->run_shares(shares, rows, {s.in, in.begin, scale, end}, second, s.out, s.op);
+  stage.op->run_part(part, {s.in, in.begin, scale, end}, second, s.out, s.op);
 }
 
 void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) const {
@@ -272,7 +273,7 @@ void Chain::run_rows(const Images& images, RowRange rows, std::byte* workspace) 
     }
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (need[i].size() == 0) continue;
-      run_stage(i, need[i], {0, stages_[i].op->shares()}, images, s);
+      run_stage(i, stages_[i].op->whole(need[i]), images, s);
       made[i].end = need[i].end;
     }
   }
@@ -295,7 +296,7 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
   }
   const std::size_t bytes = thread_bytes();
   pool.parallel_for(to_size(parts), [&](std::size_t part) {
-    const RowRange own = Grid::part(all, static_cast<std::int64_t>(part), parts);
+    const RowRange own = part_of(all, static_cast<std::int64_t>(part), parts);
     for (std::int64_t image = own.begin / tiles; image * tiles < own.end; ++image) {
       const std::int64_t first = std::max<std::int64_t>(0, own.begin - image * tiles);
       const RowRange rows{first * tile, std::min(height, (own.end - image * tiles) * tile)};

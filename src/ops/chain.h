@@ -74,7 +74,6 @@ class Chain {
   // Floats from one row of the input image to the next; one that is an operand too is dense.
   std::int64_t input_row_floats() const { return stages_.front().op->input_row_floats(); }
   std::int64_t rows_held(std::size_t i, bool whole) const;
-  static double streamed_weights(const RowOp& op);
   Times times(int threads) const;
   bool gains_stagewise(int threads) const;
   std::int64_t cell_rows(std::size_t i) const;
@@ -92,8 +91,7 @@ class Chain {
   }
   std::size_t thread_bytes() const;
   void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;
-  void run_stage(std::size_t i, RowRange rows, RowRange shares, const Images& images,
-                 const Scratch& s) const;
+  void run_stage(std::size_t i, const Part& part, const Images& images, const Scratch& s) const;
 
   std::vector<Stage> stages_;
   std::int64_t band_ = 1;

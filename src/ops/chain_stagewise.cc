@@ -14,12 +14,6 @@ namespace {
 constexpr double kMeetingFlops = 4e5;
 }  // namespace
 
-// What a core computes while weights that do not stay in L2 come from beyond it.
-double Chain::streamed_weights(const RowOp& op) {
-  const bool stay = op.weight_bytes() <= l2_cache_bytes() / 2;
-  return stay ? 0 : kFlopsPerByte * static_cast<double>(op.weight_bytes());
-}
-
 // For one image, in operations of the busiest thread.
 struct Chain::Times {
   double alone;
@@ -35,14 +29,15 @@ Chain::Times Chain::times(int threads) const {
     const RowOp& op = *stages_[i].op;
     const std::int64_t rows = whole_[i].size();
     if (rows == 0) continue;
-    const double flops =
-        op.flops() * static_cast<double>(rows) / static_cast<double>(op.output().height);
-    const Grid grid = make_grid(op, rows, threads);
-    const double weights = streamed_weights(op);
-    t.alone += flops + weights;
-    t.by_rows += busiest({parts, 1}, op, rows) * flops + weights;
-    t.stagewise += busiest(grid, op, rows) * flops + weights / static_cast<double>(grid.shares);
+    t.alone += Grid::by_rows(op, whole_[i], 1).price();
+    t.by_rows += Grid::by_rows(op, whole_[i], parts).price();
+    t.stagewise += Grid::best(op, whole_[i], threads).price();
     if (i > 0) t.stagewise += kMeetingFlops;
+  }
+  // What lies between two stages stays in the threads' caches, or is written and read again.
+  const std::size_t between = bytes_between();
+  if (between > to_size(threads) * l2_cache_bytes() / 2) {
+    t.stagewise += 2 * kFlopsPerByte * static_cast<double>(between) / threads;
   }
   return t;
 }
@@ -58,8 +53,6 @@ bool Chain::runs_stagewise(int threads) const {
 
 bool Chain::gains_stagewise(int threads) const {
   if (threads < 2 || output().height == 0) return false;
-  // What lies between two stages stays in the threads' caches.
-  if (bytes_between() > to_size(threads) * l2_cache_bytes() / 2) return false;
   const Times t = times(threads);
   return t.stagewise < 0.98 * t.by_rows;
 }
@@ -123,11 +116,9 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
     const RowOp& op = *stages_[i].op;
     const RowRange rows = whole_[i];
     if (rows.size() == 0) continue;
-    const Grid grid = make_grid(op, rows.size(), pool.threads());
+    const Grid grid = Grid::best(op, rows, pool.threads());
     pool.parallel_for(to_size(grid.cells()), [&](std::size_t cell) {
-      const auto n = static_cast<std::int64_t>(cell);
-      const RowRange own = Grid::part(rows.size(), n / grid.shares, grid.rows, op.row_tile());
-      const RowRange shares = Grid::part(op.shares(), n % grid.shares, grid.shares);
+      const Part own = grid.cell(static_cast<std::int64_t>(cell));
       Carver of_cell(cells + cell * bytes);
       Scratch s{};
       s.rings = rings;
@@ -136,9 +127,8 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
       s.add = of_cell.take<const float*>(to_size(cell_rows(i)));
       s.out = of_cell.take<float*>(to_size(cell_rows(i)));
       s.op = of_cell.rest();
-      for (std::int64_t r = own.begin; r < own.end; r += cell_rows(i)) {
-        const std::int64_t end = std::min(own.end, r + cell_rows(i));
-        run_stage(i, {rows.begin + r, rows.begin + end}, shares, images, s);
+      for (std::int64_t r = own.rows.begin; r < own.rows.end; r += cell_rows(i)) {
+        run_stage(i, op.piece(own, {r, std::min(own.rows.end, r + cell_rows(i))}), images, s);
       }
     });
   }

@@ -126,7 +126,7 @@ ConvRows::Sources ConvRows::pad_rows(RowRange out, const InputRows& x,
 
 void ConvRows::run_rows(RowRange out, const InputRows& x, const float* const* residual,
                         float* const* y, std::byte* workspace) const {
-  run_shares({0, shares()}, out, x, residual, y, workspace);
+  run_part(whole(out), x, residual, y, workspace);
 }
 
 // Whether a group's part of every pixel is whole cache lines.
@@ -157,27 +157,26 @@ RowRange ConvRows::share_channels(RowRange shares) const {
   return {channel(panels.begin), channel(panels.end)};
 }
 
-void ConvRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
-                          const float* const* residual, float* const* y,
-                          std::byte* workspace) const {
-  const RowRange own = share_panels(shares);
+void ConvRows::run_part(const Part& part, const InputRows& x, const float* const* residual,
+                        float* const* y, std::byte* workspace) const {
+  const RowRange out = part.rows;
   const std::int64_t bands = (out.size() + most_rows_ - 1) / most_rows_;
-  for (std::int64_t band = 0, first = 0, end = 0; band < bands; ++band, first = end) {
-    end = out.size() * (band + 1) / bands;
-    const RowRange some{out.begin + first, out.begin + end};
-    run_panels(own, some, x, residual ? residual + first : nullptr, y + first, workspace);
+  for (std::int64_t i = 0, first = 0, end = 0; i < bands; ++i, first = end) {
+    end = out.size() * (i + 1) / bands;
+    const Part band = piece(part, {out.begin + first, out.begin + end});
+    run_band(band, x, residual ? residual + first : nullptr, y + first, workspace);
   }
 }
 
-void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
-                          const float* const* residual, float* const* y,
-                          std::byte* workspace) const {
+void ConvRows::run_band(const Part& band, const InputRows& x, const float* const* residual,
+                        float* const* y, std::byte* workspace) const {
+  const RowRange out = band.rows;
   const Sources source = pad_rows(out, x, workspace);
   Carver carver(workspace);
   PixelRun* runs = carver.take<PixelRun>(to_size(out.size()));
   const float** places = carver.take<const float*>(to_size(out.size()) * taps());
-  const std::size_t count = find_runs(out.size(), source, residual, y, places, runs);
-  product_.run(panels,
+  const std::size_t count = find_runs(band, source, residual, y, places, runs);
+  product_.run(share_panels(band.shares),
                {.runs = {runs, count},
                 .a_step = a_step(),
                 .c_step = to_size(output_pixel()),
@@ -187,24 +186,29 @@ void ConvRows::run_panels(RowRange panels, RowRange out, const InputRows& x,
                carver.rest());
 }
 
-// Where the taps of `rows` rows of outputs are; returns how many runs these make.
-std::size_t ConvRows::find_runs(std::int64_t rows, const Sources& source,
+// Where the taps of a band's outputs are; returns how many runs these make.
+std::size_t ConvRows::find_runs(const Part& band, const Sources& source,
                                 const float* const* residual, float* const* y, const float** places,
                                 PixelRun* runs) const {
   const std::size_t per_row = taps() / to_size(window_.rows.size);
   const std::size_t tap_step = to_size(window_.columns.dilation * input().channels);
-  const std::size_t width = to_size(output().width);
+  const std::int64_t rows = band.rows.size();
   std::size_t count = 0;
   for (std::int64_t r = 0; r < rows; ++r, places += taps()) {
+    const RowRange columns{r == 0 ? band.first_column : 0,
+                           r + 1 == rows ? band.end_column : output().width};
+    const std::size_t left = to_size(columns.begin) * a_step();
+    const std::size_t at = to_size(columns.begin * output_pixel());
     for (std::int64_t ky = 0; ky < window_.rows.size; ++ky) {
-      const float* row = source.row[r * window_.rows.stride + ky * window_.rows.dilation];
+      const float* row = source.row[r * window_.rows.stride + ky * window_.rows.dilation] + left;
       for (std::size_t kx = 0; kx < per_row; ++kx) {
         places[to_size(ky) * per_row + kx] = row + kx * tap_step;
       }
     }
-    const PixelRun run{places, y[r], residual ? residual[r] : nullptr, width};
+    const PixelRun run{places, y[r] + at, residual ? residual[r] + at : nullptr,
+                       to_size(columns.size())};
     if (count > 0 && continues(runs[count - 1], run)) {
-      runs[count - 1].pixels += width;
+      runs[count - 1].pixels += run.pixels;
     } else {
       runs[count++] = run;
     }

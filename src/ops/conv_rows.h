@@ -30,8 +30,10 @@ class ConvRows final : public RowOp {
   std::int64_t shares() const override;
   /// The output channels of some of them.
   RowRange share_channels(RowRange shares) const;
-  void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
-                  float* const* y, std::byte* workspace) const override;
+  double repeated() const override { return product_.preparation(); }
+  std::int64_t column_tile() const override { return 1; }
+  void run_part(const Part& part, const InputRows& x, const float* const* residual, float* const* y,
+                std::byte* workspace) const override;
   void write_past_caches() override { past_caches_ = true; }
   std::size_t weight_bytes() const override { return product_.weight_bytes(); }
   std::size_t call_bytes() const override { return product_.call_bytes(); }
@@ -50,9 +52,9 @@ class ConvRows final : public RowOp {
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool makes_whole_lines() const;
   RowRange share_panels(RowRange shares) const;
-  void run_panels(RowRange panels, RowRange out, const InputRows& x, const float* const* residual,
-                  float* const* y, std::byte* workspace) const;
-  std::size_t find_runs(std::int64_t rows, const Sources& source, const float* const* residual,
+  void run_band(const Part& band, const InputRows& x, const float* const* residual, float* const* y,
+                std::byte* workspace) const;
+  std::size_t find_runs(const Part& band, const Sources& source, const float* const* residual,
                         float* const* y, const float** places, PixelRun* runs) const;
   bool continues(const PixelRun& a, const PixelRun& b) const;
   std::size_t a_step() const;

@@ -79,7 +79,7 @@ void DepthwiseBackwardPass::run(const float* x, const float* dy, float* dx, floa
       divide_up(to_size(pool.threads()), std::max<std::size_t>(images(), 1)), 1, to_size(whole)));
   pool.parallel_for(images() * to_size(groups), [&](std::size_t part) {
     const std::int64_t group = static_cast<std::int64_t>(part) % groups;
-    RowRange own = Grid::part(whole, group, groups);
+    RowRange own = part_of(whole, group, groups);
     if (group + 1 == groups) own.end = static_cast<std::int64_t>(blocks());
     run_blocks(part / to_size(groups), own, all);
   });

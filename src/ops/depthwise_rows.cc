@@ -151,7 +151,7 @@ std::int64_t DepthwiseRows2d::shares() const {
 
 void DepthwiseRows2d::run_rows(RowRange out, const InputRows& x, const float* const* second,
                                float* const* y, std::byte* workspace) const {
-  run_shares({0, shares()}, out, x, second, y, workspace);
+  run_part(whole(out), x, second, y, workspace);
 }
 
 // What the next band reads first, where this one reads rows up to `end`.
@@ -163,8 +163,9 @@ const float* DepthwiseRows2d::behind(std::int64_t end, const InputRows& x) const
   return next < x.end ? next : nullptr;
 }
 
-void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows& x,
-                                 const float* const*, float* const* y, std::byte* workspace) const {
+void DepthwiseRows2d::run_part(const Part& part, const InputRows& x, const float* const*,
+                               float* const* y, std::byte* workspace) const {
+  const RowRange out = part.rows;
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
   const Window& rows = window_.rows;
   const auto row = [&](std::int64_t r) -> const float* {
@@ -189,8 +190,8 @@ void DepthwiseRows2d::run_shares(RowRange shares, RowRange out, const InputRows&
   args.streams = streams(out, y);
   args.ahead_end = x.end;
   const std::size_t all = to_size(DepthwiseRows2d::shares());
-  args.first_block = blocks() * to_size(shares.begin) / all;
-  args.end_block = blocks() * to_size(shares.end) / all;
+  args.first_block = blocks() * to_size(part.shares.begin) / all;
+  args.end_block = blocks() * to_size(part.shares.end) / all;
   for (std::int64_t o = out.begin; o < out.end;) {
     const std::int64_t top = o * rows.stride - rows.pad;
     const std::int64_t band = std::min(band_, out.end - o);

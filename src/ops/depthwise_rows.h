@@ -27,8 +27,8 @@ class DepthwiseRows2d final : public RowOp {
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::int64_t shares() const override;
-  void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* second,
-                  float* const* y, std::byte* workspace) const override;
+  void run_part(const Part& part, const InputRows& x, const float* const* second, float* const* y,
+                std::byte* workspace) const override;
   std::int64_t row_multiple() const override { return band_; }
   bool can_write_slice() const override { return true; }
   bool can_read_slice() const override { return multiplier_ == 1; }

@@ -1,60 +1,47 @@
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <utility>
 
 #include "ops/row_op.h"
 
 namespace sepconv {
 
-/// How threads share one op's output out: some of its rows times some shares of its channels each.
-struct Grid {
-  std::int64_t rows, shares;  ///< how many parts of each
+/// Of `all`, those of part `i` of `parts`.
+RowRange part_of(std::int64_t all, std::int64_t i, std::int64_t parts);
 
-  std::int64_t cells() const { return rows * shares; }
-  /// Of `all` rows or shares, those of part `i` of `parts`, tiles of rows whole.
-  static RowRange part(std::int64_t all, std::int64_t i, std::int64_t parts,
-                       std::int64_t tile = 1) {
-    const std::int64_t tiles = (all + tile - 1) / tile;
-    return {std::min(all, tiles * i / parts * tile), std::min(all, tiles * (i + 1) / parts * tile)};
-  }
+/// How threads share some rows of an op's output out: a cell each, which is a run of the op's tiles
+/// of rows and columns, row by row, times some shares of the channels.
+class Grid {
+ public:
+  /// At most so many runs and shares of each.
+  Grid(const RowOp& op, RowRange rows, std::int64_t runs, std::int64_t shares);
+  /// That of at most `threads` cells which should take the least time.
+  static Grid best(const RowOp& op, RowRange rows, std::int64_t threads);
+  /// Parts of whole rows, all channels each.
+  static Grid by_rows(const RowOp& op, RowRange rows, std::int64_t parts);
+
+  std::int64_t cells() const { return runs_ * shares_; }
+  Part cell(std::int64_t n) const;
+  /// The part of all that is to be computed which the busiest cell computes.
+  double busiest() const;
+  /// What the busiest cell's thread has to do, as operations: to compute, to read weights, and to
+  /// fetch what other threads made, who are taken to make whole pixels.
+  double price() const;
+
+ private:
+  std::int64_t tiles() const { return down_ * across_; }
+  void cut(std::int64_t runs, std::int64_t shares);
+  double longest_run() const;
+  double largest_share() const;
+
+  const RowOp* op_;
+  RowRange rows_;
+  std::int64_t width_;          ///< of a tile
+  std::int64_t down_, across_;  ///< how many tiles
+  std::int64_t all_shares_;
+  double flops_, repeated_;                           ///< of these rows, and as the op says
+  double weight_bytes_, input_bytes_, output_bytes_;  ///< of the op
+  std::int64_t runs_ = 1, shares_ = 1;
 };
-
-/// Rows times shares of the largest of a grid's cells.
-inline std::int64_t largest_cell(const Grid& g, const RowOp& op, std::int64_t rows) {
-  const std::int64_t tile = op.row_tile(), tiles = (rows + tile - 1) / tile;
-  return (tiles + g.rows - 1) / g.rows * tile * ((op.shares() + g.shares - 1) / g.shares);
-}
-
-/// The part of an op's work that the busiest cell has.
-inline double busiest(const Grid& g, const RowOp& op, std::int64_t rows) {
-  return static_cast<double>(largest_cell(g, op, rows)) /
-         static_cast<double>(largest_cell({1, 1}, op, rows));
-}
-
-/// The grid of at most `threads` cells whose largest cell is smallest; among equals the one that
-/// moves fewer bytes: every part of the rows reads all weights, every part of the channels all of
-/// the input.
-inline Grid make_grid(const RowOp& op, std::int64_t rows, std::int64_t threads) {
-  const std::int64_t tiles = (rows + op.row_tile() - 1) / op.row_tile();
-  const std::int64_t shares = op.shares(), most = std::min(tiles, threads);
-  const double weights = static_cast<double>(op.weight_bytes());
-  const double input = 4.0 * static_cast<double>(op.input().height * op.input().row_floats());
-  const auto price = [&](const Grid& g) {
-    return std::pair(largest_cell(g, op, rows),
-                     weights * static_cast<double>(g.rows) + input * static_cast<double>(g.shares));
-  };
-  Grid best{1, 1};
-  for (std::int64_t r = 1; r <= most;) {
-    const Grid g{r, std::min(threads / r, shares)};
-    if (price(g) < price(best)) best = g;
-    // The next number of parts that are smaller.
-    const std::int64_t tall = (tiles + r - 1) / r;
-    if (tall == 1) break;
-    r = (tiles + tall - 2) / (tall - 1);
-  }
-  return best;
-}
 
 }  // namespace sepconv

@@ -98,27 +98,40 @@ constexpr RowCosts kZen5 = {0.516, 0.85, 0.6, 0.81, 2.8, 2.5, 9.5, 0.25, 6.5, 2.
 // Of few rows weights are read from further away than they can be multiplied.
 constexpr std::size_t kLeastRows = 12, kLeastProducts = 24;
 
+const RowCosts& row_costs() { return adders_traded_for() == Adders::kWhole ? kZen5 : kZen4; }
+
+// A row's cycles in pairs, before a group's panels and for these.
+struct PairedCycles {
+  double prepared, multiplied;
+
+  PairedCycles(const PairedSet& set, const PairedShape& shape) {
+    const RowCosts& costs = row_costs();
+    const PairedOrder order(shape.products());
+    const std::size_t lanes = set.kernels->lanes, whole = divide_up(shape.columns, lanes);
+    const auto vectors = static_cast<double>(whole), narrow = static_cast<double>(whole % 2);
+    const auto k = static_cast<double>(order.products()), taps = static_cast<double>(shape.taps);
+    const auto left = static_cast<double>(2 * order.triples + order.singles);
+    prepared = costs.row + costs.value * k +
+               (order.triples % lanes > 0 ? costs.part_of_vector : 0) +
+               (order.singles > 0 ? costs.singles : 0) + (shape.taps > 1 ? costs.run * taps : 0);
+    const double vector =
+        costs.paired * left + costs.finish_paired + costs.part * static_cast<double>(set.parts - 1);
+    multiplied = vectors * vector + narrow * (costs.narrow - costs.paired) * left;
+  }
+};
+
 bool pays(const PairedSet& set, const PairedShape& shape) {
   const std::size_t columns = shape.columns, products = shape.products();
   if (shape.rows < kLeastRows || products < kLeastProducts) return false;
-  const RowCosts& costs = adders_traded_for() == Adders::kWhole ? kZen5 : kZen4;
-  const PairedOrder order(products);
   const std::size_t lanes = set.kernels->lanes, half = std::max<std::size_t>(1, lanes / 2);
-  const std::size_t whole = divide_up(columns, lanes);
-  const auto vectors = static_cast<double>(whole), narrow = static_cast<double>(whole % 2);
   // The last panel may have one and a half without pairs.
   const bool halves = gemm_kernels().halves && columns % (2 * lanes) > lanes;
-  const double singly = halves ? static_cast<double>(divide_up(columns, half)) / 2 : vectors;
-  const auto k = static_cast<double>(products), taps = static_cast<double>(shape.taps);
-  const auto multiplied = static_cast<double>(2 * order.triples + order.singles);
-  const double prepared =
-      costs.row + costs.value * k + (order.triples % lanes > 0 ? costs.part_of_vector : 0) +
-      (order.singles > 0 ? costs.singles : 0) + (shape.taps > 1 ? costs.run * taps : 0);
-  const double vector = costs.paired * multiplied + costs.finish_paired +
-                        costs.part * static_cast<double>(set.parts - 1);
-  const double by_pairs =
-      vectors * vector + narrow * (costs.narrow - costs.paired) * multiplied + prepared;
-  return by_pairs < 0.98 * singly * (costs.product * k + costs.finish);
+  const double vectors = halves ? static_cast<double>(divide_up(columns, half)) / 2
+                                : static_cast<double>(divide_up(columns, lanes));
+  const RowCosts& costs = row_costs();
+  const double singly = vectors * (costs.product * static_cast<double>(products) + costs.finish);
+  const PairedCycles pairs(set, shape);
+  return pairs.prepared + pairs.multiplied < 0.98 * singly;
 }
 
 // The weights of a panel's columns, [columns][channels][taps], from the first one on.
@@ -207,6 +220,11 @@ std::optional<PairedSet> PairedSet::choose(const PairedShape& shape, const float
     if (!zeros && !may_trade_products(column)) return std::nullopt;
   }
   return set;
+}
+
+double PairedSet::preparation(const PairedShape& shape) const {
+  const PairedCycles cycles(*this, shape);
+  return cycles.prepared / (cycles.prepared + cycles.multiplied);
 }
 
 std::size_t PairedSet::workspace_bytes(std::size_t rows, const PairedShape& shape) const {

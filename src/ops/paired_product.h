@@ -27,6 +27,8 @@ struct PairedSet {
   /// result: weights that are not finite, and columns mostly of zeros, whose products with a row
   /// may be much smaller than the rest of it.
   static std::optional<PairedSet> choose(const PairedShape& shape, const float* weight);
+  /// The part of a row's time before it is multiplied.
+  double preparation(const PairedShape& shape) const;
   /// For so many of the shape's rows.
   std::size_t workspace_bytes(std::size_t rows, const PairedShape& shape) const;
   /// Rows that are best multiplied at once: those whose prepared values stay in L2, or all, in as

@@ -75,6 +75,11 @@ std::size_t PanelProduct::columns_of(std::size_t panel) const {
 // Splitting weights for AMX takes as long as reading them from L2 four times.
 std::size_t PanelProduct::call_bytes() const { return weight_bytes() * (amx_ ? 4 : 1); }
 
+double PanelProduct::preparation() const {
+  if (amx_) return amx_->preparation(shape_.columns);
+  return pairs_ ? pairs_->preparation(shape_.in_pairs()) : 0;
+}
+
 // What is split for AMX is to stay in half of L2.
 std::size_t PanelProduct::pixels_at_once() const {
   if (amx_) return l2_cache_bytes() / 2 / AmxSet::split_bytes(1, shape_.products());

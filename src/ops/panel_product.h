@@ -72,6 +72,8 @@ class PanelProduct {
   std::size_t weight_bytes() const { return panels() * panel_floats_ * sizeof(float); }
   /// As RowOp has it.
   std::size_t call_bytes() const;
+  /// The part of a pixel's time before any panel is multiplied.
+  double preparation() const;
   /// Pixels that are best multiplied at once.
   std::size_t pixels_at_once() const;
   std::size_t workspace_bytes(std::size_t pixels) const;

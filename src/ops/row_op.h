@@ -20,6 +20,13 @@ struct RowRange {
   std::int64_t size() const { return std::max<std::int64_t>(end - begin, 0); }
 };
 
+/// A part of an op's output: rows, of which the first may begin and the last may end within, or
+/// those of their tiles, and shares of the channels.
+struct Part {
+  RowRange rows, shares;
+  std::int64_t first_column, end_column;
+};
+
 /// Input rows: row[i] points to pixel 0 of image row `first` + i, wherever that lies.
 struct InputRows {
   const float* const* row;
@@ -60,10 +67,21 @@ class RowOp {
   /// How many shares of its channels can be computed apart, of nearly equal work, none sharing a
   /// cache line of the output with another.
   virtual std::int64_t shares() const { return 1; }
-  /// run_rows for shares [shares.begin, shares.end) of the channels alone.
-  virtual void run_shares(RowRange /*shares*/, RowRange out, const InputRows& x,
-                          const float* const* second, float* const* y, std::byte* workspace) const {
-    run_rows(out, x, second, y, workspace);
+  /// The part of its time that every share of the channels takes again.
+  virtual double repeated() const { return 0; }
+  /// Columns that it computes at once: between them a part may begin and end.
+  virtual std::int64_t column_tile() const { return std::max<std::int64_t>(1, output_.width); }
+  /// These rows, whole.
+  Part whole(RowRange rows) const { return {rows, {0, shares()}, 0, output_.width}; }
+  /// Some rows, in whole tiles, of a part.
+  Part piece(const Part& part, RowRange rows) const {
+    return {rows, part.shares, rows.begin == part.rows.begin ? part.first_column : 0,
+            rows.end == part.rows.end ? part.end_column : output_.width};
+  }
+  /// run_rows for a part alone; x, `second` and y have whole rows.
+  virtual void run_part(const Part& part, const InputRows& x, const float* const* second,
+                        float* const* y, std::byte* workspace) const {
+    run_rows(part.rows, x, second, y, workspace);
   }
 
   /// The shape of the second operand, where run_rows takes one; one of a single row serves all

@@ -49,16 +49,32 @@ void transform_weight(WinogradSize size, const float* g, double* u) {
   }
 }
 
-// What `products` products of [pixels][depth] by [depth][out] cost, in multiplications. Beside
-// these: going from one tile of GEMM to the next, fetching a weight from memory, which threads
-// share, and making and reading one of a pixel's `values` of the transforms (measured with
-// AVX-512).
+// What making and reading one of a tile's values of a transform takes, in multiplications
+// (measured with AVX-512).
+constexpr double kTransform = 8;
+
+// What a product of a pixel costs, in multiplications: these, going from one tile of GEMM to the
+// next, and `values` of the transforms.
+double by_pixel(std::size_t depth, std::size_t out, std::size_t values) {
+  constexpr double kBetweenTiles = 4;
+  return (static_cast<double>(depth) + kBetweenTiles) * static_cast<double>(out) +
+         kTransform * static_cast<double>(values);
+}
+
+// What `products` products of [pixels][depth] by [depth][out] cost: beside those, fetching weights
+// from memory, which threads share.
 double multiplications(std::size_t products, std::size_t pixels, std::size_t depth, std::size_t out,
                        std::size_t values) {
-  constexpr double kBetweenTiles = 4, kFetch = 32, kTransform = 8;
-  const auto d = static_cast<double>(depth), n = static_cast<double>(out);
-  const double by_pixel = (d + kBetweenTiles) * n + kTransform * static_cast<double>(values);
-  return static_cast<double>(products) * (static_cast<double>(pixels) * by_pixel + kFetch * d * n);
+  constexpr double kFetch = 32;
+  const double weights = static_cast<double>(depth) * static_cast<double>(out);
+  return static_cast<double>(products) *
+         (static_cast<double>(pixels) * by_pixel(depth, out, values) + kFetch * weights);
+}
+
+// Whole vectors.
+std::size_t padded(std::int64_t channels) {
+  const std::size_t lanes = gemm_kernels().columns / 2;
+  return lanes * divide_up(to_size(channels), lanes);
 }
 
 }  // namespace
@@ -116,10 +132,10 @@ std::optional<WinogradSize> WinogradRows::best(const ImageShape& input, const Im
     return w.size == window.rows.size && w.stride == 1 && w.dilation == 1;
   };
   if (!fits(window.rows) || !fits(window.columns) || groups != 1) return {};
-  const std::size_t taps = to_size(window.rows.size), lanes = gemm_kernels().columns / 2;
+  const std::size_t taps = to_size(window.rows.size);
   const std::size_t in = to_size(input.channels), out = to_size(output.channels);
   const std::size_t height = to_size(output.height), width = to_size(output.width);
-  const std::size_t values = lanes * (divide_up(in, lanes) + divide_up(out, lanes));
+  const std::size_t values = padded(input.channels) + padded(output.channels);
   double least = multiplications(1, height * width, taps * taps * in, out, 0);
   std::optional<WinogradSize> chosen;
   for (const WinogradSize size : {WinogradSize{2, 3}, WinogradSize{4, 3}, WinogradSize{2, 5}}) {
@@ -153,81 +169,130 @@ std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
          products_.front()->workspace_bytes(tile_rows);
 }
 
-// Channels are shared out as by the products; every share transforms all of the input: a quarter of
-// a half's time in GoogLeNet's first 3×3 branch, a tenth in those of 14×14 pixels.
+// What a value of the input takes is more than half of it: it is the first one to touch them.
+double WinogradRows::repeated() const {
+  const std::size_t in = padded(input().channels), out = padded(output().channels);
+  return 2 * kTransform * static_cast<double>(in) /
+         by_pixel(to_size(input().channels), to_size(output().channels), in + out);
+}
+
+// Channels are shared out as by the products; every share transforms all of the input.
 std::int64_t WinogradRows::shares() const {
   return whole_lines(output_pixel()) ? products_.front()->shares() : 1;
 }
 
 void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const* residual,
                             float* const* y, std::byte* workspace) const {
-  run_shares({0, shares()}, out, x, residual, y, workspace);
+  run_part(whole(out), x, residual, y, workspace);
 }
 
-void WinogradRows::run_shares(RowRange shares, RowRange out, const InputRows& x,
-                              const float* const* residual, float* const* y,
-                              std::byte* workspace) const {
-  const std::int64_t first = out.begin / side(), last = (out.end + side() - 1) / side();
-  const std::size_t rows = to_size(last - first);
-  Carver carver(workspace);
-  const float** in = carver.take<const float*>(rows);
-  float** products = carver.take<float*>(rows);
-  const std::size_t in_matrix = matrix_floats(rows, input().channels);
-  const std::size_t out_matrix = matrix_floats(rows, output().channels);
-  float* spread = carver.take<float>(size_.products() * in_matrix);
-  float* summed = carver.take<float>(size_.products() * out_matrix);
-  const std::size_t in_row = tiles_ * to_size(input().channels);
-  const std::size_t out_row = tiles_ * to_size(output().channels);
+// Where the rows of tiles of a part are, and their matrices.
+struct WinogradRows::Work {
+  Part tiles;  ///< the part in tiles
+  std::size_t rows;
+  float *spread, *summed;  ///< of the first product, and from a product to the next:
+  std::size_t in_matrix, out_matrix;
 
-  WinogradTiles args{.tiles = tiles_,
-                     .channels = to_size(input().channels),
-                     .width = input().width,
-                     .matrix = in_matrix,
-                     .pitch = to_size(input().channels),
-                     .left = -window_.columns.pad,
-                     .step = side()};
+  /// The tiles of row t.
+  RowRange columns(std::size_t t, std::size_t all) const {
+    return {t == 0 ? tiles.first_column : 0,
+            t + 1 == rows ? tiles.end_column : static_cast<std::int64_t>(all)};
+  }
+};
+
+Part WinogradRows::in_tiles(const Part& part) const {
+  const auto before = [&](std::int64_t end) { return (end + side() - 1) / side(); };
+  return {{part.rows.begin / side(), before(part.rows.end)},
+          part.shares,
+          part.first_column / side(),
+          before(part.end_column)};
+}
+
+void WinogradRows::run_part(const Part& part, const InputRows& x, const float* const* residual,
+                            float* const* y, std::byte* workspace) const {
+  Work work{};
+  work.tiles = in_tiles(part);
+  work.rows = to_size(work.tiles.rows.size());
+  work.in_matrix = matrix_floats(work.rows, input().channels);
+  work.out_matrix = matrix_floats(work.rows, output().channels);
+  Carver carver(workspace);
+  work.spread = carver.take<float>(size_.products() * work.in_matrix);
+  work.summed = carver.take<float>(size_.products() * work.out_matrix);
+  spread(work, part.rows, x);
+  multiply(work, carver.rest());
+  gather(work, part.rows, residual, y);
+}
+
+// From the input to matrices.
+void WinogradRows::spread(const Work& work, RowRange out, const InputRows& x) const {
   const std::int64_t end = input_rows(out).end;
-  for (std::size_t t = 0; t < rows; ++t) {
+  const std::size_t channels = to_size(input().channels);
+  for (std::size_t t = 0; t < work.rows; ++t) {
     const float* under[kMaxWinogradPoints];
     for (std::size_t i = 0; i < size_.points(); ++i) {
-      const std::int64_t r = side() * (first + static_cast<std::int64_t>(t)) +
+      const std::int64_t r = side() * (work.tiles.rows.begin + static_cast<std::int64_t>(t)) +
                              static_cast<std::int64_t>(i) - window_.rows.pad;
       under[i] = r >= x.first && r < end ? x.row[r - x.first] : nullptr;
     }
-    args.in = under;
-    kernels_->transform_input(args, spread + t * in_row);
+    const RowRange own = work.columns(t, tiles_);
+    const WinogradTiles tiles{.tiles = to_size(own.size()),
+                              .channels = channels,
+                              .width = input().width,
+                              .matrix = work.in_matrix,
+                              .pitch = channels,
+                              .in = under,
+                              .left = side() * own.begin - window_.columns.pad,
+                              .step = side()};
+    kernels_->transform_input(tiles, work.spread + (t * tiles_ + to_size(own.begin)) * channels);
   }
+}
+
+void WinogradRows::multiply(const Work& work, std::byte* workspace) const {
+  Carver carver(workspace);
+  const float** in = carver.take<const float*>(work.rows);
+  float** out = carver.take<float*>(work.rows);
+  Part part = work.tiles;
+  part.rows = {0, work.tiles.rows.size()};
+  const std::size_t in_row = tiles_ * to_size(input().channels);
+  const std::size_t out_row = tiles_ * to_size(output().channels);
   for (std::size_t p = 0; p < size_.products(); ++p) {
-    for (std::size_t t = 0; t < rows; ++t) {
-      in[t] = spread + p * in_matrix + t * in_row;
-      products[t] = summed + p * out_matrix + t * out_row;
+    for (std::size_t t = 0; t < work.rows; ++t) {
+      in[t] = work.spread + p * work.in_matrix + t * in_row;
+      out[t] = work.summed + p * work.out_matrix + t * out_row;
     }
-    products_[p]->run_shares(shares, {0, static_cast<std::int64_t>(rows)}, {in, 0}, nullptr,
-                             products, carver.rest());
+    products_[p]->run_part(part, {in, 0}, nullptr, out, carver.rest());
   }
-  const RowRange own = products_.front()->share_channels(shares);
-  const float* bias = packed_->bias.get() + gemm_bias_floats(to_size(output().channels));
-  args = {.tiles = tiles_,
-          .channels = to_size(own.size()),
-          .width = output().width,
-          .matrix = out_matrix,
-          .pitch = to_size(output().channels),
-          .pixel = to_size(output_pixel()),
-          .bias = bias + own.begin,
-          .epilogue = epilogue_};
-  for (std::size_t t = 0; t < rows; ++t) {
+}
+
+// From the products to the output.
+void WinogradRows::gather(const Work& work, RowRange out, const float* const* residual,
+                          float* const* y) const {
+  const RowRange own = products_.front()->share_channels(work.tiles.shares);
+  const std::size_t channels = to_size(output().channels);
+  for (std::size_t t = 0; t < work.rows; ++t) {
+    const RowRange across = work.columns(t, tiles_);
+    const std::int64_t left = side() * across.begin, at = left * output_pixel() + own.begin;
     float* to[kMaxWinogradOutputs];
     const float* add[kMaxWinogradOutputs];
     for (std::size_t i = 0; i < size_.outputs; ++i) {
-      const std::int64_t r = side() * (first + static_cast<std::int64_t>(t)) +
+      const std::int64_t r = side() * (work.tiles.rows.begin + static_cast<std::int64_t>(t)) +
                              static_cast<std::int64_t>(i) - out.begin;
       const bool wanted = r >= 0 && r < out.size();
-      to[i] = wanted ? y[r] + own.begin : nullptr;
-      add[i] = wanted && residual ? residual[r] + own.begin : nullptr;
+      to[i] = wanted ? y[r] + at : nullptr;
+      add[i] = wanted && residual ? residual[r] + at : nullptr;
     }
-    args.out = to;
-    args.residual = residual ? add : nullptr;
-    kernels_->transform_output(args, summed + own.begin + t * out_row);
+    const WinogradTiles tiles{.tiles = to_size(across.size()),
+                              .channels = to_size(own.size()),
+                              .width = std::min(output().width, side() * across.end) - left,
+                              .matrix = work.out_matrix,
+                              .pitch = channels,
+                              .out = to,
+                              .pixel = to_size(output_pixel()),
+                              .residual = residual ? add : nullptr,
+                              .bias = packed_->bias.get() + gemm_bias_floats(channels) + own.begin,
+                              .epilogue = epilogue_};
+    const std::size_t first = (t * tiles_ + to_size(across.begin)) * channels;
+    kernels_->transform_output(tiles, work.summed + first + own.begin);
   }
 }
 

@@ -29,16 +29,24 @@ class WinogradRows final : public RowOp {
   std::int64_t row_multiple() const override { return side(); }
   std::int64_t row_tile() const override { return side(); }
   std::int64_t shares() const override;
-  void run_shares(RowRange shares, RowRange out, const InputRows& x, const float* const* residual,
-                  float* const* y, std::byte* workspace) const override;
+  double repeated() const override;
+  std::int64_t column_tile() const override { return side(); }
+  void run_part(const Part& part, const InputRows& x, const float* const* residual, float* const* y,
+                std::byte* workspace) const override;
   std::size_t weight_bytes() const override;
   bool can_write_slice() const override { return true; }
   double flops() const override;
   std::string describe() const override;
 
  private:
+  struct Work;
+
   std::int64_t side() const { return static_cast<std::int64_t>(size_.outputs); }
   SharedWeights pack(const LayerWeights& layer, PageArena* arena) const;
+  Part in_tiles(const Part& part) const;
+  void spread(const Work& work, RowRange out, const InputRows& x) const;
+  void multiply(const Work& work, std::byte* workspace) const;
+  void gather(const Work& work, RowRange out, const float* const* residual, float* const* y) const;
   std::size_t matrix_floats(std::size_t tile_rows, std::int64_t channels) const;
 
   WinogradSize size_;

@@ -29,8 +29,10 @@ inline std::vector<float> run_pieces(const RowOp& op, const std::vector<float>& 
     const float* const* second = residual ? add.data() : nullptr;
     const InputRows in_rows{from.data(), needs.begin};
     if (!by_shares) op.run_rows(rows, in_rows, second, to.data(), workspace.get());
+    Part part = op.whole(rows);
     for (std::int64_t s = by_shares ? op.shares() - 1 : -1; s >= 0; --s) {
-      op.run_shares({s, s + 1}, rows, in_rows, second, to.data(), workspace.get());
+      part.shares = {s, s + 1};
+      op.run_part(part, in_rows, second, to.data(), workspace.get());
     }
   }
   return y;
