@@ -76,6 +76,7 @@ class Planner {
       }
       i = end;
     }
+    space_threads();
     return steps;
   }
 
@@ -128,7 +129,13 @@ class Planner {
 
   Chains chains() const { return {graph_, rows_, last_use_}; }
 
-  Step chained(ValueId b, ValueId e) const {
+  void space_threads() {
+    std::size_t most = 0;
+    for (const auto& op : chain_ops_) most = std::max(most, op->thread_bytes());
+    for (const auto& op : chain_ops_) op->space_threads(most);
+  }
+
+  Step chained(ValueId b, ValueId e) {
     Step step;
     step.input = graph_.nodes[b].inputs[0];
     for (ValueId i = b; i < e; ++i) {
@@ -147,8 +154,9 @@ class Planner {
     }
     step.band = chain.band();
     step.ring_bytes = chain.ring_bytes();
-    step.op = std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1], Layout::kNHWC, false,
-                                        std::move(chain));
+    chain_ops_.push_back(std::make_shared<ChainOp>(shapes_[step.input], shapes_[e - 1],
+                                                   Layout::kNHWC, false, std::move(chain)));
+    step.op = chain_ops_.back();
     return step;
   }
 
@@ -207,6 +215,7 @@ class Planner {
   std::vector<ValueId> last_use_;
   std::vector<int> uses_;
   std::vector<Slice> slices_;  ///< by value
+  std::vector<std::shared_ptr<ChainOp>> chain_ops_;
 };
 
 }  // namespace

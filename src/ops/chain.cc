@@ -61,6 +61,7 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
     const std::int64_t rows = i + 1 < stages_.size() ? ring_rows_[i] : band_;
     op_workspace_ = std::max(op_workspace_, stages_[i].op->workspace_bytes(rows));
   }
+  thread_bytes_ = own_bytes();
 }
 
 // The least band that gives every op whole multiples of the rows that it computes at once.
@@ -179,7 +180,8 @@ double Chain::flops() const {
   return sum;
 }
 
-std::size_t Chain::thread_bytes() const {
+// Of a thread that runs the chain, or a cell of a stage.
+std::size_t Chain::own_bytes() const {
   std::int64_t in = 0, out = band_;
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     in = std::max(in, stages_[i].op->input().height);
@@ -188,12 +190,14 @@ std::size_t Chain::thread_bytes() const {
   const std::size_t pointers =
       align_up(sizeof(float*) * stages_.size()) + align_up(sizeof(float*) * to_size(in)) +
       2 * align_up(sizeof(float*) * to_size(out)) + align_up(2 * sizeof(RowRange) * stages_.size());
-  return stagger(pointers + ring_bytes() + stages_.size() * kStagger + op_workspace_, 0);
+  const std::size_t bytes = pointers + ring_bytes() + stages_.size() * kStagger + op_workspace_;
+  return stagger(std::max(bytes, cell_bytes()), 0);
 }
 
 std::size_t Chain::workspace_bytes(int threads) const {
-  const std::size_t bytes = thread_bytes() * to_size(threads);
-  return runs_stagewise(threads) ? std::max(bytes, stagewise_bytes(threads)) : bytes;
+  const std::size_t bytes = thread_bytes_ * to_size(threads);
+  if (!runs_stagewise(threads)) return bytes;
+  return bytes + align_up(sizeof(float*) * stages_.size()) + bytes_between();
 }
 
 void Chain::run_stage(std::size_t i, const Part& part, const Images& images,
@@ -294,7 +298,6 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
     run_stagewise({x, end, sides, 0, y, kept}, workspace, pool);
     return;
   }
-  const std::size_t bytes = thread_bytes();
   pool.parallel_for(to_size(parts), [&](std::size_t part) {
     const RowRange own = part_of(all, static_cast<std::int64_t>(part), parts);
     for (std::int64_t image = own.begin / tiles; image * tiles < own.end; ++image) {
@@ -302,7 +305,7 @@ void Chain::run(std::int64_t images, const float* x, std::span<const float* cons
       const RowRange rows{first * tile, std::min(height, (own.end - image * tiles) * tile)};
       float* whole = kept ? kept + image * kept_floats : nullptr;
       run_rows({x + image * in_floats, end, sides, image, y + image * out_floats, whole}, rows,
-               workspace + part * bytes);
+               workspace + part * thread_bytes_);
     }
   });
 }

@@ -55,6 +55,10 @@ class Chain {
   /// How much longer one image takes on one thread than on so many, by counting operations.
   double speedup(int threads) const;
 
+  /// What a thread has of the workspace for itself, and how far those of threads are apart: in a
+  /// network as far in every chain, so that what a thread writes to is in its own caches.
+  std::size_t thread_bytes() const { return thread_bytes_; }
+  void space_threads(std::size_t bytes) { thread_bytes_ = bytes; }
   std::size_t workspace_bytes(int threads) const;
 
   /// `images` images in a row at x, y, every side, and where a kept stage's go; bits do not depend
@@ -79,7 +83,6 @@ class Chain {
   std::int64_t cell_rows(std::size_t i) const;
   std::size_t cell_bytes() const;
   std::size_t bytes_between() const;
-  std::size_t stagewise_bytes(int threads) const;
   void run_stagewise(const Images& images, std::byte* workspace, const ThreadPool& pool) const;
   void size_rings(std::int64_t band, std::int64_t step = 1);
   double price(std::int64_t band);
@@ -89,7 +92,7 @@ class Chain {
   static float* take_ring(Carver& carver, std::size_t i, std::int64_t floats) {
     return carver.take_staggered<float>(to_size(floats), 2 * i + 1);
   }
-  std::size_t thread_bytes() const;
+  std::size_t own_bytes() const;
   void run_rows(const Images& images, RowRange rows, std::byte* workspace) const;
   void run_stage(std::size_t i, const Part& part, const Images& images, const Scratch& s) const;
 
@@ -98,6 +101,7 @@ class Chain {
   double cost_ = 0;
   std::vector<std::int64_t> ring_rows_;  ///< by stage; 0 for the last
   std::size_t op_workspace_ = 0;
+  std::size_t thread_bytes_ = 0;
   std::vector<RowRange> whole_;  ///< by stage: the rows that the whole result needs
   double flops_ = 0;             ///< of these
   double seam_flops_ = 0;        ///< more for every cut between two threads' rows

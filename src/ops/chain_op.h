@@ -15,6 +15,9 @@ struct ChainOp final : Op::Impl {
            const ThreadPool& pool) const override;
   void run_keeping(const float* x, std::span<const float* const> sides, float* y, float* kept,
                    std::byte* workspace, const ThreadPool& pool) const override;
+  /// As Chain has them.
+  std::size_t thread_bytes() const { return chain_.thread_bytes(); }
+  void space_threads(std::size_t bytes) { chain_.space_threads(bytes); }
   std::string describe() const override;
   double flops() const override;
 

@@ -82,7 +82,7 @@ std::size_t Chain::cell_bytes() const {
   return most;
 }
 
-// Whole images between the stages.
+// Whole images between the stages, behind what threads have for themselves.
 std::size_t Chain::bytes_between() const {
   std::size_t bytes = 0;
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
@@ -95,23 +95,15 @@ std::size_t Chain::bytes_between() const {
   return bytes;
 }
 
-// These, then the cells.
-std::size_t Chain::stagewise_bytes(int threads) const {
-  return align_up(sizeof(float*) * stages_.size()) + bytes_between() +
-         to_size(threads) * cell_bytes();
-}
-
 void Chain::run_stagewise(const Images& images, std::byte* workspace,
                           const ThreadPool& pool) const {
-  const std::size_t bytes = cell_bytes();
-  Carver carver(workspace);
+  Carver carver(workspace + to_size(pool.threads()) * thread_bytes_);
   float** rings = carver.take<float*>(stages_.size());
   for (std::size_t i = 0; i + 1 < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     rings[i] = stages_[i].kept ? images.kept
                                : take_ring(carver, i, op.output().height * op.output_row_floats());
   }
-  std::byte* cells = carver.rest();
   for (std::size_t i = 0; i < stages_.size(); ++i) {
     const RowOp& op = *stages_[i].op;
     const RowRange rows = whole_[i];
@@ -119,7 +111,7 @@ void Chain::run_stagewise(const Images& images, std::byte* workspace,
     const Grid grid = Grid::best(op, rows, pool.threads());
     pool.parallel_for(to_size(grid.cells()), [&](std::size_t cell) {
       const Part own = grid.cell(static_cast<std::int64_t>(cell));
-      Carver of_cell(cells + cell * bytes);
+      Carver of_cell(workspace + cell * thread_bytes_);
       Scratch s{};
       s.rings = rings;
       s.whole = true;
