@@ -160,7 +160,10 @@ def ncnn(model, x, threads):
     def run_one(image):
         extractor = net.create_extractor()
         extractor.input("in0", ncnn.Mat(image))
-        return np.array(extractor.extract("out0")[1])
+        error, y = extractor.extract("out0")
+        if error:
+            raise RuntimeError(f"no result, error {error}")
+        return np.array(y)
 
     return lambda: np.stack([run_one(image) for image in x])
 

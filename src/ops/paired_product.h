@@ -59,8 +59,9 @@ class PairedProduct {
   std::size_t first_product(std::size_t step) const;
   /// Before any panel is multiplied, the steps in their order.
   void prepare(std::size_t step);
-  /// Adds the step's products of all rows with panel `panel` (b, bias, columns) of the group, and
-  /// with the last step's finishes them (epilogue, c_step) to column `column` of the runs' pixels.
+  /// Adds the step's products of all rows with a panel (b, bias, columns), the `panel`-th of those
+  /// that are multiplied, and with the last step's finishes them (epilogue, c_step) to column
+  /// `column` of the runs' pixels.
   void multiply(const GemmTile& tile, std::size_t panel, std::size_t column) const;
 
  private:
