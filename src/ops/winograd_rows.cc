@@ -169,7 +169,7 @@ std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
          products_.front()->workspace_bytes(tile_rows);
 }
 
-// What a value of the input takes is more than half of it: it is the first one to touch them.
+// All matrices of the input, whose values take longer than those of the output.
 double WinogradRows::repeated() const {
   const std::size_t in = padded(input().channels), out = padded(output().channels);
   return 2 * kTransform * static_cast<double>(in) /
