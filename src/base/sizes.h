@@ -9,5 +9,6 @@ namespace sepconv {
 constexpr std::size_t to_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 constexpr std::size_t divide_up(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace sepconv

@@ -2,15 +2,15 @@
 
 #include <algorithm>
 
+#include "base/sizes.h"
+
 namespace sepconv {
 
 namespace {
 
-std::int64_t how_many(std::int64_t size, std::int64_t tile) { return (size + tile - 1) / tile; }
-
 // The part of `all` that the largest of so many parts has.
 double largest_part(std::int64_t all, std::int64_t parts) {
-  return all == 0 ? 0 : static_cast<double>(how_many(all, parts)) / static_cast<double>(all);
+  return all == 0 ? 0 : static_cast<double>(divide_up(all, parts)) / static_cast<double>(all);
 }
 
 double part_of_height(const RowOp& op, RowRange rows) {
@@ -37,8 +37,8 @@ Grid::Grid(const RowOp& op, RowRange rows, std::int64_t runs, std::int64_t share
     : op_(&op),
       rows_(rows),
       width_(op.column_tile()),
-      down_(how_many(rows.size(), op.row_tile())),
-      across_(how_many(op.output().width, width_)),
+      down_(divide_up(rows.size(), op.row_tile())),
+      across_(divide_up(op.output().width, width_)),
       all_shares_(op.shares()),
       flops_(op.flops() * part_of_height(op, rows)),
       repeated_(op.repeated()),
@@ -93,9 +93,9 @@ Grid Grid::best(const RowOp& op, RowRange rows, std::int64_t threads) {
     grid.cut(runs, threads / runs);
     if (grid.price() < best.price()) best = grid;
     // The next number of runs that are shorter.
-    const std::int64_t length = how_many(tiles, runs);
+    const std::int64_t length = divide_up(tiles, runs);
     if (length == 1) break;
-    runs = how_many(tiles, length - 1);
+    runs = divide_up(tiles, length - 1);
   }
   return best;
 }

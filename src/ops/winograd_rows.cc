@@ -201,11 +201,10 @@ struct WinogradRows::Work {
 };
 
 Part WinogradRows::in_tiles(const Part& part) const {
-  const auto before = [&](std::int64_t end) { return (end + side() - 1) / side(); };
-  return {{part.rows.begin / side(), before(part.rows.end)},
+  return {{part.rows.begin / side(), divide_up(part.rows.end, side())},
           part.shares,
           part.first_column / side(),
-          before(part.end_column)};
+          divide_up(part.end_column, side())};
 }
 
 void WinogradRows::run_part(const Part& part, const InputRows& x, const float* const* residual,

@@ -291,7 +291,8 @@ TEST_P(ChainTest, SharesWorkOutAmongManyThreads) {
       }
       EXPECT_EQ(work, rows * width * op->shares());
       const double speedup = 1 / grid.busiest();
-      EXPECT_GT(speedup, threads == 64 ? 36 : 0.74 * static_cast<double>(threads))
+      const double least = threads == 2 ? 0.975 : threads == 64 ? 0.5625 : 0.74;
+      EXPECT_GT(speedup, least * static_cast<double>(threads))
           << op->describe() << " on " << threads;
     }
   }
@@ -299,8 +300,9 @@ TEST_P(ChainTest, SharesWorkOutAmongManyThreads) {
   const Chain block({{wide, Chain::kInput}, {depthwise, 0}, {narrow, 1}});
   EXPECT_TRUE(block.runs_stagewise(64));
   EXPECT_GT(block.speedup(64), 18);
-  // By its own rows where two threads' L2 are too small for the maps, else by stages.
-  EXPECT_GT(block.speedup(2), block.runs_stagewise(2) ? 1.85 : 1.7);
+  // By its own rows where two threads' L2 are too small for the maps, else by stages. All weights
+  // are read by both.
+  EXPECT_GT(block.speedup(2), block.runs_stagewise(2) ? 1.89 : 1.7);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, ChainTest, ::testing::ValuesIn(testing::built_targets()),
