@@ -207,6 +207,10 @@ double count_macs(const Graph& graph, const std::vector<Shape>& shapes);
 /// Multiplies batch norms into the weights and biases of the layer before them or, where that
 /// cannot be, of the unpadded one behind.
 void fold_batch_norm(Graph& graph);
+/// Makes one convolution of those of the same value, its norm and, for a depthwise one, the value
+/// itself, where the results are added and one's window lies in the other's: what networks that
+/// were trained with branches can do without (Ding et al., "RepVGG", 2021). Whether there were any.
+bool merge_sums(Graph& graph);
 /// Moves activations into the convolutions and linear layers before them.
 void fuse_activations(Graph& graph);
 /// Moves additions into the convolution that computes one of the summands.

@@ -7,8 +7,10 @@
 
 namespace sepconv {
 
-/// What a norm does to each channel: y = x · scale + shift.
+/// What a norm, or nothing, does to each channel: y = x · scale + shift.
 struct Affine {
+  /// As it is.
+  explicit Affine(std::size_t channels) : scale(channels, 1.0), shift(channels, 0.0) {}
   explicit Affine(const BatchNormNode& norm) {
     for (std::int64_t c = 0; c < norm.mean->shape()[0]; ++c) {
       const double deviation =

@@ -6,8 +6,6 @@
 
 namespace sepconv {
 
-namespace {
-
 std::vector<int> count_uses(const Graph& graph) {
   std::vector<int> uses(graph.nodes.size(), 0);
   for (const Node& node : graph.nodes) {
@@ -16,6 +14,8 @@ std::vector<int> count_uses(const Graph& graph) {
   for (const ValueId output : graph.outputs) ++uses[output];
   return uses;
 }
+
+namespace {
 
 // Lets every reader of `from` read `to` instead.
 void replace_value(Graph& graph, ValueId from, ValueId to) {
@@ -50,6 +50,20 @@ void fold_bias(Constant& bias, const Affine& affine) {
   bias = std::move(folded);
 }
 
+// (scale · x + shift of a norm) as another norm's weight and bias: mean and variance stay.
+void fold_norm(BatchNormNode& norm, const Affine& affine) {
+  auto weight = std::make_shared<Tensor>(norm.weight->shape());
+  auto bias = std::make_shared<Tensor>(norm.bias->shape());
+  for (std::size_t c = 0; c < affine.scale.size(); ++c) {
+    const double scale = affine.scale[c];
+    weight->data()[c] = static_cast<float>(static_cast<double>(norm.weight->data()[c]) * scale);
+    bias->data()[c] =
+        static_cast<float>(static_cast<double>(norm.bias->data()[c]) * scale + affine.shift[c]);
+  }
+  norm.weight = std::move(weight);
+  norm.bias = std::move(bias);
+}
+
 // Whether the norm could be folded into the node that it reads.
 bool fold_into(Node& source, const BatchNormNode& norm) {
   const Affine affine(norm);
@@ -69,6 +83,11 @@ bool fold_into(Node& source, const BatchNormNode& norm) {
     if (linear->activation != Activation()) return false;
     fold_weight(linear->weight, affine, 0);
     fold_bias(linear->bias, affine);
+    return true;
+  }
+  if (auto* before = std::get_if<BatchNormNode>(&source.op)) {
+    if (before->activation != Activation()) return false;
+    fold_norm(*before, affine);
     return true;
   }
   auto* mixed = std::get_if<MixedDepthwiseNode>(&source.op);
@@ -244,6 +263,7 @@ void remove_unused(Graph& graph) {
 void optimize(Graph& graph) {
   remove_unused(graph);
   fold_batch_norm(graph);
+  while (merge_sums(graph)) fold_batch_norm(graph);
   fuse_activations(graph);
   fuse_residuals(graph);
   fuse_activations(graph);

@@ -35,6 +35,9 @@ std::shared_ptr<RowOp> row_op_of(const Node& node, const Shape& in, const Shape&
 /// their shapes.
 std::vector<Step> plan_steps(Graph& graph, const std::vector<Shape>& shapes, PackedStore& store);
 
+/// How often each value is read, by nodes and as an output.
+std::vector<int> count_uses(const Graph& graph);
+
 /// Makes every global pool a mean of each row, which can be taken while the rows are in cache, and
 /// a pool of these.
 void split_global_pools(Graph& graph, const std::vector<Shape>& shapes);

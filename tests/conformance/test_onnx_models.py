@@ -23,7 +23,10 @@ NAMES = [
 ]  # fmt: skip
 
 # And some of those that are none of ours by name.
-FILES = ["shufflenet_v2_x0_5", "regnetx_002", "regnety_004", "ghostnetv2_100", "starnet_s1"]
+FILES = [
+    "shufflenet_v2_x0_5", "regnetx_002", "regnety_004", "ghostnetv2_100", "starnet_s1",
+    "repvgg_a0", "mobileone_s0", "repvit_m0_9", "repghostnet_050", "fastvit_t8",
+]  # fmt: skip
 
 # Where every activation, norm and product of the export is part of a node of ours again.
 SAME_NODES = ["mobilenetv2_035", "efficientnet_b0", "mixnet_s", "convnext_atto", "resnet18"]
