@@ -69,11 +69,13 @@ void run(benchmark::State& state, const Op& op, double weights) {
   state.SetLabel(op.describe());
 }
 
-// A network of one node, for kernels that no op of the public API uses, or not alone.
+// A network of one node, for kernels that no op of the public API uses, or not alone. It reads its
+// input as all of its `inputs`.
 template <class NodeOp>
-void run_node(benchmark::State& state, const Shape& in, const NodeOp& node, double weights) {
+void run_node(benchmark::State& state, const Shape& in, const NodeOp& node, double weights,
+              std::size_t inputs = 1) {
   Graph graph;
-  graph.add("node", node, {0});
+  graph.add("node", node, std::vector<ValueId>(inputs, 0));
   const Network network(graph, in);
   const StepInfo step = network.explain().front();
   const Tensor x = random(in, Layout::kNHWC);
@@ -198,7 +200,8 @@ void activation(benchmark::State& state, ActivationKind kind) {
 // Arguments: heads of 64, tokens.
 void attention(benchmark::State& state) {
   const std::int64_t heads = state.range(0);
-  run_node(state, {1, 3 * 64 * heads, state.range(1), 1}, AttentionNode{heads}, 0);
+  run_node(state, {1, 3 * 64 * heads, state.range(1), 1},
+           AttentionNode{AttentionHeads::of_thirds(heads, 64 * heads), nullptr}, 0, 3);
 }
 
 // Arguments: kernel, channels, size, stride.

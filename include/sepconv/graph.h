@@ -5,6 +5,7 @@
 #include <variant>
 #include <vector>
 
+#include "sepconv/attention.h"
 #include "sepconv/ops.h"
 #include "sepconv/resampling.h"
 
@@ -83,10 +84,12 @@ struct ClassTokensNode {
   std::int64_t patch = 1;  ///< the network's input must be whole patches of this size
 };
 
-/// Multi-head self-attention (Vaswani et al., 2017) over all pixels of an image as tokens that hold
-/// Q, K and V one after the other: [N,3·C,H,W] → [N,C,H,W].
+/// Multi-head attention over the pixels of images as tokens, softmax(scale · q·kᵀ + bias)·v for
+/// each head. Inputs: the values [N,·,Hq,Wq], [N,·,Hk,Wk] and [N,·,Hk,Wk] that hold queries, keys
+/// and values, which may be one; result: [N, heads · v.count, Hq, Wq].
 struct AttentionNode {
-  std::int64_t heads = 1;
+  AttentionHeads heads;
+  Constant bias;  ///< [heads, Hq · Wq, Hk · Wk], e.g. relative positions, or null
 };
 
 /// The first token: [N,C,T,1] → [N,C].

@@ -146,10 +146,26 @@ struct ShapeOf {
     return {in()[0], in()[1], 1 + in()[2] * in()[3], 1};
   }
   Shape operator()(const AttentionNode& n) const {
-    check(in().rank() == 4 && in()[1] % (3 * n.heads) == 0,
-          "attention of {} heads over {}, expected [N, 3 x heads x depth, H, W]", n.heads,
-          to_string(in()));
-    return {in()[0], in()[1] / 3, in()[2], in()[3]};
+    const AttentionHeads& h = n.heads;
+    const auto check_part = [&](const char* name, const Shape& x, const HeadChannels& part) {
+      const bool images = x.rank() == 4 && x[0] == in()[0] && h.heads > 0;
+      const bool fits = images && part.first >= 0 && part.step >= 0 && part.count > 0 &&
+                        part.first + (h.heads - 1) * part.step + part.count <= x[1];
+      check(fits, "attention finds no {} heads of {} {} in {}", h.heads, part.count, name,
+            to_string(x));
+    };
+    check_part("queries", in(0), h.q);
+    check_part("keys", in(1), h.k);
+    check_part("values", in(2), h.v);
+    const std::int64_t queries = in(0)[2] * in(0)[3], keys = in(1)[2] * in(1)[3];
+    check(h.q.count == h.k.count, "attention of {} query channels and {} of keys", h.q.count,
+          h.k.count);
+    check(keys == in(2)[2] * in(2)[3], "attention of {} keys and {} values", keys,
+          in(2)[2] * in(2)[3]);
+    check(!n.bias || n.bias->shape() == Shape({h.heads, queries, keys}),
+          "attention adds {} to scores of {}", n.bias ? to_string(n.bias->shape()) : "",
+          to_string(Shape({h.heads, queries, keys})));
+    return {in()[0], h.heads * h.v.count, in()[2], in()[3]};
   }
   Shape operator()(const FirstTokenNode&) const { return {in()[0], in()[1]}; }
   Shape operator()(const PatchMapNode& n) const {
@@ -222,7 +238,7 @@ struct ShapeOf {
 namespace {
 
 struct MacsOf {
-  const Shape &in, &out;
+  const Shape &in, &last_in, &out;
 
   double per_output(double products) const {
     return static_cast<double>(out.elements()) * products;
@@ -241,8 +257,10 @@ struct MacsOf {
     return sum * static_cast<double>(out[0] * out[2] * out[3]);
   }
   double operator()(const LinearNode&) const { return per_output(static_cast<double>(in[1])); }
-  double operator()(const AttentionNode&) const {
-    return per_output(2 * static_cast<double>(out[2] * out[3]));
+  double operator()(const AttentionNode& n) const {
+    const std::int64_t queries = out[2] * out[3], keys = last_in[2] * last_in[3];
+    const auto scores = static_cast<double>(out[0] * n.heads.heads * queries * keys);
+    return scores * static_cast<double>(n.heads.k.count + n.heads.v.count);
   }
   template <class Other>
   double operator()(const Other&) const {
@@ -277,7 +295,8 @@ double count_macs(const Graph& graph, const std::vector<Shape>& shapes) {
   double sum = 0;
   for (ValueId i = 1; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
-    sum += std::visit(MacsOf{shapes[node.inputs[0]], shapes[i]}, node.op);
+    sum += std::visit(MacsOf{shapes[node.inputs.front()], shapes[node.inputs.back()], shapes[i]},
+                      node.op);
   }
   return sum;
 }

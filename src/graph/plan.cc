@@ -175,7 +175,10 @@ class Planner {
       step.op = std::make_shared<ClassTokens>(shapes_[step.input], tokens->token->data(),
                                               tokens->positions->data(), tokens->grid);
     } else if (const auto* attention = std::get_if<AttentionNode>(&node.op)) {
-      step.op = std::make_shared<Attention>(shapes_[step.input], attention->heads);
+      step.sides = {node.inputs[1], node.inputs[2]};
+      step.op = std::make_shared<Attention>(shapes_[node.inputs[0]], shapes_[node.inputs[1]],
+                                            shapes_[node.inputs[2]], attention->heads,
+                                            attention->bias ? attention->bias->data() : nullptr);
     } else if (std::holds_alternative<ConcatNode>(node.op)) {
       concatenate(i, step);
     } else if (const auto* arrange = std::get_if<ArrangeNode>(&node.op)) {

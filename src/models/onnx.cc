@@ -153,7 +153,8 @@ class Importer {
     for (const std::vector<Axis>& dim : v.dims) {
       arrange.dims.emplace_back();
       for (const Axis& axis : dim) {
-        if (axis.part != Axis::kWhole) throw Unsupported("with channels taken apart");
+        const bool whole = axis.size == net_.shape(v)[axis.axis];
+        if (!whole) throw Unsupported("with channels taken apart");
         arrange.dims.back().push_back(axis.axis);
       }
     }

@@ -59,6 +59,9 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {response_norm(net, node.name, view(a), *e)};
   }
   const OnnxConstant c = constant(in, 1);
+  if (const Expression* e = expression(a, "attention scores"); e && c) {
+    return {biased_scores(net, *e, c)};
+  }
   if (const Expression* e = expression(a, "tokens behind a class token")) {
     return {class_tokens(net, node, *e, c)};
   }
@@ -142,6 +145,10 @@ View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y
       return z;
     }
   }
+  if (x.dims == y.dims) {
+    const View a = net.real(x), b = net.real(y);
+    if (net.shape(a) == net.shape(b)) return net.add_same(node.name, MultiplyNode{}, a, {b.id});
+  }
   const View a = net.image(x), b = net.image(y);
   const auto is_vector = [&net](const View& v) {
     return net.shape(v).rank() == 2 || net.shape(v)[2] * net.shape(v)[3] == 1;
@@ -204,6 +211,9 @@ Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {make(std::move(scaled))};
   }
   if (const auto number = scalar(b)) {
+    if (const Expression* e = expression(a, "attention scores")) {
+      return {scaled_scores(*e, *number)};
+    }
     View x = view(a);
     x.scale *= *number;
     x.shift *= *number;
@@ -251,10 +261,13 @@ Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return import_mul(net, node, {in[0], OnnxConstant(inverse)});
 }
 
-Values import_pow(OnnxImport&, const OnnxNode&, const Values& in) {
-  const Expression* d = expression(in[0], "a value without its mean");
-  if (!d || scalar(in[1]) != 2.0) throw Unsupported("but for a variance");
-  return {make({.what = "squares", .of = d->of})};
+Values import_pow(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (scalar(in[1]) != 2.0) throw Unsupported("but for squares");
+  if (const Expression* d = expression(in[0], "a value without its mean")) {
+    return {make({.what = "squares", .of = d->of})};
+  }
+  const View x = net.real(in[0]);
+  return {net.add_same(node.name, MultiplyNode{}, x, {x.id})};
 }
 
 Values import_sqrt(OnnxImport&, const OnnxNode&, const Values& in) {
@@ -278,7 +291,7 @@ bool over_positions(OnnxImport& net, const View& x, const std::vector<bool>& red
   bool all = net.shape(x).rank() == 4;
   for (std::size_t i = 0; i < reduced.size(); ++i) {
     for (const Axis& axis : x.dims[i]) {
-      all = all && reduced[i] == (axis.axis > 1) && axis.part == Axis::kWhole;
+      all = all && reduced[i] == (axis.axis > 1);
     }
   }
   return all;

@@ -1,7 +1,5 @@
 // Attention as exporters take it apart, and the tokens around it.
 
-#include <cmath>
-
 #include "base/sizes.h"
 #include "models/onnx_import.h"
 
@@ -12,56 +10,105 @@ using io::OnnxNode;
 
 namespace {
 
-// Whether a view is [N, heads, T, depth] of one of the three thirds of the channels.
-bool is_third(OnnxImport& net, const View& v) {
-  if (v.selected < 0 || v.dims.size() != 4 || net.shape(v).rank() != 4) return false;
-  const auto is_part = [&](std::size_t i, int part) {
-    return v.dims[i].size() == 1 && v.dims[i][0].axis == 1 && v.dims[i][0].part == part;
-  };
-  return is_axis(v, 0, 0, net.shape(v)) && is_part(1, 1) && is_pixels(v, 2, net.shape(v)) &&
-         is_part(3, 2) && 3 * v.dims[1][0].size * v.dims[3][0].size == net.channels(v);
+// The channels of [N, heads, tokens, depth], and how many heads there are: none where these have
+// size 1, or dimensions fewer. With `transposed` the last two change places.
+struct Heads {
+  HeadChannels channels;
+  std::int64_t count = 1;
+};
+
+Heads heads_of(const OnnxImport& net, const View& v, bool transposed) {
+  const Shape& shape = net.shape(v);
+  const std::size_t rank = v.dims.size();
+  if (rank < 3 || shape.rank() != 4 || v.shift != 0) throw Unsupported("of two values");
+  std::vector<Axis> leading;
+  for (std::size_t i = 0; i + 2 < rank; ++i) {
+    leading.insert(leading.end(), v.dims[i].begin(), v.dims[i].end());
+  }
+  if (shape[0] > 1) {
+    if (leading.empty() || leading[0] != Axis{0, shape[0]}) throw Unsupported("of two values");
+    leading.erase(leading.begin());
+  }
+  const std::vector<Axis>& depth = v.dims[transposed ? rank - 2 : rank - 1];
+  const bool tokens = is_pixels(v, transposed ? rank - 1 : rank - 2, shape);
+  const bool channels = depth.empty() || (depth.size() == 1 && depth[0] == Axis{1, depth[0].size});
+  if (!tokens || !channels || leading.size() > 1 || (!leading.empty() && leading[0].axis != 1)) {
+    throw Unsupported("of two values that are no queries and keys");
+  }
+  Heads heads{{v.first, 0, depth.empty() ? 1 : depth[0].size}};
+  if (!leading.empty()) {
+    heads.channels.step = leading[0].step;
+    heads.count = leading[0].size;
+  }
+  return heads;
 }
 
 }  // namespace
 
-Value attention_scores(const View& q, const View& k) {
-  Expression e{.what = "attention scores", .of = q, .number = q.scale * k.scale};
-  View key = k;
-  if (q.dims.size() != 4 || k.dims.size() != 4) throw Unsupported("of two values");
-  if (q.shift != 0 || k.shift != 0 || q.id != k.id) throw Unsupported("of two values");
-  std::swap(key.dims.back(), key.dims[key.dims.size() - 2]);
-  key.selected = q.selected;
-  key.scale = q.scale;
-  if (key.dims != q.dims || q.selected != 0 || k.selected != 1) {
-    throw Unsupported("of two values that are no queries and keys");
-  }
+Value attention_scores(const OnnxImport& net, const View& q, const View& k) {
+  const Heads queries = heads_of(net, q, false), keys = heads_of(net, k, true);
+  if (keys.count != queries.count && keys.count != 1) throw Unsupported("of two values");
+  Expression e{.what = "attention scores", .of = q, .with = k, .number = q.scale * k.scale};
   return make(std::move(e));
 }
 
-View attend(OnnxImport& net, const OnnxNode& node, const Expression& weights, const View& v) {
-  const View& q = weights.of;
-  const bool thirds = is_third(net, q) && is_third(net, v) && q.selected == 0 && v.selected == 2;
-  if (!thirds || v.id != q.id || v.scale != 1 || v.shift != 0) {
-    throw Unsupported("of attention that is not over queries, keys and values of one layer");
-  }
-  const std::int64_t heads = q.dims[1][0].size, depth = q.dims[3][0].size;
-  if (!nearly(weights.number, 1 / std::sqrt(static_cast<double>(depth)))) {
-    throw Unsupported("of attention with a scale of its own");
-  }
-  View y{net.add(node.name, AttentionNode{heads}, {q.id}), {}};
-  y.dims = {q.dims[0], {{1, 0, heads}}, q.dims[2], {{1, 1, depth}}};
-  return y;
+Value scaled_scores(const Expression& scores, double by) {
+  if (!scores.constants.empty()) throw Unsupported("of scores that something was added to");
+  Expression scaled = scores;
+  scaled.number *= by;
+  return make(std::move(scaled));
 }
 
-View select_factor(const View& x, std::size_t axis, std::int64_t index, bool drop) {
-  const std::vector<Axis>& axes = x.dims[axis];
-  if (axes.size() != 1 || axes[0].axis != 1 || axes[0].part != 0 || x.selected >= 0) {
-    throw Unsupported("of other than queries, keys and values");
+// To [heads, queries, keys].
+Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxConstant& by) {
+  const Shape &q = net.shape(scores.of), &k = net.shape(scores.with);
+  const std::int64_t heads = heads_of(net, scores.of, false).count;
+  const Dims to{heads, q[2] * q[3], k[2] * k[3]};
+  Dims from = by->dims;
+  while (from.size() > 3 && from[0] == 1) from.erase(from.begin());
+  from.insert(from.begin(), from.size() < 3 ? 3 - from.size() : 0, 1);
+  bool fits = scores.constants.empty() && !by->integer && from.size() == 3;
+  for (std::size_t i = 0; i < 3 && fits; ++i) fits = from[i] == to[i] || from[i] == 1;
+  if (!fits) throw Unsupported("of scores and a constant of another shape");
+  auto bias = std::make_shared<io::OnnxTensor>();
+  bias->dims = to;
+  for (std::int64_t h = 0; h < to[0]; ++h) {
+    for (std::int64_t i = 0; i < to[1]; ++i) {
+      for (std::int64_t j = 0; j < to[2]; ++j) {
+        const auto along = [&](std::size_t d, std::int64_t at) { return from[d] == 1 ? 0 : at; };
+        const std::int64_t at = (along(0, h) * from[1] + along(1, i)) * from[2] + along(2, j);
+        bias->floats.push_back(by->floats[to_size(at)]);
+      }
+    }
   }
-  View y = x;
-  y.selected = static_cast<int>(axis_of(index, to_size(axes[0].size)));
-  y.dims[axis].clear();
-  if (drop) y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
+  Expression biased = scores;
+  biased.constants = {std::move(bias)};
+  return make(std::move(biased));
+}
+
+View attend(OnnxImport& net, const OnnxNode& node, const Expression& weights, const View& v) {
+  const Heads queries = heads_of(net, weights.of, false), keys = heads_of(net, weights.with, true);
+  const Heads values = heads_of(net, v, false);
+  if (values.count != queries.count && values.count != 1) throw Unsupported("of two values");
+  AttentionNode n{{.heads = queries.count,
+                   .q = queries.channels,
+                   .k = keys.channels,
+                   .v = values.channels,
+                   .scale = weights.number},
+                  nullptr};
+  if (!weights.constants.empty()) {
+    const OnnxConstant& bias = weights.constants[0];
+    n.bias = tensor_of({bias->dims[0], bias->dims[1], bias->dims[2]}, bias->floats);
+  }
+  View y{net.add(node.name, std::move(n), {weights.of.id, weights.with.id, v.id}), weights.of.dims};
+  y.scale = v.scale;
+  for (std::vector<Axis>& axes : y.dims) {
+    for (Axis& axis : axes) {
+      if (axis.axis == 1) axis = {1, queries.count, values.channels.count};
+    }
+  }
+  y.dims.back().clear();
+  if (values.channels.count > 1) y.dims.back().push_back({1, values.channels.count});
   return y;
 }
 
@@ -73,7 +120,10 @@ View element(OnnxImport& net, const OnnxNode& node, const View& x, std::size_t a
   if (token && index == 0 && is_axis(x, 2, 1, net.shape(x))) {
     return net.add_view(node.name, FirstTokenNode{}, {net.real(x).id});
   }
-  return select_factor(x, axis, index, true);
+  View y = part_of_channels(x, axis,
+                            static_cast<std::int64_t>(axis_of(index, to_size(x.sizes()[axis]))), 1);
+  y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
+  return y;
 }
 
 }  // namespace

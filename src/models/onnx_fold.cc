@@ -212,6 +212,33 @@ OnnxConstant fold_gather(const OnnxNode& node, const Arguments& in) {
   });
 }
 
+OnnxConstant fold_gather_nd(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor &t = argument(in, 0), &index = argument(in, 1);
+  if (integer_of(node, "batch_dims", 0) != 0 || index.dims.empty() || !index.integer) {
+    throw Unsupported("with batch_dims, or by what is no list of places");
+  }
+  const std::int64_t given = index.dims.back();
+  if (given < 1 || given > static_cast<std::int64_t>(t.dims.size())) {
+    throw Unsupported("by places of another rank");
+  }
+  const auto known = static_cast<std::ptrdiff_t>(given);
+  Dims dims(index.dims.begin(), index.dims.end() - 1);
+  const std::size_t lists = dims.size();
+  dims.insert(dims.end(), t.dims.begin() + known, t.dims.end());
+  const auto step = strides(t.dims), index_step = strides(index.dims);
+  return pick(t, dims, [&](const std::vector<std::size_t>& where) {
+    std::size_t from = 0, list = 0;
+    for (std::size_t d = 0; d < lists; ++d) list += where[d] * index_step[d];
+    for (std::size_t d = 0; d < to_size(given); ++d) {
+      from += axis_of(index.integers.at(list + d), to_size(t.dims[d])) * step[d];
+    }
+    for (std::size_t d = lists; d < where.size(); ++d) {
+      from += where[d] * step[d - lists + to_size(given)];
+    }
+    return from;
+  });
+}
+
 OnnxConstant fold_concat(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor& first = argument(in, 0);
   const std::size_t axis = axis_of(integer_of(node, "axis", 0), first.dims.size());
@@ -414,6 +441,7 @@ const std::map<std::string, Fold>& folds() {
       {"Squeeze", fold_squeeze},
       {"Unsqueeze", fold_unsqueeze},
       {"Gather", fold_gather},
+      {"GatherND", fold_gather_nd},
       {"Concat", fold_concat},
       {"Slice", fold_slice},
       {"Transpose", fold_transpose},

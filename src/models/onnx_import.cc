@@ -107,9 +107,29 @@ View OnnxImport::add_same(const std::string& name, decltype(Node::op) op, const 
   return y;
 }
 
+// A value of its own for a range of another one's channels.
+View OnnxImport::some_channels(const View& x) {
+  std::int64_t count = 1;
+  for (const std::vector<Axis>& axes : x.dims) {
+    for (const Axis& axis : axes) {
+      if (axis.axis != 1) continue;
+      if (count != 1 || axis.step != 1) throw Unsupported("of channels that are not side by side");
+      count = axis.size;
+    }
+  }
+  const auto [known, is_new] = ranges_.try_emplace({x.id, x.first, count}, x.id);
+  if (is_new) known->second = add("channels", ChannelsNode{x.first, count}, {x.id});
+  View y = x;
+  y.id = known->second;
+  y.partial = false;
+  y.first = 0;
+  return y;
+}
+
 View OnnxImport::real(const Value& value) {
   View v = view(value);
-  if (v.padding != Padding(0) || v.selected >= 0) throw Unsupported("of padded or split values");
+  if (v.padding != Padding(0)) throw Unsupported("of padded values");
+  if (v.partial) v = some_channels(v);
   if (v.scale == 1 && v.shift == 0) return v;
   const auto [known, is_new] = done_.try_emplace({v.id, v.scale, v.shift}, v.id);
   if (is_new) {
@@ -129,7 +149,7 @@ View OnnxImport::real(const Value& value) {
 }
 
 bool OnnxImport::is_real(ValueId id, const View& v) const {
-  if (v.padding != Padding(0) || v.selected >= 0) return false;
+  if (v.padding != Padding(0) || v.partial) return false;
   if (v.scale == 1 && v.shift == 0) return id == v.id;
   const auto known = done_.find({v.id, v.scale, v.shift});
   return known != done_.end() && known->second == id;
@@ -145,7 +165,7 @@ Value OnnxImport::settled(const Value& value) {
   const Expression& e = *expression;
   View x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
   x.dims[1].clear();
-  if (e.count > 1) x.dims[1].push_back({1, Axis::kWhole, e.count});
+  if (e.count > 1) x.dims[1].push_back({1, e.count});
   if (conv) {
     x = view(import_conv(*this, *e.node, {x, e.constants[0], e.constants[1]}).front());
   }

@@ -53,8 +53,11 @@ class OnnxImport {
   std::int64_t opset;
 
  private:
+  View some_channels(const View& x);
+
   using Arithmetic = std::tuple<ValueId, double, double>;  ///< of a value, by scale and shift
   std::map<Arithmetic, ValueId> done_;
+  std::map<std::tuple<ValueId, std::int64_t, std::int64_t>, ValueId> ranges_;  ///< of channels
   std::map<std::shared_ptr<const Expression>, View> settled_;
   std::map<std::pair<ValueId, std::int64_t>, ValueId> shuffled_;  ///< by groups
 };
@@ -118,9 +121,10 @@ Values import_slice(OnnxImport& net, const io::OnnxNode& node, const Values& in)
 Values import_concat(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_attention.cc
 Values import_gather(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-/// One index of the channels' first factor: queries, keys or values; `drop` removes the dimension.
-View select_factor(const View& x, std::size_t axis, std::int64_t index, bool drop);
-Value attention_scores(const View& q, const View& k);
+/// q·kᵀ, and that times a number or plus a constant, until it is known what becomes of it.
+Value attention_scores(const OnnxImport& net, const View& q, const View& k);
+Value scaled_scores(const Expression& scores, double by);
+Value biased_scores(const OnnxImport& net, const Expression& scores, const io::OnnxConstant& by);
 View attend(OnnxImport& net, const io::OnnxNode& node, const Expression& weights, const View& v);
 View class_tokens(OnnxImport& net, const io::OnnxNode& node, const Expression& e,
                   const io::OnnxConstant& positions);

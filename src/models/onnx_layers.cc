@@ -145,7 +145,8 @@ Values import_conv_transpose(OnnxImport& net, const OnnxNode& node, const Values
 
 Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (integer_of(node, "training_mode", 0) != 0) throw Unsupported("in training mode");
-  const View x = net.image(in[0]);
+  const View x = net.real(in[0]);
+  if (!is_axis(x, 1, 1, net.shape(x))) throw Unsupported("over other than the channels");
   BatchNormNode n{vector_of(floats(in, 1, "scale")), vector_of(floats(in, 2, "bias")),
                   vector_of(floats(in, 3, "mean")), vector_of(floats(in, 4, "variance")),
                   static_cast<double>(number_of(node, "epsilon", 1e-5F))};
@@ -190,7 +191,7 @@ Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {attend(net, node, *weights, view(in[1]))};
   }
   const OnnxConstant w = constant(in, 1);
-  if (!w) return {attention_scores(view(in[0]), view(in[1]))};
+  if (!w) return {attention_scores(net, view(in[0]), view(in[1]))};
   const View x = net.real(in[0]);
   const std::size_t last = x.dims.size() - 1;
   if (w->dims.size() != 2 || !is_axis(x, last, 1, net.shape(x)) || w->dims[0] != net.channels(x)) {
@@ -206,7 +207,7 @@ Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
     n.weight = tensor_of({out, k, 1, 1}, weights);
     y.id = net.add(node.name, std::move(n), {x.id});
     y.dims[last].clear();
-    if (out > 1) y.dims[last].push_back({1, Axis::kWhole, out});
+    if (out > 1) y.dims[last].push_back({1, out});
   }
   return {y};
 }
@@ -224,15 +225,32 @@ Values import_layer_norm(OnnxImport& net, const OnnxNode& node, const Values& in
   return {net.add_same(node.name, std::move(norm), x)};
 }
 
+namespace {
+
+// With its padding of zeros in place, as a depthwise convolution of one tap makes it.
+View padded(OnnxImport& net, const std::string& name, View x) {
+  Conv2dNode n;
+  n.options.padding = x.padding;
+  x.padding = 0;
+  x = net.image(x);
+  if (net.shape(x).rank() != 4) throw Unsupported("of a vector");
+  n.groups = net.channels(x);
+  n.weight = tensor_of({n.groups, 1, 1, 1}, Floats(to_size(n.groups), 1));
+  return net.add_view(name + ".padded", std::move(n), {x.id});
+}
+
+}  // namespace
+
 Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
   View x = view(in[0]);
   Pool2dNode n;
   n.kind = node.type == "MaxPool" ? Pool::kMax : Pool::kAverage;
-  const Padding before = x.padding;
   const float lowest = -std::numeric_limits<float>::max();
-  if (before != Padding(0) && (n.kind == Pool::kAverage || x.padded_with > lowest)) {
-    throw Unsupported("of padded values");
+  if (x.padding != Padding(0) && (n.kind == Pool::kAverage || x.padded_with > lowest)) {
+    if (x.padded_with != 0) throw Unsupported("padded with other than 0");
+    x = padded(net, node.name, x);
   }
+  const Padding before = x.padding;
   x.padding = 0;
   x = net.image(x);
   if (node.outputs.size() > 1 && !node.outputs[1].empty()) throw Unsupported("with indices");

@@ -25,10 +25,8 @@ Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t fir
     return y;
   }
   const bool shuffled = axis == 1 && shuffled_groups(x, net.shape(x)) > 1;
-  if (!shuffled && !is_axis(x, axis, 1, net.shape(x))) {
-    if (count != 1) throw Unsupported("of other than the channels");
-    return select_factor(x, axis, first, false);
-  }
+  const bool image = is_image(x, net.shape(x)) && axis == 1;
+  if (!shuffled && !image) return part_of_channels(x, axis, first, count);
   const View whole = net.image(x);
   if (axis != 1 || net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
   return make({.what = "a part of the channels", .of = whole, .first = first, .count = count});
@@ -57,6 +55,35 @@ Values import_split(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return out;
 }
 
+namespace {
+
+// Every step-th element of height or width from `first` on, as a depthwise convolution takes them
+// that is one at that tap.
+View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, std::int64_t first,
+           std::int64_t step) {
+  x = net.real(x);
+  const int axis = x.dims[dim].size() == 1 ? x.dims[dim][0].axis : 0;
+  if (axis < 2 || net.shape(x).rank() != 4) throw Unsupported("by steps of other than pixels");
+  const std::int64_t channels = net.channels(x);
+  const bool rows = axis == 2;
+  const Size2d kernel(rows ? first + 1 : 1, rows ? 1 : first + 1);
+  Floats weights;
+  for (std::int64_t c = 0; c < channels; ++c) {
+    weights.insert(weights.end(), to_size(first), 0.0F);
+    weights.push_back(1);
+  }
+  Conv2dNode n;
+  n.groups = channels;
+  n.weight = tensor_of({channels, 1, kernel.height, kernel.width}, weights);
+  n.options.stride = Size2d(rows ? step : 1, rows ? 1 : step);
+  x.id = net.add(name, std::move(n), {x.id});
+  x.dims[dim] = {{axis, net.shape(x)[axis]}};
+  if (net.shape(x)[axis] == 1) x.dims[dim].clear();
+  return x;
+}
+
+}  // namespace
+
 Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const auto list = [&](const char* name, std::size_t i) {
     std::vector<OnnxConstant> inputs(i + 1);
@@ -69,9 +96,9 @@ Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
   for (std::size_t i = axes.size(); i < starts.size(); ++i) {
     axes.push_back(static_cast<std::int64_t>(i));
   }
-  const bool dense = std::all_of(steps.begin(), steps.end(), [](auto s) { return s == 1; });
-  if (starts.empty() || ends.size() != starts.size() || axes.size() != starts.size() || !dense) {
-    throw Unsupported("by steps, or by bounds that are no constants");
+  const bool forwards = std::all_of(steps.begin(), steps.end(), [](auto s) { return s >= 1; });
+  if (starts.empty() || ends.size() != starts.size() || axes.size() != starts.size() || !forwards) {
+    throw Unsupported("backwards, or by bounds that are no constants");
   }
   Value result = in[0];
   for (std::size_t i = 0; i < starts.size(); ++i) {
@@ -81,7 +108,12 @@ Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
     const auto position = [size](std::int64_t p) {
       return std::clamp<std::int64_t>(p < 0 ? p + size : p, 0, size);
     };
-    const std::int64_t first = position(starts[i]);
+    const std::int64_t first = position(starts[i]), step = i < steps.size() ? steps[i] : 1;
+    if (step > 1 && position(ends[i]) == size && first < std::min(step, size)) {
+      result = every(net, node.name, x, axis, first, step);
+      continue;
+    }
+    if (step > 1) throw Unsupported("by steps, but not all of them");
     result = part_of(net, x, axis, first, position(ends[i]) - first);
   }
   return {result};
@@ -187,6 +219,33 @@ View join(OnnxImport& net, const OnnxNode& node, const Values& in) {
 
 }  // namespace
 
+namespace {
+
+// Along the channels, whatever the order of the dimensions.
+View concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  std::vector<ValueId> parts;
+  View all;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const Value part = net.settled(in[i]);
+    View x =
+        shuffled_groups(view(part), net.shape(view(part))) > 1 ? net.image(part) : net.real(part);
+    const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
+    if (net.shape(x).rank() != 4 || !is_axis(x, axis, 1, net.shape(x))) {
+      throw Unsupported("of other than the channels");
+    }
+    parts.push_back(x.id);
+    x.dims[axis].clear();
+    if (i == 0) all = x;
+    if (x.dims != all.dims) throw Unsupported("of values of different shapes");
+  }
+  all.id = net.add(node.name, ConcatNode{}, std::move(parts));
+  const std::size_t axis = axis_of(integer_of(node, "axis", 0), all.dims.size());
+  if (net.channels(all) > 1) all.dims[axis].push_back({1, net.channels(all)});
+  return all;
+}
+
+}  // namespace
+
 Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const auto is_part = [](const Value& v) {
     return expression(v, "a convolution of a part of the channels") != nullptr;
@@ -198,15 +257,7 @@ Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
     e.constants = {constant(in, 0)};
     return {make(std::move(e))};
   }
-  std::vector<ValueId> parts;
-  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    const View x = net.image(net.settled(in[i]));
-    if (net.shape(x).rank() != 4 || axis_of(integer_of(node, "axis", 0), x.dims.size()) != 1) {
-      throw Unsupported("of other than the channels");
-    }
-    parts.push_back(x.id);
-  }
-  return {net.add_view(node.name, ConcatNode{}, std::move(parts))};
+  return {concat(net, node, in)};
 }
 
 }  // namespace sepconv::models

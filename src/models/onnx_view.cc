@@ -29,29 +29,24 @@ std::vector<Axis> take(std::vector<Axis>& rest, std::int64_t size) {
       continue;
     }
     if (next.axis != 1 || next.size % size != 0) break;
-    const int part = next.part == Axis::kWhole ? 0 : next.part;
-    taken.push_back({1, part, size});
-    next = {1, part + 1, next.size / size};
+    next.size /= size;
+    taken.push_back({1, size, next.size * next.step});
     size = 1;
   }
   if (size != 1) throw Unsupported("a reshape that mixes axes");
   return taken;
 }
 
-// Factors of the channels that follow each other are one again, once they are all of them.
-void join(std::vector<Axis>& axes, std::int64_t channels) {
-  for (std::size_t i = 0; i < axes.size(); ++i) {
-    if (axes[i].axis != 1 || axes[i].part != 0) continue;
-    std::size_t end = i;
-    std::int64_t size = 1;
-    while (end < axes.size() && axes[end].axis == 1 &&
-           axes[end].part == static_cast<int>(end - i) && size < channels) {
-      size *= axes[end++].size;
+// Factors of the channels that go on where the one before has its next element are one.
+void join(std::vector<Axis>& axes) {
+  for (std::size_t i = 0; i + 1 < axes.size();) {
+    const Axis &slow = axes[i], &fast = axes[i + 1];
+    if (slow.axis != 1 || fast.axis != 1 || slow.step != fast.size * fast.step) {
+      ++i;
+      continue;
     }
-    if (size != channels) continue;
-    axes[i] = {1, Axis::kWhole, channels};
-    axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(i) + 1,
-               axes.begin() + static_cast<std::ptrdiff_t>(end));
+    axes[i] = {1, slow.size * fast.size, fast.step};
+    axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(i) + 1);
   }
 }
 
@@ -67,24 +62,31 @@ View whole_view(ValueId id, const Shape& shape) {
   View view{id, {}};
   for (int a = 0; a < shape.rank(); ++a) {
     view.dims.emplace_back();
-    if (shape[a] != 1) view.dims.back().push_back({a, Axis::kWhole, shape[a]});
+    if (shape[a] != 1) view.dims.back().push_back({a, shape[a]});
   }
   return view;
 }
 
 View reshaped(const View& view, const std::vector<std::int64_t>& sizes) {
   std::vector<Axis> rest;
-  std::int64_t channels = 1;
   for (const auto& axes : view.dims) rest.insert(rest.end(), axes.begin(), axes.end());
-  for (const Axis& a : rest) channels *= a.axis == 1 ? a.size : 1;
+  join(rest);
   View result = view;
   result.dims.clear();
-  for (const std::int64_t size : sizes) {
-    result.dims.push_back(take(rest, size));
-    join(result.dims.back(), channels);
-  }
+  for (const std::int64_t size : sizes) result.dims.push_back(take(rest, size));
   if (!rest.empty()) throw Unsupported("a reshape to fewer elements");
   return result;
+}
+
+View part_of_channels(const View& view, std::size_t dim, std::int64_t first, std::int64_t count) {
+  View part = view;
+  std::vector<Axis>& axes = part.dims[dim];
+  if (axes.size() != 1 || axes[0].axis != 1) throw Unsupported("of other than the channels");
+  part.partial = true;
+  part.first += first * axes[0].step;
+  axes[0].size = count;
+  if (count == 1) axes.clear();
+  return part;
 }
 
 View transposed(const View& view, const std::vector<std::int64_t>& order) {
@@ -105,13 +107,13 @@ bool is_axis(const View& view, std::size_t i, int axis, const Shape& shape) {
   const std::vector<Axis>& axes = view.dims[i];
   const std::int64_t size = axis < shape.rank() ? shape[axis] : 1;
   if (size == 1) return axes.empty();
-  return axes.size() == 1 && axes[0] == Axis{axis, Axis::kWhole, size};
+  return axes.size() == 1 && axes[0] == Axis{axis, size};
 }
 
 bool is_pixels(const View& view, std::size_t i, const Shape& shape) {
   std::vector<Axis> all;
   for (int a = 2; a < shape.rank(); ++a) {
-    if (shape[a] != 1) all.push_back({a, Axis::kWhole, shape[a]});
+    if (shape[a] != 1) all.push_back({a, shape[a]});
   }
   return i < view.dims.size() && view.dims[i] == all;
 }
@@ -130,9 +132,9 @@ bool is_image(const View& view, const Shape& shape) {
 std::int64_t shuffled_groups(const View& view, const Shape& shape) {
   if (shape.rank() != 4 || view.dims.size() != 4 || view.dims[1].size() != 2) return 1;
   const Axis &slow = view.dims[1][0], &fast = view.dims[1][1];
-  if (slow.axis != 1 || fast.axis != 1 || slow.part != 1 || fast.part != 0) return 1;
+  if (slow != Axis{1, slow.size} || fast != Axis{1, fast.size, slow.size}) return 1;
   View whole = view;
-  whole.dims[1] = {{1, Axis::kWhole, shape[1]}};
+  whole.dims[1] = {{1, shape[1]}};
   return slow.size * fast.size == shape[1] && is_image(whole, shape) ? fast.size : 1;
 }
 

@@ -11,12 +11,10 @@
 
 namespace sepconv::models {
 
-/// One axis of a graph's value [N, C, H, W], or one of the factors that its size was split into.
+/// One axis of a graph's value [N, C, H, W], or a factor of its channels: every `step`-th one.
 struct Axis {
-  static constexpr int kWhole = -1;
   int axis;
-  int part = kWhole;
-  std::int64_t size;
+  std::int64_t size, step = 1;
   bool operator==(const Axis&) const = default;
 };
 
@@ -29,9 +27,10 @@ struct View {
   double scale = 1, shift = 0;  ///< the tensor is value · scale + shift
   Padding padding = 0;
   float padded_with = 0;
-  int selected = -1;  ///< which index of the channels' first factor
+  bool partial = false;    ///< dims have some of the channels only,
+  std::int64_t first = 0;  ///< from this one on
 
-  bool plain() const { return scale == 1 && shift == 0 && padding == Padding(0) && selected < 0; }
+  bool plain() const { return scale == 1 && shift == 0 && padding == Padding(0) && !partial; }
   std::vector<std::int64_t> sizes() const;
 };
 
@@ -43,7 +42,7 @@ using Value =
 
 struct Expression {
   std::string what;
-  View of;                                                   ///< what it is computed from
+  View of, with = {};                                        ///< what it is computed from
   double number = 0;                                         ///< an epsilon, a factor
   std::int64_t first = 0, count = 0;                         ///< which channels
   const io::OnnxNode* node = nullptr;                        ///< the convolution of these channels
@@ -55,8 +54,10 @@ struct Expression {
 View whole_view(ValueId id, const Shape& shape);
 
 /// The same elements in other dimensions; throws Unsupported unless every dimension is a product of
-/// axes or of whole factors of the channels.
+/// axes or of factors of the channels.
 View reshaped(const View& view, const std::vector<std::int64_t>& sizes);
+/// Elements [first, first + count) of a dimension that is a factor of the channels.
+View part_of_channels(const View& view, std::size_t dim, std::int64_t first, std::int64_t count);
 View transposed(const View& view, const std::vector<std::int64_t>& order);
 
 /// Whether dimension i is this axis (or has size 1, as the axis has then).

@@ -41,7 +41,8 @@ Graph build(const Variant& v, Weights& weights, std::int64_t classes) {
     const ValueId before = x;
     x = builder.layer_norm(x, b + "norm1", width, kEpsilon);
     x = builder.conv_bias(x, {b + "attn.qkv", "", width, 3 * width}, true);
-    x = builder.graph.add(b + "attn", AttentionNode{v.heads}, {x});
+    x = builder.graph.add(b + "attn", AttentionNode{AttentionHeads::of_thirds(v.heads, width), {}},
+                          {x, x, x});
     x = builder.conv_bias(x, {b + "attn.proj", "", width, width}, true);
     const ValueId between = x = builder.add(x, before, b + "add1");
     x = builder.layer_norm(x, b + "norm2", width, kEpsilon);

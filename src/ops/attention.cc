@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/check.h"
 #include "base/sizes.h"
 
 namespace sepconv {
@@ -16,14 +15,16 @@ namespace {
 // it is split for each time.
 constexpr std::size_t kTiles = 4, kAmxTiles = 8;
 
-Shape result_shape(const Shape& input, std::int64_t heads) {
-  check(input.rank() == 4 && heads > 0 && input[1] % (3 * heads) == 0,
-        "x: shape is {}, expected [N, C, T, 1] with channels a multiple of 3 x {} heads",
-        to_string(input), heads);
-  return {input[0], input[1] / 3, input[2], input[3]};
-}
-
 }  // namespace
+
+AttentionHeads AttentionHeads::of_thirds(std::int64_t heads, std::int64_t channels) {
+  const std::int64_t depth = channels / heads;
+  return {.heads = heads,
+          .q = {0, depth, depth},
+          .k = {channels, depth, depth},
+          .v = {2 * channels, depth, depth},
+          .scale = 1 / std::sqrt(static_cast<double>(depth))};
+}
 
 // The right side of a product: `k` rows of `columns`.
 struct Attention::Panels {
@@ -31,32 +32,52 @@ struct Attention::Panels {
   std::size_t k, columns;
 };
 
-Attention::Attention(const Shape& in, std::int64_t heads)
-    : Impl(in, result_shape(in, heads), Layout::kNHWC, false),
-      heads_(to_size(heads)),
-      tokens_(to_size(in[2] * in[3])),
-      depth_(to_size(in[1] / (3 * heads))),
+Attention::Source::Source(const Shape& of, const HeadChannels& head)
+    : tokens(to_size(of[2] * of[3])),
+      step(to_size(of[1])),
+      depth(to_size(head.count)),
+      channels(head) {}
+
+const float* Attention::Source::head(const float* x, std::size_t image, std::size_t head) const {
+  return x + image * tokens * step + to_size(channels.first) + head * to_size(channels.step);
+}
+
+Attention::Attention(const Shape& queries, const Shape& keys, const Shape& values,
+                     const AttentionHeads& heads, const float* bias)
+    : Impl(queries, {queries[0], heads.heads * heads.v.count, queries[2], queries[3]},
+           Layout::kNHWC, false),
+      heads_(to_size(heads.heads)),
+      q_(queries, heads.q),
+      k_(keys, heads.k),
+      v_(values, heads.v),
+      scale_(static_cast<float>(heads.scale)),
       gemm_(&gemm_kernels()),
       math_(&vector_math_kernels()),
       no_bias_(make_aligned<float>(gemm_->columns)) {
-  padded_ = divide_up(tokens_, gemm_->columns) * gemm_->columns;
-  wide_depth_ = divide_up(depth_, gemm_->columns) * gemm_->columns;
-  // The product with values is of the same size.
-  amx_ = AmxSet::choose(tokens_, tokens_, depth_);
+  padded_ = divide_up(k_.tokens, gemm_->columns) * gemm_->columns;
+  wide_depth_ = divide_up(v_.depth, gemm_->columns) * gemm_->columns;
+  amx_ = AmxSet::choose(q_.tokens, k_.tokens, k_.depth);
+  if (!AmxSet::choose(q_.tokens, v_.depth, v_.tokens)) amx_.reset();
   queries_ = amx_ ? kAmxTiles * kAmxRows : kTiles * gemm_->rows;
+  if (!bias) return;
+  const std::size_t rows = heads_ * q_.tokens;
+  bias_ = make_aligned<float>(rows * padded_);
+  for (std::size_t i = 0; i < rows; ++i) {
+    std::copy_n(bias + i * k_.tokens, k_.tokens, bias_.get() + i * padded_);
+  }
 }
 
 // What one of the two products needs.
 std::size_t Attention::product_bytes() const {
-  if (!amx_) return align_up(queries_ * gemm_->columns * sizeof(float));
-  return align_up(queries_ * gemm_->columns * sizeof(float)) +
-         std::max(amx_->workspace_bytes(queries_, 1, depth_),
-                  amx_->workspace_bytes(queries_, 1, tokens_));
+  const std::size_t sums = align_up(queries_ * gemm_->columns * sizeof(float));
+  if (!amx_) return sums;
+  return sums + std::max(amx_->workspace_bytes(queries_, 1, k_.depth),
+                         amx_->workspace_bytes(queries_, 1, v_.tokens));
 }
 
 std::size_t Attention::thread_bytes() const {
-  return align_up(depth_ * padded_ * sizeof(float)) +
-         align_up(tokens_ * wide_depth_ * sizeof(float)) +
+  return align_up(k_.depth * padded_ * sizeof(float)) +
+         align_up(v_.tokens * wide_depth_ * sizeof(float)) +
          align_up(queries_ * padded_ * sizeof(float)) + product_bytes();
 }
 
@@ -64,40 +85,39 @@ std::size_t Attention::workspace_bytes(int threads) const {
   return thread_bytes() * to_size(threads);
 }
 
-// Panel p is [depth][columns]: keys of `columns` tokens, transposed, times 1 / √depth.
+// Panel p is [depth][columns]: keys of `columns` tokens, transposed, scaled.
 void Attention::pack_keys(const float* keys, float* panels) const {
-  const std::size_t step = to_size(input[1]), wide = gemm_->columns;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(depth_));
-  std::fill_n(panels, depth_ * padded_, 0.0F);
-  for (std::size_t first = 0; first < tokens_; first += wide, panels += depth_ * wide) {
-    const std::size_t count = std::min(wide, tokens_ - first);
+  const std::size_t depth = k_.depth, wide = gemm_->columns;
+  std::fill_n(panels, depth * padded_, 0.0F);
+  for (std::size_t first = 0; first < k_.tokens; first += wide, panels += depth * wide) {
+    const std::size_t count = std::min(wide, k_.tokens - first);
     const std::size_t width = gemm_->panel_width(count);
     for (std::size_t j = 0; j < count; ++j) {
-      const float* key = keys + (first + j) * step;
-      for (std::size_t i = 0; i < depth_; ++i) panels[i * width + j] = key[i] * scale;
+      const float* key = keys + (first + j) * k_.step;
+      for (std::size_t i = 0; i < depth; ++i) panels[i * width + j] = key[i] * scale_;
     }
-    for (std::size_t i = 0; i < depth_; ++i) finish_panel_row(*gemm_, count, panels + i * width);
+    for (std::size_t i = 0; i < depth; ++i) finish_panel_row(*gemm_, count, panels + i * width);
   }
 }
 
 // Panel p is [tokens][columns of the depth].
 void Attention::pack_values(const float* values, float* panels) const {
-  const std::size_t step = to_size(input[1]), wide = gemm_->columns;
-  for (std::size_t first = 0; first < depth_; first += wide, panels += tokens_ * wide) {
-    const std::size_t count = std::min(wide, depth_ - first);
+  const std::size_t wide = gemm_->columns;
+  for (std::size_t first = 0; first < v_.depth; first += wide, panels += v_.tokens * wide) {
+    const std::size_t count = std::min(wide, v_.depth - first);
     const std::size_t width = gemm_->panel_width(count);
-    for (std::size_t t = 0; t < tokens_; ++t) {
+    for (std::size_t t = 0; t < v_.tokens; ++t) {
       float* row = panels + t * width;
-      std::copy_n(values + t * step + first, count, row);
+      std::copy_n(values + t * v_.step + first, count, row);
       std::fill(row + count, row + width, 0.0F);
       finish_panel_row(*gemm_, count, row);
     }
   }
 }
 
-// c[rows][columns] = a · b.
-void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, std::size_t rows,
-                         float* c, std::size_t c_step, std::byte* workspace) const {
+// rows.y[columns] = rows.taps[0] · b + rows.residual.
+void Attention::multiply(const Panels& b, const PixelRun& rows, std::size_t a_step,
+                         std::size_t c_step, std::byte* workspace) const {
   Carver carver(workspace);
   float* sums = carver.take<float>(queries_ * gemm_->columns);
   const std::size_t wide = gemm_->columns;
@@ -107,9 +127,8 @@ void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, st
   tile.k = b.k;
   tile.bias = no_bias_.get();
   tile.c_step = c_step;
-  const PixelRun run{&a, c, nullptr, rows};
   std::optional<AmxProduct> amx;
-  if (amx_) amx.emplace(*amx_, tile, &run, rows, carver.rest());
+  if (amx_) amx.emplace(*amx_, tile, &rows, rows.pixels, carver.rest());
   for (std::size_t first = 0; first < b.columns; first += wide) {
     tile.b = b.data + first * b.k;
     tile.columns = std::min(wide, b.columns - first);
@@ -118,63 +137,75 @@ void Attention::multiply(const Panels& b, const float* a, std::size_t a_step, st
     if (amx && amx_->splits(tile.b, b.k, width)) {
       amx->multiply(tile, first);
     } else {
-      multiply_by_fma(tile, a, rows, c + first, sums);
+      multiply_by_fma(tile, rows, first, sums);
     }
   }
 }
 
-void Attention::multiply_by_fma(GemmTile tile, const float* a, std::size_t rows, float* c,
+void Attention::multiply_by_fma(GemmTile tile, const PixelRun& rows, std::size_t column,
                                 float* sums) const {
-  tile.a = &a;
+  tile.a = rows.taps;
   for (tile.start = 0; tile.start < tile.k; tile.start += tile.count) {
     tile.count = std::min(kGemmPart, tile.k - tile.start);
     tile.sums = sums;
     tile.a_offset = 0;
-    tile.c = c;
-    multiply_rows(*gemm_, tile, rows);
+    tile.c = rows.y + column;
+    tile.residual = rows.residual ? rows.residual + column : nullptr;
+    multiply_rows(*gemm_, tile, rows.pixels);
   }
 }
 
-void Attention::run_head(const float* x, float* y, std::byte* workspace) const {
-  const std::size_t step = to_size(input[1]), channels = to_size(output[1]);
+void Attention::run_head(const Head& head, std::byte* workspace) const {
+  const std::size_t channels = to_size(output[1]);
   Carver carver(workspace);
-  float* keys = carver.take<float>(depth_ * padded_);
-  float* values = carver.take<float>(tokens_ * wide_depth_);
+  float* keys = carver.take<float>(k_.depth * padded_);
+  float* values = carver.take<float>(v_.tokens * wide_depth_);
   float* scores = carver.take<float>(queries_ * padded_);
-  pack_keys(x + channels, keys);
-  pack_values(x + 2 * channels, values);
-  for (std::size_t first = 0; first < tokens_; first += queries_) {
-    const std::size_t rows = std::min(queries_, tokens_ - first);
-    multiply({keys, depth_, tokens_}, x + first * step, step, rows, scores, padded_, carver.rest());
+  pack_keys(head.k, keys);
+  pack_values(head.v, values);
+  for (std::size_t first = 0; first < q_.tokens; first += queries_) {
+    const std::size_t rows = std::min(queries_, q_.tokens - first);
+    const float *queries = head.q + first * q_.step, *weights = scores;
+    const float* bias = head.bias ? head.bias + first * padded_ : nullptr;
+    multiply({keys, k_.depth, k_.tokens}, {&queries, scores, bias, rows}, q_.step, padded_,
+             carver.rest());
     for (std::size_t i = 0; i < rows; ++i) {
       float* row = scores + i * padded_;
-      math_->softmax(row, row, tokens_);
+      math_->softmax(row, row, k_.tokens);
     }
-    multiply({values, tokens_, depth_}, scores, padded_, rows, y + first * channels, channels,
-             carver.rest());
+    multiply({values, v_.tokens, v_.depth}, {&weights, head.y + first * channels, nullptr, rows},
+             padded_, channels, carver.rest());
   }
 }
 
-void Attention::run(const float* x, std::span<const float* const>, float* y, std::byte* workspace,
-                    const ThreadPool& pool) const {
+void Attention::run(const float* q, std::span<const float* const> sides, float* y,
+                    std::byte* workspace, const ThreadPool& pool) const {
   const std::size_t all = to_size(input[0]) * heads_, bytes = thread_bytes();
   const std::size_t parts = std::min(to_size(pool.threads()), all);
   pool.parallel_for(parts, [&](std::size_t part) {
     for (std::size_t i = all * part / parts; i < all * (part + 1) / parts; ++i) {
       const std::size_t image = i / heads_, head = i % heads_;
-      run_head(x + image * tokens_ * to_size(input[1]) + head * depth_,
-               y + image * tokens_ * to_size(output[1]) + head * depth_, workspace + part * bytes);
+      run_head({.q = q_.head(q, image, head),
+                .k = k_.head(sides[0], image, head),
+                .v = v_.head(sides[1], image, head),
+                .bias = bias_ ? bias_.get() + head * q_.tokens * padded_ : nullptr,
+                .y = y + image * q_.tokens * to_size(output[1]) + head * v_.depth},
+               workspace + part * bytes);
     }
   });
 }
 
 std::string Attention::describe() const {
-  return fmt::format("attention, {} heads of {}, {}", heads_, depth_,
-                     amx_ ? AmxSet::describe() : gemm_->describe());
+  const std::string kernel = amx_ ? AmxSet::describe() : gemm_->describe();
+  const std::string depth = k_.depth == v_.depth ? fmt::format("{}", k_.depth)
+                                                 : fmt::format("{} and {}", k_.depth, v_.depth);
+  return fmt::format("attention, {} heads of {}, {}", heads_, depth, kernel);
 }
 
 double Attention::flops() const {
-  return 4.0 * static_cast<double>(output.elements()) * static_cast<double>(tokens_);
+  const auto scores = static_cast<double>(input[0]) * static_cast<double>(heads_) *
+                      static_cast<double>(q_.tokens) * static_cast<double>(k_.tokens);
+  return 2.0 * scores * static_cast<double>(k_.depth + v_.depth);
 }
 
 }  // namespace sepconv

@@ -7,46 +7,65 @@
 #include "kernels/vector_math.h"
 #include "ops/amx_product.h"
 #include "ops/op_impl.h"
+#include "sepconv/attention.h"
 
 namespace sepconv {
 
-/// Multi-head self-attention (Vaswani et al., 2017): for each head, softmax(Q·Kᵀ / √d)·V.
+/// Multi-head attention (Vaswani et al., 2017) over the pixels of images as tokens: for each head,
+/// softmax(scale · Q·Kᵀ + bias)·V.
 ///
-/// The input holds Q, K and V of a token one after the other, [N, 3·C, T, 1]; the result is
-/// [N, C, T, 1]. Keys and values of a head are packed as panels for the GEMM microkernel, and a few
-/// queries at a time pass over them, so that only their rows of the T × T matrix exist.
+/// Inputs are the value [N, ·, Hq, Wq] that holds the queries and, as sides, those that hold keys
+/// and values, [N, ·, Hk, Wk]; they may be one. The result is [N, heads · v.count, Hq, Wq]. Keys
+/// and values of a head are packed as panels for the GEMM microkernel, and a few queries at a time
+/// pass over them, so that only their rows of the matrix of scores exist.
 class Attention final : public Op::Impl {
  public:
-  /// Throws ArgumentError if the channels are no multiple of 3 · heads.
-  Attention(const Shape& input, std::int64_t heads);
+  /// bias: [heads, Hq · Wq, Hk · Wk], or null. The shapes and heads are those of a graph that
+  /// infer_shapes has accepted.
+  Attention(const Shape& queries, const Shape& keys, const Shape& values,
+            const AttentionHeads& heads, const float* bias);
 
   std::size_t workspace_bytes(int threads) const override;
-  void run(const float* x, std::span<const float* const> sides, float* y, std::byte* workspace,
+  void run(const float* q, std::span<const float* const> sides, float* y, std::byte* workspace,
            const ThreadPool& pool) const override;
   std::string describe() const override;
   double flops() const override;
 
  private:
   struct Panels;
+  // Of one head: pixels `step` floats apart.
+  struct Source {
+    Source(const Shape& of, const HeadChannels& channels);
+    const float* head(const float* x, std::size_t image, std::size_t head) const;
+
+    std::size_t tokens, step, depth;
+    HeadChannels channels;
+  };
+  // Rows of scores and of what is added to them, as long as padded_.
+  struct Head {
+    const float *q, *k, *v, *bias;
+    float* y;
+  };
 
   std::size_t thread_bytes() const;
   void pack_keys(const float* keys, float* panels) const;
   void pack_values(const float* values, float* panels) const;
   std::size_t product_bytes() const;
-  void multiply(const Panels& b, const float* a, std::size_t a_step, std::size_t rows, float* c,
-                std::size_t c_step, std::byte* workspace) const;
-  void multiply_by_fma(GemmTile tile, const float* a, std::size_t rows, float* c,
-                       float* sums) const;
-  void run_head(const float* x, float* y, std::byte* workspace) const;
+  void multiply(const Panels& b, const PixelRun& rows, std::size_t a_step, std::size_t c_step,
+                std::byte* workspace) const;
+  void multiply_by_fma(GemmTile tile, const PixelRun& rows, std::size_t column, float* sums) const;
+  void run_head(const Head& head, std::byte* workspace) const;
 
-  std::size_t heads_, tokens_, depth_;  ///< depth_: channels of a head
-  std::size_t padded_;                  ///< floats of a row of scores
-  std::size_t wide_depth_;              ///< depth_ in whole panels
-  std::size_t queries_;                 ///< at a time
+  std::size_t heads_;
+  Source q_, k_, v_;
+  float scale_;
+  std::size_t padded_;      ///< floats of a row of scores
+  std::size_t wide_depth_;  ///< a value's channels in whole panels
+  std::size_t queries_;     ///< at a time
   const GemmKernels* gemm_;
   std::optional<AmxSet> amx_;
   const VectorMathKernels* math_;
-  AlignedArray<float> no_bias_;
+  AlignedArray<float> no_bias_, bias_;
 };
 
 }  // namespace sepconv

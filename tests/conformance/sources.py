@@ -17,20 +17,21 @@ def create(name, any_size=True):
     return timm.create_model(name, pretrained=False)
 
 
-def randomize(model, seed):
+def randomize(model, seed, size=128):
     """Random batch-norm parameters and biases, so that folding and fusing cannot hide a mistake.
 
-    Their statistics are those of random images, moved at random: every layer's output has the size
-    of a trained network's, so that depth does not grow rounding errors without bound.
+    Their statistics are those of random images of this size, moved at random: every layer's output
+    has the size of a trained network's, so that depth does not grow rounding errors without bound.
     """
     g = torch.Generator().manual_seed(seed)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
+        if isinstance(module, torch.nn.Linear) and module.bias is not None:
             module.bias.data = torch.randn(module.out_features, generator=g)
         elif isinstance(module, (timm.layers.LayerNorm, timm.layers.LayerNorm2d)):
             module.weight.data = torch.rand(module.weight.shape, generator=g) + 0.5
-            module.bias.data = torch.randn(module.bias.shape, generator=g) * 0.3
+            if module.bias is not None:
+                module.bias.data = torch.randn(module.bias.shape, generator=g) * 0.3
         elif isinstance(module, GlobalResponseNorm):
             module.weight.data = torch.randn(module.weight.shape, generator=g) * 0.5
             module.bias.data = torch.randn(module.bias.shape, generator=g) * 0.3
@@ -45,7 +46,7 @@ def randomize(model, seed):
         norm.train()
     if norms:
         with torch.no_grad():
-            model(torch.randn(4, 3, 128, 128, generator=g))
+            model(torch.randn(4, 3, size, size, generator=g))
     for norm in norms:
         n = norm.num_features
         norm.running_mean += torch.randn(n, generator=g) * 0.3 * norm.running_var.sqrt()

@@ -94,45 +94,105 @@ TEST_P(NodesTest, ResponseNormScalesChannels) {
   }
 }
 
+// softmax(scale · q·kᵀ + bias)·v by head, for some of the queries.
+void expect_attention(const AttentionNode& node, const Tensor& q, const Tensor& k, const Tensor& v,
+                      const Tensor& y) {
+  const auto& [heads, of_q, of_k, of_v, scale] = node.heads;
+  const std::int64_t queries = q.shape()[2] * q.shape()[3], keys = k.shape()[2] * k.shape()[3];
+  // Channel c of a head's token t.
+  const auto at = [](const Tensor& x, const HeadChannels& part, std::int64_t n, std::int64_t head,
+                     std::int64_t t, std::int64_t c) {
+    const std::int64_t width = x.shape()[3];
+    return static_cast<double>(
+        testing::at(x.view(), n, part.first + head * part.step + c, t / width, t % width));
+  };
+  const HeadChannels of_y{0, of_v.count, of_v.count};
+  for (std::int64_t i = 0; i < q.shape()[0] * heads; ++i) {
+    const std::int64_t n = i / heads, head = i % heads;
+    for (std::int64_t t = 0; t < queries; t += 1 + queries / 9) {
+      std::vector<double> weight;
+      double sum = 0, steepest = 0;
+      for (std::int64_t u = 0; u < keys; ++u) {
+        double score = 0, size = 0;
+        if (node.bias) score = node.bias->data()[(head * queries + t) * keys + u];
+        size = std::abs(score);
+        for (std::int64_t c = 0; c < of_k.count; ++c) {
+          const double product = at(q, of_q, n, head, t, c) * at(k, of_k, n, head, u, c) * scale;
+          score += product;
+          size += std::abs(product);
+        }
+        steepest = std::max(steepest, size);
+        weight.push_back(std::exp(score));
+        sum += weight.back();
+      }
+      for (std::int64_t c = 0; c < of_v.count; ++c) {
+        double exact = 0, size = 0;
+        for (std::int64_t u = 0; u < keys; ++u) {
+          const double product = weight[std::size_t(u)] / sum * at(v, of_v, n, head, u, c);
+          exact += product;
+          size += std::abs(product);
+        }
+        // A score's error is its exponential's relative one, above and below the line; sums over
+        // the tokens, a few operations besides.
+        const auto products = std::int64_t(2 * double(of_k.count + 2) * steepest) + 2 * keys + 8;
+        ASSERT_NEAR(at(y, of_y, n, head, t, c), exact, testing::bound(size, products));
+      }
+    }
+  }
+}
+
 // Counts of tokens around the panels' widths, more than one part of products among them.
 TEST_P(NodesTest, AttentionIsSoftmaxOfProducts) {
   for (std::int64_t tokens : {1, 7, 17, 24, 33, 300}) {
     const std::int64_t heads = 3, depth = 20, channels = heads * depth;
     const Tensor x = input({2, 3 * channels, tokens, 1});
+    const AttentionNode node{AttentionHeads::of_thirds(heads, channels), nullptr};
     Graph graph;
-    graph.add("attention", AttentionNode{heads}, {0});
-    const Tensor y = run(graph, x);
-    for (std::int64_t n = 0; n < 2; ++n)
-      for (std::int64_t head = 0; head < heads; ++head)
-        for (std::int64_t t = 0; t < tokens; t += 1 + tokens / 9) {
-          std::vector<double> weight;
-          double sum = 0, steepest = 0;
-          for (std::int64_t u = 0; u < tokens; ++u) {
-            double score = 0, size = 0;
-            for (std::int64_t c = head * depth; c < (head + 1) * depth; ++c) {
-              const double product = at(x, n, c, t, 0) * at(x, n, channels + c, u, 0);
-              score += product;
-              size += std::abs(product);
-            }
-            steepest = std::max(steepest, size / std::sqrt(double(depth)));
-            weight.push_back(std::exp(score / std::sqrt(double(depth))));
-            sum += weight.back();
-          }
-          for (std::int64_t c = head * depth; c < (head + 1) * depth; ++c) {
-            double exact = 0, size = 0;
-            for (std::int64_t u = 0; u < tokens; ++u) {
-              const double product =
-                  weight[std::size_t(u)] / sum * at(x, n, 2 * channels + c, u, 0);
-              exact += product;
-              size += std::abs(product);
-            }
-            // A score's error is its exponential's relative one, above and below the line; sums
-            // over the tokens, a few operations besides.
-            const auto products = std::int64_t(2 * double(depth + 1) * steepest) + 2 * tokens + 8;
-            ASSERT_NEAR(at(y, n, c, t, 0), exact, testing::bound(size, products));
-          }
-        }
+    graph.add("attention", node, {0, 0, 0});
+    expect_attention(node, x, x, x, run(graph, x));
   }
+}
+
+// Keys and values of a smaller map, the same keys for all heads, values wider than these, and a
+// bias; places of heads that overlap.
+TEST_P(NodesTest, AttentionBetweenTwoMaps) {
+  const Tensor x = input({2, 60, 10, 14});
+  Graph pool;
+  Pool2dNode window;
+  window.options.kernel = window.options.stride = 2;
+  pool.add("pool", window, {0});
+  const Tensor small = run(pool, x);
+  for (const bool biased : {false, true}) {
+    AttentionNode node{
+        {.heads = 3, .q = {2, 16, 18}, .k = {1, 0, 18}, .v = {3, 7, 40}, .scale = 0.2}, nullptr};
+    if (biased) node.bias = constant({3, 140, 35});
+    Graph graph = pool;
+    graph.add("attention", node, {0, 1, 1});
+    expect_attention(node, x, small, small, run(graph, x));
+  }
+}
+
+TEST(Attention, SaysWhatDoesNotFit) {
+  const auto refusal = [](const AttentionNode& node) {
+    Graph graph;
+    graph.add("attention", node, {0, 0, 0});
+    try {
+      infer_shapes(graph, {1, 24, 3, 3});
+    } catch (const ArgumentError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const AttentionHeads good = AttentionHeads::of_thirds(2, 8);
+  EXPECT_EQ(refusal({good, nullptr}), "");
+  AttentionHeads outside = good, unequal = good;
+  outside.v.first = 20;
+  unequal.q.count = 3;
+  EXPECT_EQ(refusal({outside, nullptr}),
+            "attention: attention finds no 2 heads of 4 values in [1, 24, 3, 3]");
+  EXPECT_EQ(refusal({unequal, nullptr}), "attention: attention of 3 query channels and 4 of keys");
+  const auto bias = std::make_shared<Tensor>(Shape{2, 9, 8});
+  EXPECT_EQ(refusal({good, bias}), "attention: attention adds [2, 9, 8] to scores of [2, 9, 9]");
 }
 
 TEST_P(NodesTest, ClassTokenComesFirst) {

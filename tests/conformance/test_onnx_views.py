@@ -1,0 +1,160 @@
+"""Attention and parts of tensors in the layouts that exporters write, against ONNX Runtime."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_onnx_models import assert_as_good_as_onnx_runtime, export
+
+N, C, H, W = 2, 12, 6, 8
+T = H * W
+
+
+class Module(torch.nn.Module):
+    """A function of the input and of layers and constants with random weights."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        g = torch.Generator().manual_seed(1)
+        for name, part in parts.items():
+            if isinstance(part, torch.nn.Module):
+                for p in part.parameters():
+                    p.data = torch.randn(p.shape, generator=g) * 0.4
+                setattr(self, name, part)
+            else:
+                self.register_buffer(name, torch.randn(part, generator=g))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def tokens(x):
+    return x.flatten(2).transpose(1, 2)
+
+
+def attend(q, k, v, scale, bias=None):
+    """q [..., T, d], k [..., S, d], v [..., S, e]."""
+    scores = q @ k.transpose(-2, -1) * scale
+    return (scores if bias is None else scores + bias).softmax(-1) @ v
+
+
+def thirds(m, x):
+    q, k, v = m.qkv(tokens(x)).reshape(N, T, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+    y = attend(q, k, v, 3**-0.5).transpose(1, 2).reshape(N, T, C)
+    return m.proj(y).transpose(1, 2).reshape(N, C, H, W)
+
+
+def chunks_of_tokens(m, x):
+    q, k, v = (t.reshape(N, T, 4, 3).transpose(1, 2) for t in m.qkv(tokens(x)).chunk(3, -1))
+    return attend(q, k, v, 0.7).transpose(1, 2).reshape(N, T, C)
+
+
+def within_each_head(m, x):
+    """EfficientFormer and LeViT: values wider than keys, a bias for every pair of positions."""
+    q, k, v = m.qkv(tokens(x)).reshape(N, T, 3, 13).split([3, 3, 7], -1)
+    y = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), 0.5, m.bias)
+    return y.transpose(1, 2).reshape(N, T, 21)
+
+
+def channels_first(m, x):
+    """CoAtNet: the same of an image's channels."""
+    q, k, v = m.qkv(x).view(N, 3, 13, T).split([3, 3, 7], 2)
+    y = attend(q.transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3), 0.5, m.bias)
+    return y.transpose(2, 3).reshape(N, 21, H, W)
+
+
+def shared_keys(m, x):
+    """MobileNetV4: one key and value for all heads, of a smaller map."""
+    small = F.max_pool2d(x, 2)
+    q = m.q(x).reshape(N, 4, 5, T).transpose(2, 3)
+    k, v = m.k(small).flatten(2).transpose(1, 2), m.v(small).flatten(2).transpose(1, 2)
+    y = attend(q, k.unsqueeze(1), v.unsqueeze(1), 5**-0.5)
+    return y.transpose(2, 3).reshape(N, 4 * 6, H, W)
+
+
+def heads_as_images(m, x):
+    """torch.nn.MultiheadAttention: heads and images are one dimension, queries are scaled."""
+    q, k, v = (
+        t.reshape(N, T, 4, 3).transpose(1, 2).flatten(0, 1) for t in m.qkv(tokens(x)).chunk(3, -1)
+    )
+    y = torch.bmm(torch.bmm(q * 0.5, k.transpose(1, 2)).softmax(-1), v)
+    return y.reshape(N, 4, T, 3).transpose(1, 2).reshape(N, T, C)
+
+
+def one_head(m, x):
+    y = m.qkv(x).flatten(2).transpose(1, 2)
+    return attend(y[..., :C], y[..., C : 2 * C], y[..., 2 * C :], 0.3, m.bias)
+
+
+def scores_divided(m, x):
+    q, k, v = m.qkv(tokens(x)).reshape(N, T, 3, 2, 6).permute(2, 0, 3, 1, 4).unbind(0)
+    y = ((0.5 * q) @ (k.transpose(2, 3) * 0.7) / 1.3).softmax(-1) @ (2 * v)
+    return y.transpose(1, 2).reshape(N, T, C)
+
+
+def library(m, x):
+    q, k, v = m.qkv(tokens(x)).reshape(N, T, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, T, C)
+
+
+def linear(out):
+    return torch.nn.Linear(C, out)
+
+
+def conv(out):
+    return torch.nn.Conv2d(C, out, 1)
+
+
+ATTENTION = {
+    "thirds": Module(thirds, qkv=linear(3 * C), proj=linear(C)),
+    "chunks_of_tokens": Module(chunks_of_tokens, qkv=linear(3 * C)),
+    "within_each_head": Module(within_each_head, qkv=linear(39), bias=(1, 3, T, T)),
+    "channels_first": Module(channels_first, qkv=conv(39), bias=(T, T)),
+    "shared_keys": Module(shared_keys, q=conv(20), k=conv(5), v=conv(6)),
+    "heads_as_images": Module(heads_as_images, qkv=linear(3 * C)),
+    "one_head": Module(one_head, qkv=conv(3 * C), bias=(T,)),
+    "scores_divided": Module(scores_divided, qkv=linear(3 * C)),
+    "library": Module(library, qkv=linear(3 * C)),
+}
+
+
+def gated(m, x):
+    """MambaOut: parts of the channels of [N, H, W, C]."""
+    g, i, c = m.fc(x.permute(0, 2, 3, 1)).split([10, 4, 6], -1)
+    c = m.conv(c.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return (F.gelu(g) * torch.cat((i, c), -1)).permute(0, 3, 1, 2)
+
+
+PARTS = {
+    "gated": Module(gated, fc=linear(20), conv=torch.nn.Conv2d(6, 6, 3, padding=1, groups=6)),
+    "every_other": Module(lambda m, x: m.conv(x[:, :, ::2, 1::3]), conv=conv(7)),
+    "every_other_token": Module(
+        lambda m, x: m.fc(x.permute(0, 2, 3, 1)[:, ::2, ::2].flatten(1, 2)), fc=linear(8)
+    ),
+    "focus": Module(
+        lambda m, x: m.conv(torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)),
+        conv=torch.nn.Conv2d(4 * C, 6, 1),
+    ),
+    "padded_maximum": Module(
+        lambda m, x: F.max_pool2d(F.pad(m.conv(x), (0, 1, 2, 0)), 2, 1), conv=conv(9)
+    ),
+    "padded_mean": Module(
+        lambda m, x: F.avg_pool2d(F.pad(m.conv(x), (1, 1, 0, 2)), 3, 2), conv=conv(9)
+    ),
+    "squares": Module(
+        lambda m, x: m.b(0.8 * F.relu(m.a(x)) ** 2 - 0.3), a=conv(9), b=torch.nn.Conv2d(9, 5, 3)
+    ),
+    "normed_rows": Module(
+        lambda m, x: m.norm(tokens(x).flatten(0, 1)).reshape(N, T, C), norm=torch.nn.BatchNorm1d(C)
+    ),
+}
+
+
+@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
+@pytest.mark.parametrize("name", ATTENTION | PARTS)
+def test_layout(name, dynamo, tmp_path):
+    module = (ATTENTION | PARTS)[name].float().eval()
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(module, torch.zeros(N, C, H, W), path, dynamo=dynamo, opset_version=18)
+        assert_as_good_as_onnx_runtime(path, (N, C, H, W), module.double())
