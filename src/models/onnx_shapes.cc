@@ -195,8 +195,11 @@ std::pair<T, T> height_width(const std::vector<T>& list, const Dims& axes, const
 }  // namespace
 
 Values import_resize(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const View x = net.image(in[0]);
-  if (net.shape(x).rank() != 4 || x.dims.size() != 4) throw Unsupported("of other than an image");
+  View x = net.image(in[0]);
+  if (x.dims.size() != 4) throw Unsupported("of other than an image");
+  if (net.shape(x).rank() == 2) {  // what a global pool has left
+    x = net.add_view(node.name + ".pixel", ArrangeNode{{{0}, {1}, {}, {}}}, {x.id});
+  }
   ResizeNode n;
   n.how = resampling_of(node);
   Dims axes = list_of(node, "axes", {}, 0);

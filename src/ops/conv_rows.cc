@@ -16,17 +16,35 @@ struct ConvRows::Sources {
 
 namespace {
 
+// Whether taps in the padding are so many that leaving them out saves more than products in pairs
+// or AMX would, which cannot do so. A stretch of a row takes as long as six pixels at least.
+bool leaves_out_padding(const ImageShape& input, const ImageShape& output, const Window2d& window) {
+  constexpr std::int64_t kLeastPixels = 6;
+  const double worth = amx_kernels() ? 0.35 : 0.7;
+  std::int64_t rows = 0, columns = 0;
+  for (const Stretch& s : stretches(window.rows, input.height, output.height)) {
+    rows += s.outputs.size() * s.taps;
+  }
+  for (const Stretch& s : stretches(window.columns, input.width, output.width)) {
+    columns += std::max(s.outputs.size(), kLeastPixels) * s.taps;
+  }
+  const std::int64_t all = output.height * output.width * window.taps();
+  return static_cast<double>(rows * columns) < worth * static_cast<double>(all);
+}
+
 ProductShape product_shape(const ImageShape& input, const ImageShape& output,
                            const Window2d& window, std::int64_t groups) {
   // Adjacent taps of a row are adjacent floats, so that they make one longer run.
-  const bool adjacent = groups == 1 && window.columns.dilation == 1;
+  const bool sparse = leaves_out_padding(input, output, window);
+  const bool adjacent = groups == 1 && window.columns.dilation == 1 && !sparse;
   const std::int64_t joined = adjacent ? window.columns.size : 1;
   return {.pixels = to_size(output.height * output.width),
           .groups = to_size(groups),
           .columns = to_size(output.channels / groups),
           .taps = to_size(window.taps() / joined),
           .k = to_size(input.channels / groups * joined),
-          .joined = to_size(joined)};
+          .joined = to_size(joined),
+          .sparse = sparse};
 }
 
 // Rows or columns of the input that the windows of so many outputs take up.
@@ -56,8 +74,11 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
     : RowOp(input, output),
       window_(window),
       product_(std::move(product)),
-      copies_rows_(needs_padding(window.rows, input.height, output.height) ||
-                   needs_padding(window.columns, input.width, output.width)),
+      stretches_(product_.shape().sparse ? stretches(window.columns, input.width, output.width)
+                                         : std::vector<Stretch>()),
+      copies_rows_(stretches_.empty() &&
+                   (needs_padding(window.rows, input.height, output.height) ||
+                    needs_padding(window.columns, input.width, output.width))),
       most_rows_(rows_at_once(product_, output)) {}
 
 ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
@@ -81,11 +102,16 @@ std::size_t ConvRows::workspace_bytes(std::int64_t rows) const {
   rows = std::min(rows, most_rows_);
   const std::size_t source_rows = to_size(windows_reach(window_.rows, rows));
   std::size_t bytes = align_up(source_rows * sizeof(float*)) +
-                      align_up(to_size(rows) * sizeof(PixelRun)) +
-                      align_up(to_size(rows) * taps() * sizeof(const float*)) +
+                      align_up(most_runs(rows) * sizeof(PixelRun)) +
+                      align_up(most_runs(rows) * taps() * sizeof(const float*)) +
                       product_.workspace_bytes(to_size(rows * output().width));
   if (copies_rows_) bytes += (source_rows + 1) * align_up(padded_row_floats() * sizeof(float));
   return bytes;
+}
+
+// Of so many rows.
+std::size_t ConvRows::most_runs(std::int64_t rows) const {
+  return to_size(rows) * std::max<std::size_t>(1, stretches_.size());
 }
 
 std::size_t ConvRows::padded_row_floats() const {
@@ -171,11 +197,13 @@ void ConvRows::run_part(const Part& part, const InputRows& x, const float* const
 void ConvRows::run_band(const Part& band, const InputRows& x, const float* const* residual,
                         float* const* y, std::byte* workspace) const {
   const RowRange out = band.rows;
-  const Sources source = pad_rows(out, x, workspace);
+  const bool sparse = product_.shape().sparse;
+  const Sources source = sparse ? Sources{} : pad_rows(out, x, workspace);
   Carver carver(workspace);
-  PixelRun* runs = carver.take<PixelRun>(to_size(out.size()));
-  const float** places = carver.take<const float*>(to_size(out.size()) * taps());
-  const std::size_t count = find_runs(band, source, residual, y, places, runs);
+  PixelRun* runs = carver.take<PixelRun>(most_runs(out.size()));
+  const float** places = carver.take<const float*>(most_runs(out.size()) * taps());
+  const std::size_t count = sparse ? find_stretches(band, x, residual, y, places, runs)
+                                   : find_runs(band, source, residual, y, places, runs);
   product_.run(share_panels(band.shares),
                {.runs = {runs, count},
                 .a_step = a_step(),
@@ -211,6 +239,36 @@ std::size_t ConvRows::find_runs(const Part& band, const Sources& source,
       runs[count - 1].pixels += run.pixels;
     } else {
       runs[count++] = run;
+    }
+  }
+  return count;
+}
+
+// The same by stretches of rows, without taps in the padding.
+std::size_t ConvRows::find_stretches(const Part& band, const InputRows& x,
+                                     const float* const* residual, float* const* y,
+                                     const float** places, PixelRun* runs) const {
+  std::size_t count = 0;
+  for (std::int64_t r = 0; r < band.rows.size(); ++r) {
+    const std::int64_t first = r == 0 ? band.first_column : 0;
+    const std::int64_t end = r + 1 == band.rows.size() ? band.end_column : output().width;
+    for (const Stretch& stretch : stretches_) {
+      const RowRange columns{std::max(first, stretch.outputs.begin),
+                             std::min(end, stretch.outputs.end)};
+      if (columns.begin >= columns.end) continue;
+      const std::size_t at = to_size(columns.begin * output_pixel());
+      runs[count++] = {places, y[r] + at, residual ? residual[r] + at : nullptr,
+                       to_size(columns.size())};
+      for (std::int64_t t = 0; t < window_.taps(); ++t, ++places) {
+        const std::int64_t ky = t / window_.columns.size, kx = t % window_.columns.size;
+        const std::int64_t row = (band.rows.begin + r) * window_.rows.stride +
+                                 ky * window_.rows.dilation - window_.rows.pad;
+        const std::int64_t column = columns.begin * window_.columns.stride +
+                                    kx * window_.columns.dilation - window_.columns.pad;
+        const bool there =
+            row >= 0 && row < input().height && column >= 0 && column < input().width;
+        *places = there ? x.row[row - x.first] + column * input_pixel() : nullptr;
+      }
     }
   }
   return count;
@@ -255,9 +313,8 @@ std::string ConvRows::describe() const {
                                : fmt::format("conv {}x{}", window_.rows.size, window_.columns.size);
   const std::size_t groups = product_.shape().groups;
   const std::string group = groups > 1 ? fmt::format(" g{}", groups) : "";
-  const std::string stride =
-      window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
-  return fmt::format("{}{}{}{} {}", product_.scaled() ? "scaled " : "", kind, group, stride,
+  return fmt::format("{}{}{}{}{} {}", product_.scaled() ? "scaled " : "", kind, group,
+                     describe_steps(window_), product_.shape().sparse ? " without padding" : "",
                      product_.describe());
 }
 

@@ -11,6 +11,8 @@ namespace sepconv {
 
 /// Convolution as GEMM on pixels: dense, grouped, 1×1 and linear layers. A pixel's taps are read
 /// where they lie, so that no im2col buffer exists; rows with padding are copied once per band.
+/// Where windows reach far into it, as dilated ones do on small maps, taps in the padding are left
+/// out.
 class ConvRows final : public RowOp {
  public:
   /// Weights are [output.channels][input.channels / groups][rows.size][columns.size], the bias
@@ -49,6 +51,7 @@ class ConvRows final : public RowOp {
            PanelProduct product);
   std::size_t taps() const { return product_.shape().taps; }
   std::size_t padded_row_floats() const;
+  std::size_t most_runs(std::int64_t rows) const;
   Sources pad_rows(RowRange out, const InputRows& x, std::byte*& workspace) const;
   bool makes_whole_lines() const;
   RowRange share_panels(RowRange shares) const;
@@ -56,6 +59,8 @@ class ConvRows final : public RowOp {
                 std::byte* workspace) const;
   std::size_t find_runs(const Part& band, const Sources& source, const float* const* residual,
                         float* const* y, const float** places, PixelRun* runs) const;
+  std::size_t find_stretches(const Part& band, const InputRows& x, const float* const* residual,
+                             float* const* y, const float** places, PixelRun* runs) const;
   bool continues(const PixelRun& a, const PixelRun& b) const;
   std::size_t a_step() const;
   bool streams(std::span<const PixelRun> runs) const;
@@ -63,7 +68,8 @@ class ConvRows final : public RowOp {
 
   Window2d window_;
   PanelProduct product_;
-  bool copies_rows_;  ///< rows are padded in the workspace before use
+  std::vector<Stretch> stretches_;  ///< of a row, where taps in the padding are left out
+  bool copies_rows_;                ///< rows are padded in the workspace before use
   bool past_caches_ = false;
   std::int64_t most_rows_;  ///< that are multiplied at once
 };

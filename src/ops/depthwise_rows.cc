@@ -53,9 +53,11 @@ void DepthwiseRows2d::choose_kernel(const LayerWeights& weights, ErrorBound boun
   }
   const bool square = r.size == c.size && r.stride == c.stride;
   const bool known = (r.size == 3 || r.size == 5 || r.size == 7) && r.stride <= 2;
+  const bool dilates = r.dilation > 1 || c.dilation > 1;
   if (group_ > 1) {
     scheme_ = &depthwise_nhwc_kernels().grouped[to_size(r.stride - 1)];
-  } else if (square && known && r.dilation == 1 && c.dilation == 1 && whole_vectors) {
+  } else if (square && known && (r.stride == 1 || !dilates) && whole_vectors) {
+    interleaves_ = dilates;
     scheme_ = &depthwise_nhwc_kernels().slide[to_size(r.size / 2 - 1)][to_size(r.stride - 1)];
   }
   packed_ = pack_depthwise_weights(weights, channels, to_size(group_), window_, lanes_);
@@ -88,20 +90,28 @@ void DepthwiseRows2d::choose_band() {
 bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   constexpr std::int64_t kLine = kAlignment, kSets = 64;
   const std::int64_t lines = static_cast<std::int64_t>(l1_cache_bytes()) / kLine;
-  const std::int64_t bytes = source_pixel() * 4;
+  const std::int64_t bytes = source_pixel() * pixels_apart() * 4;
   const std::int64_t sharing = bytes % kLine == 0 ? std::gcd(bytes / kLine, kSets) : 1;
   const std::int64_t rows = (band - 1) * window_.rows.stride + window_.rows.size + band;
   return 4 * rows < lines / sharing;
 }
+
+namespace {
+
+// That the rows of a band are computed from.
+std::size_t most_input_rows(const Window& rows) {
+  return (DepthwiseScheme::kMaxBand - 1) * to_size(rows.stride) + to_size(rows.size);
+}
+
+}  // namespace
 
 RowRange DepthwiseRows2d::input_rows(RowRange out) const {
   return positions(window_.rows, out, input().height);
 }
 
 std::size_t DepthwiseRows2d::workspace_bytes(std::int64_t rows) const {
-  const std::int64_t band = DepthwiseScheme::kMaxBand;
-  std::size_t bytes =
-      align_up(to_size((band - 1) * window_.rows.stride + extent(window_.rows)) * sizeof(float*));
+  std::size_t bytes = align_up(most_input_rows(window_.rows) * sizeof(float*)) +
+                      align_up(DepthwiseScheme::kMaxBand * sizeof(float*));
   if (multiplier_ > 1) {
     const std::int64_t in = (rows - 1) * window_.rows.stride + extent(window_.rows);
     const std::size_t count = to_size(std::min(in, input().height));
@@ -172,10 +182,11 @@ void DepthwiseRows2d::run_part(const Part& part, const InputRows& x, const float
     return r >= 0 && r < input().height ? source.row[r - source.first] : nullptr;
   };
   Carver carver(workspace);
-  const float** in = carver.take<const float*>(
-      (DepthwiseScheme::kMaxBand - 1) * to_size(rows.stride) + to_size(extent(rows)));
+  const float** in = carver.take<const float*>(most_input_rows(rows));
+  float** to = carver.take<float*>(DepthwiseScheme::kMaxBand);
   DepthwiseRows args{};
   args.in = in;
+  args.out = to;
   args.in_pixel = to_size(source_pixel());
   args.out_pixel = to_size(output_pixel());
   args.channels = to_size(output().channels);
@@ -192,17 +203,42 @@ void DepthwiseRows2d::run_part(const Part& part, const InputRows& x, const float
   const std::size_t all = to_size(DepthwiseRows2d::shares());
   args.first_block = blocks() * to_size(part.shares.begin) / all;
   args.end_block = blocks() * to_size(part.shares.end) / all;
-  for (std::int64_t o = out.begin; o < out.end;) {
-    const std::int64_t top = o * rows.stride - rows.pad;
-    const std::int64_t band = std::min(band_, out.end - o);
-    for (std::int64_t i = 0; i < (band - 1) * rows.stride + rows.size; ++i) {
-      in[i] = row(top + i * rows.dilation);
+  const std::int64_t apart = rows_apart();
+  for (std::int64_t first = out.begin; first < std::min(out.begin + apart, out.end); ++first) {
+    for (std::int64_t o = first, band; o < out.end; o += band * apart) {
+      const std::int64_t top = o * rows.stride - rows.pad;
+      band = std::min(band_, (out.end - o + apart - 1) / apart);
+      const std::int64_t count = (band - 1) * rows.stride + rows.size;
+      args.ahead = interleaves_ ? nullptr : behind(top + count, x);
+      for (std::int64_t phase = 0; phase < std::min(pixels_apart(), output().width); ++phase) {
+        const auto [rows_of_phase, pixel] = phase_of(args, phase);
+        for (std::int64_t i = 0; i < count; ++i) {
+          const float* const from = row(top + i * rows.dilation);
+          in[i] = from ? from + pixel * source_pixel() : nullptr;
+        }
+        for (std::int64_t i = 0; i < band; ++i) {
+          to[i] = y[o + i * apart - out.begin] + phase * output_pixel();
+        }
+        scheme_->rows[band - 1](rows_of_phase);
+      }
     }
-    args.out = y + (o - out.begin);
-    args.ahead = behind(top + (band - 1) * rows.stride + rows.size, x);
-    scheme_->rows[band - 1](args);
-    o += band;
   }
+}
+
+// Every pixels_apart()-th output, from `phase` on, and the first input pixel of those that they
+// are computed from.
+std::pair<DepthwiseRows, std::int64_t> DepthwiseRows2d::phase_of(DepthwiseRows rows,
+                                                                 std::int64_t phase) const {
+  const std::int64_t apart = pixels_apart(), left = phase - rows.columns.pad;
+  const std::int64_t first = std::min((left % apart + apart) % apart, rows.in_width);
+  const auto share = [apart](std::int64_t width) { return (width + apart - 1) / apart; };
+  rows.columns.pad = (first - left) / apart;
+  rows.columns.dilation /= apart;
+  rows.in_width = share(rows.in_width - first);
+  rows.out_width = share(rows.out_width - phase);
+  rows.in_pixel *= to_size(apart);
+  rows.out_pixel *= to_size(apart);
+  return {rows, first};
 }
 
 double DepthwiseRows2d::flops() const {
@@ -211,13 +247,11 @@ double DepthwiseRows2d::flops() const {
 }
 
 std::string DepthwiseRows2d::describe() const {
-  const std::string stride =
-      window_.rows.stride > 1 ? fmt::format(" s{}", window_.rows.stride) : "";
   const std::string kind =
       group_ > 1 ? fmt::format("conv {}x{} g{}", window_.rows.size, window_.columns.size,
                                output().channels / group_)
                  : fmt::format("depthwise {}x{}", window_.rows.size, window_.columns.size);
-  return fmt::format("{}{} {} {}x{}", kind, stride, scheme_->name, band_, lanes_);
+  return fmt::format("{}{} {} {}x{}", kind, describe_steps(window_), scheme_->name, band_, lanes_);
 }
 
 }  // namespace sepconv

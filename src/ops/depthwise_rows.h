@@ -1,5 +1,7 @@
 #pragma once
 
+#include <utility>
+
 #include "kernels/depthwise.h"
 #include "ops/error_bound.h"
 #include "ops/packed_weights.h"
@@ -9,7 +11,8 @@
 namespace sepconv {
 
 /// Depthwise convolution in NHWC. Output channel c reads input channel c / multiplier, or else the
-/// few of its group.
+/// few of its group. A dilated window of stride 1 slides over every dilation-th row and pixel as
+/// over neighbours.
 class DepthwiseRows2d final : public RowOp {
  public:
   /// Weights are [output.channels][group][rows.size][columns.size], the bias [output.channels] or
@@ -29,7 +32,7 @@ class DepthwiseRows2d final : public RowOp {
   std::int64_t shares() const override;
   void run_part(const Part& part, const InputRows& x, const float* const* second, float* const* y,
                 std::byte* workspace) const override;
-  std::int64_t row_multiple() const override { return band_; }
+  std::int64_t row_multiple() const override { return band_ * rows_apart(); }
   bool can_write_slice() const override { return true; }
   bool can_read_slice() const override { return multiplier_ == 1; }
   void read_slice_of(std::int64_t channels) override;
@@ -41,12 +44,15 @@ class DepthwiseRows2d final : public RowOp {
 
  private:
   std::size_t blocks() const;
+  std::int64_t rows_apart() const { return interleaves_ ? window_.rows.dilation : 1; }
+  std::int64_t pixels_apart() const { return interleaves_ ? window_.columns.dilation : 1; }
   std::int64_t source_pixel() const;
   void choose_band();
   bool fits_l1(std::int64_t band) const;
   const float* behind(std::int64_t end, const InputRows& x) const;
   bool streams(RowRange out, const float* const* y) const;
   void choose_kernel(const LayerWeights& weights, ErrorBound bound);
+  std::pair<DepthwiseRows, std::int64_t> phase_of(DepthwiseRows rows, std::int64_t phase) const;
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 
   Window2d window_;
@@ -54,6 +60,7 @@ class DepthwiseRows2d final : public RowOp {
   std::size_t lanes_;
   const DepthwiseScheme* scheme_;
   bool past_caches_ = false;
+  bool interleaves_ = false;  ///< every dilation-th row and pixel are neighbours
   std::int64_t multiplier_, group_;
   std::int64_t band_ = 1;  ///< output rows at once
   SharedWeights packed_;

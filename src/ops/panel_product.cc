@@ -16,7 +16,7 @@ struct PanelProduct::Room {
 namespace {
 
 std::optional<AmxSet> choose_amx(const ProductShape& shape) {
-  if (shape.groups > 1) return std::nullopt;
+  if (shape.groups > 1 || shape.sparse) return std::nullopt;
   return AmxSet::choose(shape.pixels, shape.columns, shape.products());
 }
 
@@ -26,7 +26,7 @@ PackedPanels pack_panels(const ProductShape& shape, const LayerWeights& weights,
   const std::size_t groups = shape.groups, columns = shape.columns;
   const std::size_t channels = shape.channels(), taps = shape.taps * shape.joined;
   std::optional<PairedSet> pairs;
-  if (bound == ErrorBound::kNetwork && !choose_amx(shape)) {
+  if (bound == ErrorBound::kNetwork && !choose_amx(shape) && !shape.sparse) {
     pairs = PairedSet::choose(shape.in_pairs(), weights.weight());
   }
   return {.all = pairs ? pack_paired_weights(weights, groups, columns, channels, taps)
@@ -88,7 +88,8 @@ std::size_t PanelProduct::pixels_at_once() const {
 
 // Of one panel, between its parts.
 std::size_t PanelProduct::sum_floats(std::size_t pixels) const {
-  return pairs_ || shape_.products() <= kGemmPart ? 0 : pixels * kernels_->columns;
+  const bool at_once = pairs_ || (shape_.products() <= kGemmPart && !shape_.sparse);
+  return at_once ? 0 : pixels * kernels_->columns;
 }
 
 // For a scaled panel of weights.
@@ -197,7 +198,9 @@ void PanelProduct::multiply_singly(RowRange panels, const PixelBatch& batch,
   for (; i < end; ++i) {
     GemmTile tile = PanelProduct::tile(i, batch);
     look_ahead(tile, i, panels, tiles, batch.behind);
-    if (!amx || !multiply_by_amx(tile, i, batch, room, *amx)) {
+    if (shape_.sparse) {
+      multiply_present(tile, channel(i), batch, room);
+    } else if (!amx || !multiply_by_amx(tile, i, batch, room, *amx)) {
       multiply_by_fma(tile, channel(i), batch, room);
     }
   }
@@ -252,6 +255,38 @@ void PanelProduct::multiply_by_fma(GemmTile tile, std::size_t column, const Pixe
       tile.c = run.y + column;
       tile.residual = run.residual ? run.residual + column : nullptr;
       multiply_rows(*kernels_, tile, run.pixels);
+    }
+  }
+}
+
+// The same of the taps that each run has, a part of a tap at a time.
+void PanelProduct::multiply_present(GemmTile tile, std::size_t column, const PixelBatch& batch,
+                                    const Room& room) const {
+  const std::size_t channel = tile.a_offset, width = kernels_->panel_width(tile.columns);
+  const auto present = [](const PixelRun& run, std::size_t taps) {
+    return taps - to_size(std::count(run.taps, run.taps + taps, nullptr));
+  };
+  const float* const panel = tile.b;
+  for (std::size_t t = 0; t < shape_.taps; ++t) {
+    for (std::size_t k = 0; k < shape_.k; k += kGemmPart) {
+      float* sums = room.sums;
+      for (const PixelRun& run : batch.runs) {
+        const std::size_t before = present(run, t), all = present(run, shape_.taps);
+        const bool biased = all == 0 && t == 0 && k == 0;
+        if (run.taps[t] || biased) {
+          tile.a = run.taps + (t - before);
+          tile.a_offset = channel;
+          tile.taps = all;
+          tile.start = before * shape_.k + k;
+          tile.count = biased ? 0 : std::min(kGemmPart, shape_.k - k);
+          tile.b = panel + (t - before) * shape_.k * width;
+          tile.sums = sums;
+          tile.c = run.y + column;
+          tile.residual = run.residual ? run.residual + column : nullptr;
+          multiply_rows(*kernels_, tile, run.pixels);
+        }
+        sums += run.pixels * width;
+      }
     }
   }
 }

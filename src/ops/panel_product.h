@@ -23,6 +23,7 @@ struct ProductShape {
   std::size_t pixels;  ///< of an image
   std::size_t groups, columns, taps, k;
   std::size_t joined = 1;  ///< taps of the window that make one run, without groups
+  bool sparse = false;     ///< pixels may lack taps
 
   std::size_t products() const { return taps * k; }
   std::size_t channels() const { return k / joined; }  ///< of a group's input
@@ -101,6 +102,8 @@ class PanelProduct {
   void multiply_singly(RowRange panels, const PixelBatch& batch, std::byte* workspace) const;
   void multiply_by_fma(GemmTile tile, std::size_t column, const PixelBatch& batch,
                        const Room& room) const;
+  void multiply_present(GemmTile tile, std::size_t column, const PixelBatch& batch,
+                        const Room& room) const;
   bool multiply_by_amx(GemmTile tile, std::size_t panel, const PixelBatch& batch, const Room& room,
                        AmxProduct& amx) const;
 

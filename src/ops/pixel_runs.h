@@ -9,7 +9,8 @@ namespace sepconv {
 
 /// Output pixels that follow each other in memory, as their inputs do.
 struct PixelRun {
-  const float* const* taps;  ///< where the first pixel's taps start
+  const float* const* taps;  ///< where the first pixel's taps start; null, of a sparse product, for
+                             ///< those that are not there
   float* y;
   const float* residual;  ///< or null
   std::size_t pixels;

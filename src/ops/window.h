@@ -1,6 +1,8 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "kernels/depthwise.h"
 #include "ops/row_op.h"
@@ -24,5 +26,20 @@ inline RowRange positions(const Window& w, RowRange out, std::int64_t size) {
   const std::int64_t first = std::clamp<std::int64_t>(begin, 0, size);
   return {first, std::clamp<std::int64_t>(end, first, size)};
 }
+
+/// " s2 d3", what is 1 left out.
+std::string describe_steps(const Window2d& window);
+
+/// Outputs along an axis, each of which has as many taps within the input.
+struct Stretch {
+  RowRange outputs;
+  std::int64_t taps;
+};
+
+/// The outputs in [0, outputs) for which a tap lies within the input's [0, size).
+RowRange inside(const Window& w, std::int64_t tap, std::int64_t size, std::int64_t outputs);
+
+/// All outputs in stretches that have the same taps within the input.
+std::vector<Stretch> stretches(const Window& w, std::int64_t size, std::int64_t outputs);
 
 }  // namespace sepconv

@@ -87,6 +87,27 @@ def test_network_that_only_comes_as_a_file(name, dynamo, tmp_path):
         assert_as_good_as_onnx_runtime(path, (2, 3, size, size), model.double())
 
 
+class Segmentation(torch.nn.Module):
+    """A network whose result is a dictionary."""
+
+    def __init__(self, name):
+        super().__init__()
+        make = getattr(torchvision.models.segmentation, name)
+        self.network = make(weights=None, weights_backbone=None)
+
+    def forward(self, x):
+        return self.network(x)["out"]
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"])
+def test_segmentation(name, tmp_path):
+    model = randomize(Segmentation(name), 3)
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(model, torch.zeros(2, 3, 161, 192), path, dynamo=False, opset_version=18)
+        assert_as_good_as_onnx_runtime(path, (2, 3, 161, 192), model.double())
+
+
 @pytest.mark.parametrize("opset", [11, 13, 17])
 @pytest.mark.parametrize(
     "name", ["mobilenetv2_035", "tf_efficientnet_lite0", "convnext_atto", "mixnet_s"]

@@ -135,6 +135,15 @@ PARTS = {
         lambda m, x: m.conv(torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)),
         conv=torch.nn.Conv2d(4 * C, 6, 1),
     ),
+    "pooled": Module(
+        lambda m, x: m.conv(
+            torch.cat(
+                [x, F.interpolate(F.relu(m.fc(x.mean((2, 3), True))), (H, W), mode="bilinear")], 1
+            )
+        ),
+        fc=conv(7),
+        conv=torch.nn.Conv2d(C + 7, 6, 1),
+    ),
     "padded_maximum": Module(
         lambda m, x: F.max_pool2d(F.pad(m.conv(x), (0, 1, 2, 0)), 2, 1), conv=conv(9)
     ),

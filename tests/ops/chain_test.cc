@@ -264,6 +264,9 @@ TEST_P(ChainTest, CellsGiveTheBitsOfTheWhole) {
                                 LayerWeights(weight.data(), nullptr), Epilogue(),
                                 ErrorBound::kNetwork);
   expect_cells_give_the_whole(as_in_networks, true, random);
+  const ConvRows dilated({9, 13, 48}, {9, 13, 96}, {{3, 1, 6, 6}, {3, 1, 8, 8}}, 1,
+                         LayerWeights(weight.data(), nullptr), Epilogue(), ErrorBound::kElement);
+  expect_cells_give_the_whole(dilated, true, random);
   for (const WinogradSize form : {WinogradSize{2, 3}, WinogradSize{4, 3}, WinogradSize{2, 5}}) {
     expect_cells_give_the_whole(*winograd(form, 13, 48, 64, random), true, random);
     expect_cells_give_the_whole(*winograd(form, 3, 48, 64, random), false, random);

@@ -109,6 +109,54 @@ TEST_P(ConvTest, AnyDepthwiseWindow) {
   }
 }
 
+// Taps far apart, of which many lie in the padding.
+Case draw_dilated(std::mt19937& random, bool depthwise) {
+  Case c;
+  const std::int64_t channels = draw(random, 16, 40), k = 1 + 2 * draw(random, 1, 3);
+  c.groups = depthwise ? channels : draw(random, 1, 2);
+  const std::int64_t each = depthwise ? 1 : draw(random, 1, 300) / (k * k) + 1;
+  c.x = {1, c.groups * each, draw(random, 1, 40), draw(random, 1, 40)};
+  c.weight = {depthwise ? channels : c.groups * draw(random, 1, 40), each, k, k};
+  c.options.dilation = {draw(random, 1, 14), draw(random, 1, 14)};
+  if (draw(random, 0, 1)) c.options.dilation = c.options.dilation.height;
+  if (!draw(random, 0, 3)) c.options.stride = {draw(random, 1, 2), draw(random, 1, 2)};
+  const auto pad = [&](std::int64_t size, std::int64_t dilation) {
+    const std::int64_t reach = (k - 1) * dilation;
+    return draw(random, 0, 2) ? std::max(reach / 2, (reach + 2 - size) / 2)
+                              : std::max(draw(random, 0, reach), (reach + 2 - size) / 2);
+  };
+  const std::int64_t rows = pad(c.x[2], c.options.dilation.height);
+  const std::int64_t columns = pad(c.x[3], c.options.dilation.width);
+  c.options.padding = {rows, rows, columns, columns};
+  return c;
+}
+
+TEST_P(ConvTest, DilatedWindows) {
+  std::mt19937 random(12);
+  for (int i = 0; i < 240 && !HasFatalFailure(); ++i) {
+    check(draw_dilated(random, i % 2), i / 2 % 2 ? Layout::kNCHW : Layout::kNHWC, i / 4 % 2,
+          random);
+  }
+  // Taps of more than one part of a sum, and pixels without any.
+  Case deep{{1, 300, 7, 9}, {20, 300, 3, 3}, {}, 1};
+  deep.options.dilation = 4;
+  deep.options.padding = Padding(14, 4, 4, 14);
+  check(deep, Layout::kNHWC, true, random);
+}
+
+TEST_P(ConvTest, DilatedWindowsLeaveOutPaddingAndSlide) {
+  Conv2dOptions options;
+  options.dilation = 12;
+  options.padding = 12;
+  const Tensor dense({32, 32, 3, 3}), depthwise({32, 1, 3, 3});
+  const Conv2d on_small_maps({1, 32, 14, 14}, dense.view(), {}, options);
+  EXPECT_EQ(on_small_maps.describe().rfind("conv 3x3 d12 without padding gemm", 0), 0u);
+  const Conv2d on_large_maps({1, 32, 80, 80}, dense.view(), {}, options);
+  EXPECT_EQ(on_large_maps.describe().find("without padding"), std::string::npos);
+  const DepthwiseConv2d sliding({1, 32, 80, 80}, depthwise.view(), {}, options);
+  EXPECT_EQ(sliding.describe().rfind("depthwise 3x3 d12 slide", 0), 0u) << sliding.describe();
+}
+
 // Groups of a few channels, on maps with borders on every side.
 Case draw_small_groups(std::mt19937& random) {
   Case c;
