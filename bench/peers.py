@@ -187,7 +187,7 @@ class Bench:
             model = seeded(lambda name=name: create(name))
             size = model.default_cfg["input_size"][1] if hasattr(model, "default_cfg") else 224
             x = self.input(3, size)
-            net = loaded(name, model)
+            net = loaded(name, model, x)
             work = sum(step["flops"] for step in net.explain(size, batch=self.batch, runs=0))
             runs = self.runs(model, x, lambda _, x, net=net: lambda: net(x))
             self.report.row(name, self.interleaved(runs, 5 * self.seconds, 10), work)
@@ -244,9 +244,12 @@ def create(name):
     return model
 
 
-def loaded(name, model):
+def loaded(name, model, x):
+    """By its name, or as the module that it is where that is none of ours."""
     from safetensors.torch import save_file
 
+    if name not in sepconv.models():
+        return sepconv.compile(model, x)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "w")
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)

@@ -211,12 +211,28 @@ HWY_INLINE void map_whole_rows(const Function& function, float* y, size_t step, 
   for (; r < rows; ++r) map_row(r);
 }
 
-// The same for `columns` floats, + residual where not null.
+// The same for floats side by side.
+template <class Function>
+HWY_INLINE void map_adjacent(const Function& function, float* y, size_t count) {
+  const D d;
+  const size_t together = 2 * hn::Lanes(d), pairs = count / together;
+  map_whole_rows<2>(function, y, together, pairs);
+  for (size_t at = pairs * together; at < count; at += hn::Lanes(d)) {
+    const size_t rest = HWY_MIN(hn::Lanes(d), count - at);
+    store_first(d, function(load_first(d, rest, y + at)), rest, y + at);
+  }
+}
+
+// The same for `columns` floats, + residual where not null. Rows that are no whole vectors, but
+// side by side, are one: as many parts of vectors would each wait for the store before.
 template <class Function>
 HWY_INLINE void map_rows(const Function& function, float* y, const float* residual, size_t step,
                          size_t rows, size_t columns) {
   const D d;
   const size_t lanes = hn::Lanes(d);
+  if (!residual && columns == step && columns % lanes != 0) {
+    return map_adjacent(function, y, rows * columns);
+  }
   if (!residual && columns == lanes) {
     return map_whole_rows<1>(function, y, step, rows);
   }
