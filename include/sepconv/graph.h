@@ -110,6 +110,11 @@ struct AddNode {
   Activation activation = {};
 };
 
+/// x + map, [C,H,W], for every image: positions.
+struct AddMapNode {
+  Constant map;
+};
+
 /// a · b for two inputs of the same shape.
 struct MultiplyNode {};
 
@@ -166,10 +171,10 @@ using ValueId = std::size_t;
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
-               ActivationNode, AddNode, MultiplyNode, ScaleNode, LayerNormNode, ResponseScaleNode,
-               ClassTokensNode, AttentionNode, FirstTokenNode, PatchMapNode, ConcatNode,
-               ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode, GlobalAveragePoolNode,
-               LinearNode, SoftmaxNode, ArrangeNode>
+               ActivationNode, AddNode, AddMapNode, MultiplyNode, ScaleNode, LayerNormNode,
+               ResponseScaleNode, ClassTokensNode, AttentionNode, FirstTokenNode, PatchMapNode,
+               ConcatNode, ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode,
+               GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode>
       op;
   std::vector<ValueId> inputs;
 };

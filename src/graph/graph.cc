@@ -88,6 +88,11 @@ struct ShapeOf {
           to_string(in(1)));
     return in();
   }
+  Shape operator()(const AddMapNode& n) const {
+    check(in().rank() == 4 && n.map->shape() == Shape({in()[1], in()[2], in()[3]}),
+          "adds {} to images of {}", to_string(n.map->shape()), to_string(in()));
+    return in();
+  }
   Shape operator()(const MultiplyNode&) const {
     check(in(0) == in(1), "multiplies {} and {}, expected equal shapes", to_string(in(0)),
           to_string(in(1)));

@@ -134,6 +134,9 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const AddNode& n) const {
     return std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), true);
   }
+  std::shared_ptr<RowOp> operator()(const AddMapNode& n) const {
+    return std::make_shared<AddMapRows>(image(in), n.map->data());
+  }
   std::shared_ptr<RowOp> operator()(const MultiplyNode&) const {
     return std::make_shared<MultiplyRows>(image(in));
   }

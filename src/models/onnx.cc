@@ -137,6 +137,10 @@ class Importer {
     Values all;
     for (const Value& v : in) all.push_back(takes_parts(node.type) ? v : net_.settled(v));
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
+    const Expression* tokens = expression(all[0], "tokens behind a class token");
+    if (tokens && node.type != "Add") {
+      all[0] = values_[node.inputs[0]] = class_tokens(net_, node, *tokens, nullptr);
+    }
     return handler->second(net_, node, all);
   }
 

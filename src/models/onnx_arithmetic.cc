@@ -63,6 +63,7 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {biased_scores(net, *e, c)};
   }
   if (const Expression* e = expression(a, "tokens behind a class token")) {
+    if (!c) throw Unsupported("of a class token and another value");
     return {class_tokens(net, node, *e, c)};
   }
   if (c) {
@@ -73,9 +74,12 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
       return {x};
     }
     const View x = net.real(a);
-    const auto shift = net.by_channel(x, c);
-    if (!shift) throw Unsupported("of a constant that is not one number for each channel");
-    return {net.affine(node.name, x, Floats(shift->size(), 1), *shift)};
+    if (const auto shift = net.by_channel(x, c)) {
+      return {net.affine(node.name, x, Floats(shift->size(), 1), *shift)};
+    }
+    Constant map = net.map_for(x, c);
+    if (!map) throw Unsupported("of a constant of another shape");
+    return {net.add_same(node.name, AddMapNode{std::move(map)}, x)};
   }
   const View x = net.real(a), y = net.real(b);
   if (x.dims != y.dims) throw Unsupported("of two values of different shapes");

@@ -160,13 +160,15 @@ View class_tokens(OnnxImport& net, const OnnxNode& node, const Expression& e,
     throw Unsupported("of other than the pixels of a square image");
   }
   const OnnxConstant& token = e.constants[0];
-  if (!positions || positions->floats.size() != to_size((grid * grid + 1) * channel) || !token ||
-      token->floats.size() < to_size(channel)) {
+  const std::size_t count = to_size((grid * grid + 1) * channel);
+  const bool fits = !positions || positions->floats.size() == count;
+  if (!fits || !token || token->floats.size() < to_size(channel)) {
     throw Unsupported("of a class token with other positions");
   }
   ClassTokensNode n;
   n.token = vector_of({token->floats.begin(), token->floats.begin() + channel});
-  n.positions = tensor_of({grid * grid + 1, channel}, positions->floats);
+  n.positions =
+      tensor_of({grid * grid + 1, channel}, positions ? positions->floats : Floats(count, 0));
   n.grid = grid;
   View y{net.add(node.name, std::move(n), {x.id}), {}};
   const View all = whole_view(y.id, net.shape(y));

@@ -246,6 +246,39 @@ std::optional<Floats> OnnxImport::by_channel(const View& x, const OnnxConstant& 
   return values;
 }
 
+Constant OnnxImport::map_for(const View& x, const OnnxConstant& c) const {
+  const Shape& s = shape(x);
+  const std::size_t rank = x.dims.size();
+  if (!c || c->integer || c->dims.size() > rank || s.rank() != 4) return nullptr;
+  // Where along the constant an element of the axis counts.
+  struct Step {
+    Axis axis;
+    std::int64_t floats;
+  };
+  std::vector<Step> steps;
+  std::int64_t floats = 1;
+  for (std::size_t i = rank; i-- > rank - c->dims.size();) {
+    const std::int64_t size = c->dims[i - (rank - c->dims.size())];
+    if (size == 1) continue;
+    if (size != x.sizes()[i]) return nullptr;
+    std::int64_t each = floats;
+    for (std::size_t a = x.dims[i].size(); a-- > 0;) {
+      if (x.dims[i][a].axis == 0) return nullptr;
+      steps.push_back({x.dims[i][a], each});
+      each *= x.dims[i][a].size;
+    }
+    floats *= size;
+  }
+  auto map = std::make_shared<Tensor>(Shape{s[1], s[2], s[3]});
+  for (std::int64_t i = 0; i < map->shape().elements(); ++i) {
+    const std::int64_t at[] = {0, i / (s[2] * s[3]), i / s[3] % s[2], i % s[3]};
+    std::int64_t from = 0;
+    for (const auto& [axis, each] : steps) from += at[axis.axis] / axis.step % axis.size * each;
+    map->data()[i] = c->floats[to_size(from)];
+  }
+  return map;
+}
+
 Padding OnnxImport::padding_of(const OnnxNode& node, const View& x, Size2d kernel, Size2d stride,
                                Size2d dilation) const {
   const Padding pad = x.padding;

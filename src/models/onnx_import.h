@@ -35,6 +35,9 @@ class OnnxImport {
   bool is_real(ValueId id, const View& view) const;
   /// A view in place of an expression that stands for some of the channels; the same one always.
   Value settled(const Value& value);
+  /// [C, H, W] of a constant that has a number for every element of x but of its images alike, or
+  /// for every one of some of x's dimensions; null if it has not.
+  Constant map_for(const View& x, const io::OnnxConstant& c) const;
   /// The same, if it is laid out as [N, C, H, W] or [N, C], which a channel shuffle makes it.
   View image(const Value& value);
   /// x · scale + shift by channel, within the node that makes x where that can be.
@@ -126,6 +129,7 @@ Value attention_scores(const OnnxImport& net, const View& q, const View& k);
 Value scaled_scores(const Expression& scores, double by);
 Value biased_scores(const OnnxImport& net, const Expression& scores, const io::OnnxConstant& by);
 View attend(OnnxImport& net, const io::OnnxNode& node, const Expression& weights, const View& v);
+/// Tokens behind a class token, with positions or, where these are null, as they are.
 View class_tokens(OnnxImport& net, const io::OnnxNode& node, const Expression& e,
                   const io::OnnxConstant& positions);
 

@@ -30,6 +30,35 @@ class ElementwiseRows final : public RowWise {
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
+/// x plus an image of its own.
+class AddMapRows final : public RowOp {
+ public:
+  /// map: [C,H,W].
+  AddMapRows(const ImageShape& shape, const float* map)
+      : RowOp(shape, shape), map_({1, shape.channels, shape.height, shape.width}, Layout::kNHWC) {
+    copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
+  }
+
+  RowRange input_rows(RowRange out) const override { return out; }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  void run_rows(RowRange out, const InputRows& x, const float* const*, float* const* y,
+                std::byte*) const override {
+    const auto floats = static_cast<std::size_t>(input().row_floats());
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      const float* const row = map_.data() + r * input().row_floats();
+      kernels_->add(Epilogue(), x.row[r - x.first], row, y[r - out.begin], floats);
+    }
+  }
+  double flops() const override {
+    return static_cast<double>(input().height * input().row_floats());
+  }
+  std::string describe() const override { return "add a map"; }
+
+ private:
+  Tensor map_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
 /// x times the second operand.
 class MultiplyRows final : public RowWise {
  public:

@@ -29,7 +29,10 @@ FILES = [
     "mobilenetv4_hybrid_medium", "caformer_s18", "hgnetv2_b0", "mambaout_femto",
 ]  # fmt: skip
 # Made for one size, by their biases for pairs of positions.
-FILES_OF_ONE_SIZE = ["efficientformer_l1", "levit_128s", "coatnet_nano_rw_224"]
+FILES_OF_ONE_SIZE = [
+    "efficientformer_l1", "levit_128s", "coatnet_nano_rw_224", "visformer_tiny",
+    "deit3_small_patch16_224",
+]  # fmt: skip
 
 # Where every activation, norm and product of the export is part of a node of ours again.
 SAME_NODES = ["mobilenetv2_035", "efficientnet_b0", "mixnet_s", "convnext_atto", "resnet18"]

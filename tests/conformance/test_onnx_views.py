@@ -144,6 +144,21 @@ PARTS = {
         fc=conv(7),
         conv=torch.nn.Conv2d(C + 7, 6, 1),
     ),
+    "positions_of_tokens": Module(
+        lambda m, x: m.fc(tokens(x) + m.p).transpose(1, 2).reshape(N, 9, H, W) + m.q,
+        fc=linear(9),
+        p=(1, T, C),
+        q=(H, 1),
+    ),
+    "positions_by_head": Module(
+        lambda m, x: (
+            (m.fc(tokens(x)).reshape(N, T, 4, 3).transpose(1, 2) + m.p)
+            .transpose(1, 2)
+            .reshape(N, T, C)
+        ),
+        fc=linear(C),
+        p=(4, 1, 3),
+    ),
     "padded_maximum": Module(
         lambda m, x: F.max_pool2d(F.pad(m.conv(x), (0, 1, 2, 0)), 2, 1), conv=conv(9)
     ),

@@ -395,6 +395,20 @@ TEST_P(NodesTest, TransposedConvolutionScatters) {
   }
 }
 
+TEST_P(NodesTest, AddsAMapToEveryImage) {
+  const Shape shape{2, 19, 3, 5};
+  const Tensor x = input(shape);
+  const Constant map = constant({19, 3, 5});
+  Graph graph;
+  graph.add("positions", AddMapNode{map}, {0});
+  const Tensor y = run(graph, x);
+  for (std::int64_t i = 0; i < shape.elements(); ++i) {
+    const std::int64_t n = i / 285, c = i / 15 % 19, h = i / 5 % 3, w = i % 5;
+    EXPECT_EQ(testing::at(y.view(), n, c, h, w),
+              testing::at(x.view(), n, c, h, w) + map->data()[i % 285]);
+  }
+}
+
 TEST_P(NodesTest, MultipliesElementByElement) {
   const Tensor x = input({2, 11, 6, 4});
   Graph graph;
