@@ -185,7 +185,7 @@ class Bench:
         self.report.table(f"{title}, each at its own size", "ms")
         for name in names:
             model = seeded(lambda name=name: create(name))
-            size = model.default_cfg["input_size"][1] if hasattr(model, "default_cfg") else 224
+            size = size_of(model)[0]
             x = self.input(3, size)
             net = loaded(name, model, x)
             work = sum(step["flops"] for step in net.explain(size, batch=self.batch, runs=0))
@@ -229,9 +229,14 @@ def layer_name(layer):
     return f"dw {k}×{k} {c}@{size}{' s2' if stride > 1 else ''}"
 
 
+def size_of(model):
+    return model.default_cfg["input_size"][1:] if hasattr(model, "default_cfg") else (224, 224)
+
+
 def create(name):
     """A network with random weights, batch norms' too: some begin with factors of zero, whose
-    layers a converter may leave out."""
+    layers a converter may leave out. Their statistics are those of random images, so that no
+    layer's results vanish with depth."""
     if name == "googlenet":
         import torchvision
 
@@ -241,6 +246,9 @@ def create(name):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.0)
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.randn(2, 3, *size_of(model)))
     return model
 
 
