@@ -45,7 +45,7 @@ struct Sum {
   }
 
   // An input as a function of the value that the convolution reads: another convolution of it, its
-  // norm or, where that has no residual (row_ops.cc), itself.
+  // norm or, as depthwise ones take no residual (fuse_residuals), itself.
   std::optional<Conv2dNode> other_branch(ValueId id, ValueId of, const Conv2dNode& beside) const {
     const Node& node = graph.nodes[id];
     const bool same_channels =

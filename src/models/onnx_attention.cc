@@ -1,5 +1,7 @@
 // Attention as exporters take it apart, and the tokens around it.
 
+#include <algorithm>
+
 #include "base/sizes.h"
 #include "models/onnx_import.h"
 
@@ -43,11 +45,28 @@ Heads heads_of(const OnnxImport& net, const View& v, bool transposed) {
   return heads;
 }
 
+// Whether images and heads of `part` meet the same ones of the queries when the two are multiplied;
+// it may have no heads.
+bool meets(const View& part, const View& queries) {
+  const auto has = [](const View& v, std::size_t from_end, int axis) {
+    if (from_end > v.dims.size()) return false;
+    const std::vector<Axis>& axes = v.dims[v.dims.size() - from_end];
+    return std::any_of(axes.begin(), axes.end(), [&](const Axis& a) { return a.axis == axis; });
+  };
+  bool all = part.dims.size() <= queries.dims.size();
+  for (std::size_t i = 3; i <= queries.dims.size(); ++i) {
+    all = all && has(part, i, 0) == has(queries, i, 0) && (has(queries, i, 1) || !has(part, i, 1));
+  }
+  return all;
+}
+
 }  // namespace
 
 Value attention_scores(const OnnxImport& net, const View& q, const View& k) {
   const Heads queries = heads_of(net, q, false), keys = heads_of(net, k, true);
-  if (keys.count != queries.count && keys.count != 1) throw Unsupported("of two values");
+  if ((keys.count != queries.count && keys.count != 1) || !meets(k, q)) {
+    throw Unsupported("of two values");
+  }
   Expression e{.what = "attention scores", .of = q, .with = k, .number = q.scale * k.scale};
   return make(std::move(e));
 }
@@ -89,7 +108,9 @@ Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxC
 View attend(OnnxImport& net, const OnnxNode& node, const Expression& weights, const View& v) {
   const Heads queries = heads_of(net, weights.of, false), keys = heads_of(net, weights.with, true);
   const Heads values = heads_of(net, v, false);
-  if (values.count != queries.count && values.count != 1) throw Unsupported("of two values");
+  if ((values.count != queries.count && values.count != 1) || !meets(v, weights.of)) {
+    throw Unsupported("of two values");
+  }
   AttentionNode n{{.heads = queries.count,
                    .q = queries.channels,
                    .k = keys.channels,

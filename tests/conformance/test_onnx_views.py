@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from test_onnx_models import assert_as_good_as_onnx_runtime, export
 
+import sepconv
+
 N, C, H, W = 2, 12, 6, 8
 T = H * W
 
@@ -182,3 +184,19 @@ def test_layout(name, dynamo, tmp_path):
     with torch.no_grad():
         export(module, torch.zeros(N, C, H, W), path, dynamo=dynamo, opset_version=18)
         assert_as_good_as_onnx_runtime(path, (N, C, H, W), module.double())
+
+
+def test_keys_that_meet_heads_instead_of_images(tmp_path):
+    """A matrix for each image, but images are where the queries' heads are."""
+
+    def mixed_up(m, x):
+        q = m.q(x).reshape(N, N, 5, T).transpose(2, 3)  # as many heads
+        y = attend(q, m.k(x).flatten(2).transpose(1, 2), m.v(x).flatten(2).transpose(1, 2), 1)
+        return y.transpose(2, 3).reshape(N, N * 6, H, W)
+
+    module = Module(mixed_up, q=conv(N * 5), k=conv(5), v=conv(6)).float()
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
+    with pytest.raises(ValueError, match="MatMul .*: of two values"):
+        sepconv.load(path)(torch.zeros(N, C, H, W))
