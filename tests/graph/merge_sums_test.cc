@@ -155,8 +155,8 @@ TEST(MergeSums, GoesOnBehindANorm) {
 
 TEST(MergeSums, FindsTheSmallerWindowsPlace) {
   Branches b(10);
-  Conv2dNode large = b.conv(5, 5, 1), small = b.conv(2, 1, 1);
-  large.options.padding = Padding(3, 1, 1, 3);
+  Conv2dNode large = b.conv(5, 4, 1), small = b.conv(2, 1, 1);
+  large.options.padding = Padding(3, 1, 1, 2);
   small.options.padding = Padding(1, 0, 0, 0);
   b.add(small).add(large);
   EXPECT_EQ(b.merged(), Names{"sum"});
@@ -188,6 +188,10 @@ TEST(MergeSums, LeavesWhatIsNoneOfItsWindows) {
   between.add(large).add(between.conv(3, 3, 1));
   EXPECT_EQ(between.merged(), (Names{"conv", "conv"}));
   between.expect_sum();
+
+  Branches by_winograd(16);
+  by_winograd.add(by_winograd.conv(3, 3, 1)).add(by_winograd.conv(1, 1, 1));
+  EXPECT_EQ(by_winograd.merged(), (Names{"conv", "conv"}));
 
   Branches grouped(14);
   grouped.add(grouped.conv(1, 1, 2)).add(grouped.conv(3, 3, 1));
