@@ -217,9 +217,9 @@ double count_macs(const Graph& graph, const std::vector<Shape>& shapes);
 void fold_batch_norm(Graph& graph);
 /// Makes one convolution of those of the same value, its norm and, for a depthwise one, the value
 /// itself, where the results are added and one's window lies in the other's: what networks that
-/// were trained with branches can do without (Ding et al., "RepVGG", 2021), but for
-/// windows that Winograd's algorithm may come for, whose results would be less exact. Whether there
-/// were any.
+/// were trained with branches can do without (Ding et al., "RepVGG", 2021). Not for windows that
+/// Winograd's algorithm may come for, whose results would be less exact. Returns whether there were
+/// any.
 bool merge_sums(Graph& graph);
 /// Moves activations into the convolutions and linear layers before them.
 void fuse_activations(Graph& graph);

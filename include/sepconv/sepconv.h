@@ -2,6 +2,7 @@
 
 /// Depthwise and pointwise convolution at the hardware's limit. The whole public API.
 #include "sepconv/activation.h"
+#include "sepconv/attention.h"
 #include "sepconv/batch_norm.h"
 #include "sepconv/cpu.h"
 #include "sepconv/error.h"

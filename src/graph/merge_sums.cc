@@ -4,14 +4,11 @@
 
 #include "graph/affine.h"
 #include "graph/plan.h"
+#include "ops/winograd_rows.h"
 
 namespace sepconv {
 
 namespace {
-
-bool is_depthwise(const Conv2dNode& conv) {
-  return conv.groups > 1 && conv.weight->shape()[1] == 1;
-}
 
 // What an affine function of each channel is as a convolution in as many groups as another one.
 Conv2dNode diagonal(const Affine& affine, const Conv2dNode& like) {
@@ -66,31 +63,33 @@ struct Sum {
   }
 };
 
+Window2d window_of(const Conv2dNode& conv) {
+  const Shape& w = conv.weight->shape();
+  const Conv2dOptions& o = conv.options;
+  return {{w[2], o.stride.height, o.dilation.height, o.padding.top},
+          {w[3], o.stride.width, o.dilation.width, o.padding.left}};
+}
+
 // Where the first tap of a smaller window lies in a larger one, if all its taps lie on that one's.
 struct Place {
   std::int64_t row, column;
 };
 
-std::optional<std::int64_t> place_along(std::int64_t padding, std::int64_t kernel,
-                                        std::int64_t dilation, std::int64_t of_padding,
-                                        std::int64_t of_kernel, std::int64_t of_dilation) {
-  const std::int64_t ahead = of_padding - padding, place = ahead / of_dilation;
-  const bool on_taps =
-      ahead >= 0 && ahead % of_dilation == 0 && (kernel == 1 || dilation == of_dilation);
-  return on_taps && place + kernel <= of_kernel ? std::optional(place) : std::nullopt;
+std::optional<std::int64_t> place_along(const Window& small, const Window& large) {
+  const std::int64_t ahead = large.pad - small.pad, place = ahead / large.dilation;
+  const bool on_taps = ahead >= 0 && ahead % large.dilation == 0 &&
+                       (small.size == 1 || small.dilation == large.dilation);
+  const bool fits = on_taps && small.stride == large.stride && place + small.size <= large.size;
+  return fits ? std::optional(place) : std::nullopt;
 }
 
 std::optional<Place> place_in(const Conv2dNode& small, const Conv2dNode& large) {
   const Shape &s = small.weight->shape(), &l = large.weight->shape();
-  const Conv2dOptions &of = small.options, &in = large.options;
   const bool same_maps = s[0] == l[0] && s[1] == l[1] && small.groups == large.groups;
-  if (!same_maps || !(of.stride == in.stride) || small.same_padding || large.same_padding) {
-    return std::nullopt;
-  }
-  const auto row = place_along(of.padding.top, s[2], of.dilation.height, in.padding.top, l[2],
-                               in.dilation.height);
-  const auto column = place_along(of.padding.left, s[3], of.dilation.width, in.padding.left, l[3],
-                                  in.dilation.width);
+  if (!same_maps || small.same_padding || large.same_padding) return std::nullopt;
+  const Window2d window = window_of(small), of = window_of(large);
+  const auto row = place_along(window.rows, of.rows);
+  const auto column = place_along(window.columns, of.columns);
   return row && column ? std::optional(Place{*row, *column}) : std::nullopt;
 }
 
@@ -112,20 +111,18 @@ Constant sum_of_biases(const Constant& a, const Constant& b) {
   return sum;
 }
 
-// Whether Winograd's algorithm may come for it. A single large weight among those that are summed
-// up in a tile, as a norm's or a 1×1 one's, costs accuracy there: RepVGG was at 1.6 to 2.2 times
-// ONNX Runtime's error, and is at 1.3 to 1.6 with its branches apart.
-bool suits_winograd(const Conv2dNode& conv) {
-  const Shape& w = conv.weight->shape();
-  return conv.groups == 1 && w[2] == w[3] && w[2] > 1 && conv.options.stride == Size2d(1) &&
-         conv.options.dilation == Size2d(1);
+// Where Winograd's algorithm may come, a single large weight among those that are summed up in a
+// tile, as a norm's or a 1×1 window's, costs accuracy: RepVGG was at 1.6 to 2.2 times ONNX
+// Runtime's error, and is at 1.3 to 1.6 with its branches apart.
+bool stays_apart(const Conv2dNode& conv) {
+  return WinogradRows::suits(window_of(conv), conv.groups);
 }
 
 // One convolution for two of the same value, where the window of one lies in the other's.
 std::optional<Conv2dNode> merged(const Conv2dNode& a, const Conv2dNode& b) {
   for (const auto& [small, large] : {std::pair(&a, &b), std::pair(&b, &a)}) {
     const auto place = place_in(*small, *large);
-    if (!place || suits_winograd(*large)) continue;
+    if (!place || stays_apart(*large)) continue;
     Conv2dNode sum = *large;
     sum.weight = sum_of_weights(*small->weight, *large->weight, *place);
     sum.bias = sum_of_biases(small->bias, large->bias);

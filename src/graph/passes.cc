@@ -15,6 +15,10 @@ std::vector<int> count_uses(const Graph& graph) {
   return uses;
 }
 
+bool is_depthwise(const Conv2dNode& conv) {
+  return conv.groups > 1 && conv.weight->shape()[1] == 1;
+}
+
 namespace {
 
 // Lets every reader of `from` read `to` instead.
@@ -50,20 +54,6 @@ void fold_bias(Constant& bias, const Affine& affine) {
   bias = std::move(folded);
 }
 
-// (scale · x + shift of a norm) as another norm's weight and bias: mean and variance stay.
-void fold_norm(BatchNormNode& norm, const Affine& affine) {
-  auto weight = std::make_shared<Tensor>(norm.weight->shape());
-  auto bias = std::make_shared<Tensor>(norm.bias->shape());
-  for (std::size_t c = 0; c < affine.scale.size(); ++c) {
-    const double scale = affine.scale[c];
-    weight->data()[c] = static_cast<float>(static_cast<double>(norm.weight->data()[c]) * scale);
-    bias->data()[c] =
-        static_cast<float>(static_cast<double>(norm.bias->data()[c]) * scale + affine.shift[c]);
-  }
-  norm.weight = std::move(weight);
-  norm.bias = std::move(bias);
-}
-
 // Whether the norm could be folded into the node that it reads.
 bool fold_into(Node& source, const BatchNormNode& norm) {
   const Affine affine(norm);
@@ -87,7 +77,8 @@ bool fold_into(Node& source, const BatchNormNode& norm) {
   }
   if (auto* before = std::get_if<BatchNormNode>(&source.op)) {
     if (before->activation != Activation()) return false;
-    fold_norm(*before, affine);
+    fold_weight(before->weight, affine, 0);
+    fold_bias(before->bias, affine);
     return true;
   }
   auto* mixed = std::get_if<MixedDepthwiseNode>(&source.op);
@@ -199,8 +190,8 @@ void fuse_residuals(Graph& graph) {
       const ValueId other = graph.nodes[i].inputs[1 - side];
       const auto* conv = std::get_if<Conv2dNode>(&graph.nodes[source].op);
       // A depthwise kernel takes no residual, and what is added must exist when the conv runs.
-      const bool depthwise = conv && conv->groups > 1 && conv->weight->shape()[1] == 1;
-      if (!conv || depthwise || conv->options.residual || uses[source] != 1 || other > source) {
+      if (!conv || is_depthwise(*conv) || conv->options.residual || uses[source] != 1 ||
+          other > source) {
         continue;
       }
       Conv2dOptions& target = std::get<Conv2dNode>(graph.nodes[source].op).options;

@@ -18,6 +18,7 @@ namespace sepconv {
 namespace {
 
 void release(Constant& weight) {
+  if (!weight) return;
   weight = std::make_shared<Tensor>(Tensor::shape_only(weight->shape()));
 }
 
@@ -26,6 +27,8 @@ void release_weights(Node& node) {
   if (auto* conv = std::get_if<Conv2dNode>(&node.op)) release(conv->weight);
   if (auto* conv = std::get_if<ConvTranspose2dNode>(&node.op)) release(conv->weight);
   if (auto* linear = std::get_if<LinearNode>(&node.op)) release(linear->weight);
+  if (auto* add = std::get_if<AddMapNode>(&node.op)) release(add->map);
+  if (auto* attention = std::get_if<AttentionNode>(&node.op)) release(attention->bias);
   if (auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) {
     std::for_each(mixed->weights.begin(), mixed->weights.end(), release);
   }
@@ -39,21 +42,15 @@ class Planner {
         store_(store),
         rows_(graph.nodes.size()),
         last_use_(graph.nodes.size(), 0),
-        uses_(graph.nodes.size(), 0),
+        uses_(count_uses(graph)),
         slices_(graph.nodes.size()) {
     for (ValueId i = 1; i < graph.nodes.size(); ++i) {
       Node& node = graph.nodes[i];
       rows_[i] = row_op_of(node, shapes[node.inputs[0]], shapes[i], store);
       if (rows_[i]) release_weights(node);
-      for (ValueId input : node.inputs) {
-        last_use_[input] = i;
-        ++uses_[input];
-      }
+      for (ValueId input : node.inputs) last_use_[input] = i;
     }
-    for (const ValueId output : graph.outputs) {
-      last_use_[output] = graph.nodes.size();
-      ++uses_[output];
-    }
+    for (const ValueId output : graph.outputs) last_use_[output] = graph.nodes.size();
     for (ValueId i = 1; i < graph.nodes.size(); ++i) plan_slices(i);
     for (ValueId i = 1; i < graph.nodes.size(); ++i) plan_pixels(i);
   }
@@ -179,6 +176,7 @@ class Planner {
       step.op = std::make_shared<Attention>(shapes_[node.inputs[0]], shapes_[node.inputs[1]],
                                             shapes_[node.inputs[2]], attention->heads,
                                             attention->bias ? attention->bias->data() : nullptr);
+      release_weights(node);
     } else if (std::holds_alternative<ConcatNode>(node.op)) {
       concatenate(i, step);
     } else if (const auto* arrange = std::get_if<ArrangeNode>(&node.op)) {

@@ -38,6 +38,9 @@ std::vector<Step> plan_steps(Graph& graph, const std::vector<Shape>& shapes, Pac
 /// How often each value is read, by nodes and as an output.
 std::vector<int> count_uses(const Graph& graph);
 
+/// Whether it filters each channel on its own.
+bool is_depthwise(const Conv2dNode& conv);
+
 /// Makes every global pool a mean of each row, which can be taken while the rows are in cache, and
 /// a pool of these.
 void split_global_pools(Graph& graph, const std::vector<Shape>& shapes);

@@ -126,19 +126,28 @@ SharedWeights WinogradRows::pack(const LayerWeights& layer, PageArena* arena) co
 // roundings of six points came to 2.7 times PyTorch's.
 constexpr std::size_t kLeastChannelsOfSix = 48;
 
-std::optional<WinogradSize> WinogradRows::best(const ImageShape& input, const ImageShape& output,
-                                               const Window2d& window, std::int64_t groups) {
+constexpr WinogradSize kSizes[] = {{2, 3}, {4, 3}, {2, 5}};
+
+bool WinogradRows::suits(const Window2d& window, std::int64_t groups) {
   const auto fits = [&](const Window& w) {
     return w.size == window.rows.size && w.stride == 1 && w.dilation == 1;
   };
-  if (!fits(window.rows) || !fits(window.columns) || groups != 1) return {};
+  const bool known = std::any_of(std::begin(kSizes), std::end(kSizes), [&](WinogradSize size) {
+    return size.taps == to_size(window.rows.size);
+  });
+  return known && fits(window.rows) && fits(window.columns) && groups == 1;
+}
+
+std::optional<WinogradSize> WinogradRows::best(const ImageShape& input, const ImageShape& output,
+                                               const Window2d& window, std::int64_t groups) {
+  if (!suits(window, groups)) return {};
   const std::size_t taps = to_size(window.rows.size);
   const std::size_t in = to_size(input.channels), out = to_size(output.channels);
   const std::size_t height = to_size(output.height), width = to_size(output.width);
   const std::size_t values = padded(input.channels) + padded(output.channels);
   double least = multiplications(1, height * width, taps * taps * in, out, 0);
   std::optional<WinogradSize> chosen;
-  for (const WinogradSize size : {WinogradSize{2, 3}, WinogradSize{4, 3}, WinogradSize{2, 5}}) {
+  for (const WinogradSize size : kSizes) {
     const std::size_t tiles = divide_up(height, size.outputs) * divide_up(width, size.outputs);
     const double cost = multiplications(size.products(), tiles, in, out, values);
     const bool accurate = size.points() == 4 || in >= kLeastChannelsOfSix;

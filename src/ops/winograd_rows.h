@@ -18,6 +18,8 @@ class WinogradRows final : public RowOp {
   WinogradRows(WinogradSize size, const ImageShape& input, const ImageShape& output,
                const Window2d& window, const LayerWeights& weights, const Epilogue& epilogue);
 
+  /// Whether there is a size for such a window.
+  static bool suits(const Window2d& window, std::int64_t groups);
   /// The size that should take the least time, nothing if that is ConvRows.
   static std::optional<WinogradSize> best(const ImageShape& input, const ImageShape& output,
                                           const Window2d& window, std::int64_t groups);
