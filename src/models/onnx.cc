@@ -135,12 +135,8 @@ class Importer {
     if (handler == handlers().end()) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
     Values all;
-    for (const Value& v : in) all.push_back(takes_parts(node.type) ? v : net_.settled(v));
+    for (const Value& v : in) all.push_back(takes(node.type, v) ? v : net_.settled(v));
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
-    const Expression* tokens = expression(all[0], "tokens behind a class token");
-    if (tokens && node.type != "Add") {
-      all[0] = values_[node.inputs[0]] = class_tokens(net_, node, *tokens, nullptr);
-    }
     return handler->second(net_, node, all);
   }
 
@@ -179,8 +175,9 @@ class Importer {
     return net_.add_view(pool.name, window, pool.inputs);
   }
 
-  // Operators that may be part of what a part of the channels becomes.
-  static bool takes_parts(const std::string& type) {
+  // Operators that may be part of what a part of the channels becomes, or tokens do.
+  static bool takes(const std::string& type, const Value& v) {
+    if (expression(v, "tokens behind a class token")) return type == "Add";
     return type == "Conv" || type == "Pad" || type == "Shape" || type == "Concat";
   }
 

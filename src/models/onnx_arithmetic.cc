@@ -39,7 +39,7 @@ std::optional<Value> sum_with(OnnxImport& net, const Value& a, const OnnxConstan
 
 // x + response(x): a global response norm, whose scale is 1 + weight · ….
 View response_norm(OnnxImport& net, const std::string& name, const View& x, const Expression& e) {
-  if (e.of.id != x.id || e.of.dims != x.dims || !x.plain()) {
+  if (!e.of.same_elements(x) || !x.plain()) {
     throw Unsupported("of a response and another value");
   }
   const std::size_t n = to_size(net.channels(x));
@@ -64,7 +64,7 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
   }
   if (const Expression* e = expression(a, "tokens behind a class token")) {
     if (!c) throw Unsupported("of a class token and another value");
-    return {class_tokens(net, node, *e, c)};
+    return {class_tokens(net, node.name, *e, c)};
   }
   if (c) {
     if (const auto sum = sum_with(net, a, c)) return {*sum};
@@ -90,7 +90,7 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
 
 Values import_sub(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (const Expression* mean = expression(in[1], "a mean over channels")) {
-    if (std::holds_alternative<View>(in[0]) && mean->of.id == view(in[0]).id) {
+    if (std::holds_alternative<View>(in[0]) && mean->of.same_elements(view(in[0]))) {
       return {make({.what = "a value without its mean", .of = mean->of})};
     }
   }
@@ -170,7 +170,7 @@ View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y
 
 // A value and what stands for part of an activation or a norm.
 Value product(OnnxImport& net, const OnnxNode& node, const View& x, const Expression& e) {
-  if (e.of.id != x.id || e.of.dims != x.dims || x.shift != 0) {
+  if (!e.of.same_elements(x) || x.shift != 0) {
     throw Unsupported(fmt::format("of {} and another value", e.what));
   }
   if (e.what == "1 + erf") {

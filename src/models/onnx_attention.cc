@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/sizes.h"
+#include "models/onnx_constants.h"
 #include "models/onnx_import.h"
 
 namespace sepconv::models {
@@ -12,8 +13,8 @@ using io::OnnxNode;
 
 namespace {
 
-// The channels of [N, heads, tokens, depth], and how many heads there are: none where these have
-// size 1, or dimensions fewer. With `transposed` the last two change places.
+// The channels of [N, heads, tokens, depth], and how many heads there are: one where that dimension
+// has size 1 or is not there. With `transposed` the last two change places.
 struct Heads {
   HeadChannels channels;
   std::int64_t count = 1;
@@ -83,22 +84,11 @@ Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxC
   const Shape &q = net.shape(scores.of), &k = net.shape(scores.with);
   const std::int64_t heads = heads_of(net, scores.of, false).count;
   const Dims to{heads, q[2] * q[3], k[2] * k[3]};
-  Dims from = by->dims;
-  while (from.size() > 3 && from[0] == 1) from.erase(from.begin());
-  from.insert(from.begin(), from.size() < 3 ? 3 - from.size() : 0, 1);
-  bool fits = scores.constants.empty() && !by->integer && from.size() == 3;
-  for (std::size_t i = 0; i < 3 && fits; ++i) fits = from[i] == to[i] || from[i] == 1;
-  if (!fits) throw Unsupported("of scores and a constant of another shape");
-  auto bias = std::make_shared<io::OnnxTensor>();
-  bias->dims = to;
-  for (std::int64_t h = 0; h < to[0]; ++h) {
-    for (std::int64_t i = 0; i < to[1]; ++i) {
-      for (std::int64_t j = 0; j < to[2]; ++j) {
-        const auto along = [&](std::size_t d, std::int64_t at) { return from[d] == 1 ? 0 : at; };
-        const std::int64_t at = (along(0, h) * from[1] + along(1, i)) * from[2] + along(2, j);
-        bias->floats.push_back(by->floats[to_size(at)]);
-      }
-    }
+  io::OnnxTensor each = *by;
+  while (each.dims.size() > 3 && each.dims[0] == 1) each.dims.erase(each.dims.begin());
+  OnnxConstant bias = expand(each, to);
+  if (!scores.constants.empty() || each.integer || bias->dims != to) {
+    throw Unsupported("of scores and a constant of another shape");
   }
   Expression biased = scores;
   biased.constants = {std::move(bias)};
@@ -170,7 +160,7 @@ Values import_gather(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {reshaped(x, sizes)};
 }
 
-View class_tokens(OnnxImport& net, const OnnxNode& node, const Expression& e,
+View class_tokens(OnnxImport& net, const std::string& name, const Expression& e,
                   const OnnxConstant& positions) {
   const View& x = e.of;
   const Shape& s = net.shape(x);
@@ -191,7 +181,7 @@ View class_tokens(OnnxImport& net, const OnnxNode& node, const Expression& e,
   n.positions =
       tensor_of({grid * grid + 1, channel}, positions ? positions->floats : Floats(count, 0));
   n.grid = grid;
-  View y{net.add(node.name, std::move(n), {x.id}), {}};
+  View y{net.add(name, std::move(n), {x.id}), {}};
   const View all = whole_view(y.id, net.shape(y));
   y.dims = {all.dims[0], all.dims[2], all.dims[1]};
   return y;

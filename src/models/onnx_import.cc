@@ -28,6 +28,16 @@ Constant tensor_of(const Shape& shape, const Floats& values) {
   return t;
 }
 
+Conv2dNode one_tap(std::int64_t channels, Size2d window) {
+  const std::int64_t taps = window.height * window.width;
+  auto weight = std::make_shared<Tensor>(Shape{channels, 1, window.height, window.width});
+  for (std::int64_t c = 0; c < channels; ++c) weight->data()[(c + 1) * taps - 1] = 1;
+  Conv2dNode conv;
+  conv.weight = std::move(weight);
+  conv.groups = channels;
+  return conv;
+}
+
 Constant vector_of(const Floats& values) {
   return tensor_of({static_cast<std::int64_t>(values.size())}, values);
 }
@@ -117,10 +127,12 @@ View OnnxImport::some_channels(const View& x) {
       count = axis.size;
     }
   }
-  const auto [known, is_new] = ranges_.try_emplace({x.id, x.first, count}, x.id);
-  if (is_new) known->second = add("channels", ChannelsNode{x.first, count}, {x.id});
+  const std::tuple range{x.id, x.first, count};
+  if (!ranges_.contains(range)) {
+    ranges_[range] = add("channels", ChannelsNode{x.first, count}, {x.id});
+  }
   View y = x;
-  y.id = known->second;
+  y.id = ranges_[range];
   y.partial = false;
   y.first = 0;
   return y;
@@ -158,11 +170,13 @@ bool OnnxImport::is_real(ValueId id, const View& v) const {
 Value OnnxImport::settled(const Value& value) {
   const Expression* part = expression(value, "a part of the channels");
   const Expression* conv = expression(value, "a convolution of a part of the channels");
-  if (!part && !conv) return value;
+  const Expression* tokens = expression(value, "tokens behind a class token");
+  if (!part && !conv && !tokens) return value;
   const auto& expression = std::get<std::shared_ptr<const Expression>>(value);
   const auto known = settled_.find(expression);
   if (known != settled_.end()) return known->second;
   const Expression& e = *expression;
+  if (tokens) return settled_[expression] = class_tokens(*this, "tokens", e, nullptr);
   View x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
   x.dims[1].clear();
   if (e.count > 1) x.dims[1].push_back({1, e.count});

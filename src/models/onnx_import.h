@@ -33,11 +33,9 @@ class OnnxImport {
   View real(const Value& value);
   /// Whether value `id` is that of a view, its scalar arithmetic done.
   bool is_real(ValueId id, const View& view) const;
-  /// A view in place of an expression that stands for some of the channels; the same one always.
+  /// A view in place of an expression that stands for some of the channels, or for tokens behind a
+  /// class token; the same one always.
   Value settled(const Value& value);
-  /// [C, H, W] of a constant that has a number for every element of x but of its images alike, or
-  /// for every one of some of x's dimensions; null if it has not.
-  Constant map_for(const View& x, const io::OnnxConstant& c) const;
   /// The same, if it is laid out as [N, C, H, W] or [N, C], which a channel shuffle makes it.
   View image(const Value& value);
   /// x · scale + shift by channel, within the node that makes x where that can be.
@@ -46,6 +44,9 @@ class OnnxImport {
   ValueId as_vector(const View& v, const std::string& name);
   /// A constant that has one number, or one for each channel of x.
   std::optional<Floats> by_channel(const View& x, const io::OnnxConstant& c) const;
+  /// [C, H, W] of a constant that has a number for each element of x's images, or for each of some
+  /// of x's dimensions; null if it has not.
+  Constant map_for(const View& x, const io::OnnxConstant& c) const;
   /// Padding by a window's attributes, with what a Pad before it asks for.
   Padding padding_of(const io::OnnxNode& node, const View& x, Size2d kernel, Size2d stride,
                      Size2d dilation) const;
@@ -66,6 +67,8 @@ class OnnxImport {
 };
 
 Constant tensor_of(const Shape& shape, const Floats& values);
+/// A depthwise convolution that takes what lies under its window's last tap.
+Conv2dNode one_tap(std::int64_t channels, Size2d window);
 Constant vector_of(const Floats& values);
 bool nearly(double a, double b);
 
@@ -130,7 +133,7 @@ Value scaled_scores(const Expression& scores, double by);
 Value biased_scores(const OnnxImport& net, const Expression& scores, const io::OnnxConstant& by);
 View attend(OnnxImport& net, const io::OnnxNode& node, const Expression& weights, const View& v);
 /// Tokens behind a class token, with positions or, where these are null, as they are.
-View class_tokens(OnnxImport& net, const io::OnnxNode& node, const Expression& e,
+View class_tokens(OnnxImport& net, const std::string& name, const Expression& e,
                   const io::OnnxConstant& positions);
 
 }  // namespace sepconv::models

@@ -229,13 +229,12 @@ namespace {
 
 // With its padding of zeros in place, as a depthwise convolution of one tap makes it.
 View padded(OnnxImport& net, const std::string& name, View x) {
-  Conv2dNode n;
-  n.options.padding = x.padding;
+  const Padding amount = x.padding;
   x.padding = 0;
   x = net.image(x);
   if (net.shape(x).rank() != 4) throw Unsupported("of a vector");
-  n.groups = net.channels(x);
-  n.weight = tensor_of({n.groups, 1, 1, 1}, Floats(to_size(n.groups), 1));
+  Conv2dNode n = one_tap(net.channels(x), 1);
+  n.options.padding = amount;
   return net.add_view(name + ".padded", std::move(n), {x.id});
 }
 

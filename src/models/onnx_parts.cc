@@ -28,7 +28,7 @@ Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t fir
   const bool image = is_image(x, net.shape(x)) && axis == 1;
   if (!shuffled && !image) return part_of_channels(x, axis, first, count);
   const View whole = net.image(x);
-  if (axis != 1 || net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
+  if (net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
   return make({.what = "a part of the channels", .of = whole, .first = first, .count = count});
 }
 
@@ -64,18 +64,9 @@ View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, st
   x = net.real(x);
   const int axis = x.dims[dim].size() == 1 ? x.dims[dim][0].axis : 0;
   if (axis < 2 || net.shape(x).rank() != 4) throw Unsupported("by steps of other than pixels");
-  const std::int64_t channels = net.channels(x);
   const bool rows = axis == 2;
-  const Size2d kernel(rows ? first + 1 : 1, rows ? 1 : first + 1);
-  Floats weights;
-  for (std::int64_t c = 0; c < channels; ++c) {
-    weights.insert(weights.end(), to_size(first), 0.0F);
-    weights.push_back(1);
-  }
-  Conv2dNode n;
-  n.groups = channels;
-  n.weight = tensor_of({channels, 1, kernel.height, kernel.width}, weights);
-  n.options.stride = Size2d(rows ? step : 1, rows ? 1 : step);
+  Conv2dNode n = one_tap(net.channels(x), rows ? Size2d(first + 1, 1) : Size2d(1, first + 1));
+  n.options.stride = rows ? Size2d(step, 1) : Size2d(1, step);
   x.id = net.add(name, std::move(n), {x.id});
   x.dims[dim] = {{axis, net.shape(x)[axis]}};
   if (net.shape(x)[axis] == 1) x.dims[dim].clear();
@@ -217,19 +208,16 @@ View join(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return depthwise ? join_depthwise(net, node, parts) : join_pointwise(net, node, parts, out);
 }
 
-}  // namespace
-
-namespace {
-
 // Along the channels, whatever the order of the dimensions.
 View concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
   std::vector<ValueId> parts;
+  std::size_t axis = 0;
   View all;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     const Value part = net.settled(in[i]);
     View x =
         shuffled_groups(view(part), net.shape(view(part))) > 1 ? net.image(part) : net.real(part);
-    const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
+    axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
     if (net.shape(x).rank() != 4 || !is_axis(x, axis, 1, net.shape(x))) {
       throw Unsupported("of other than the channels");
     }
@@ -239,7 +227,6 @@ View concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
     if (x.dims != all.dims) throw Unsupported("of values of different shapes");
   }
   all.id = net.add(node.name, ConcatNode{}, std::move(parts));
-  const std::size_t axis = axis_of(integer_of(node, "axis", 0), all.dims.size());
   if (net.channels(all) > 1) all.dims[axis].push_back({1, net.channels(all)});
   return all;
 }

@@ -32,6 +32,10 @@ struct View {
 
   bool plain() const { return scale == 1 && shift == 0 && padding == Padding(0) && !partial; }
   std::vector<std::int64_t> sizes() const;
+  /// Whether the tensor is made of the same elements in the same order, before any arithmetic.
+  bool same_elements(const View& other) const {
+    return id == other.id && dims == other.dims && partial == other.partial && first == other.first;
+  }
 };
 
 /// Something that is not yet anything of ours, but may become part of it: the 1 + erf of a GELU.

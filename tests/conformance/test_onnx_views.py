@@ -200,3 +200,18 @@ def test_keys_that_meet_heads_instead_of_images(tmp_path):
         export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
     with pytest.raises(ValueError, match="MatMul .*: of two values"):
         sepconv.load(path)(torch.zeros(N, C, H, W))
+
+
+def test_a_gelus_gate_of_other_channels(tmp_path):
+    """a · (1 + erf(b / √2)) is no GELU, though a and b are parts of one value."""
+
+    def mixed_up(m, x):
+        a, b = m.fc(tokens(x)).chunk(2, -1)
+        return 0.5 * a * (1 + torch.erf(b / 2**0.5))
+
+    module = Module(mixed_up, fc=linear(14)).float()
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
+    with pytest.raises(ValueError, match="of 1 . erf and another value"):
+        sepconv.load(path)(torch.zeros(N, C, H, W))
