@@ -17,8 +17,8 @@ struct AttentionHeads {
   HeadChannels q, k, v;
   double scale = 1;
 
-  /// Of a value that has Q, K and V one after the other, each `channels` wide, scaled by 1 /
-  /// √depth.
+  /// Of a value that has Q, K and V one after the other, each `channels` wide, scaled by 1 / √depth
+  /// with a depth of channels / heads. Throws ArgumentError where that is no whole number.
   static AttentionHeads of_thirds(std::int64_t heads, std::int64_t channels);
 };
 

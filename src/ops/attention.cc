@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/check.h"
 #include "base/sizes.h"
 
 namespace sepconv {
@@ -18,6 +19,8 @@ constexpr std::size_t kTiles = 4, kAmxTiles = 8;
 }  // namespace
 
 AttentionHeads AttentionHeads::of_thirds(std::int64_t heads, std::int64_t channels) {
+  check(heads > 0 && channels > 0 && channels % heads == 0,
+        "heads: got {} of {} channels, expected a divisor", heads, channels);
   const std::int64_t depth = channels / heads;
   return {.heads = heads,
           .q = {0, depth, depth},

@@ -96,6 +96,12 @@ bool DepthwiseRows2d::fits_l1(std::int64_t band) const {
   return 4 * rows < lines / sharing;
 }
 
+// Room for pointers to a band's rows.
+struct DepthwiseRows2d::Pointers {
+  const float** in;
+  float** out;
+};
+
 namespace {
 
 // That the rows of a band are computed from.
@@ -178,15 +184,12 @@ void DepthwiseRows2d::run_part(const Part& part, const InputRows& x, const float
   const RowRange out = part.rows;
   const InputRows source = multiplier_ > 1 ? repeat_channels(out, x, workspace) : x;
   const Window& rows = window_.rows;
-  const auto row = [&](std::int64_t r) -> const float* {
-    return r >= 0 && r < input().height ? source.row[r - source.first] : nullptr;
-  };
   Carver carver(workspace);
-  const float** in = carver.take<const float*>(most_input_rows(rows));
-  float** to = carver.take<float*>(DepthwiseScheme::kMaxBand);
+  const Pointers room{carver.take<const float*>(most_input_rows(rows)),
+                      carver.take<float*>(DepthwiseScheme::kMaxBand)};
   DepthwiseRows args{};
-  args.in = in;
-  args.out = to;
+  args.in = room.in;
+  args.out = room.out;
   args.in_pixel = to_size(source_pixel());
   args.out_pixel = to_size(output_pixel());
   args.channels = to_size(output().channels);
@@ -207,21 +210,30 @@ void DepthwiseRows2d::run_part(const Part& part, const InputRows& x, const float
   for (std::int64_t first = out.begin; first < std::min(out.begin + apart, out.end); ++first) {
     for (std::int64_t o = first, band; o < out.end; o += band * apart) {
       const std::int64_t top = o * rows.stride - rows.pad;
-      band = std::min(band_, (out.end - o + apart - 1) / apart);
-      const std::int64_t count = (band - 1) * rows.stride + rows.size;
-      args.ahead = interleaves_ ? nullptr : behind(top + count, x);
-      for (std::int64_t phase = 0; phase < std::min(pixels_apart(), output().width); ++phase) {
-        const auto [rows_of_phase, pixel] = phase_of(args, phase);
-        for (std::int64_t i = 0; i < count; ++i) {
-          const float* const from = row(top + i * rows.dilation);
-          in[i] = from ? from + pixel * source_pixel() : nullptr;
-        }
-        for (std::int64_t i = 0; i < band; ++i) {
-          to[i] = y[o + i * apart - out.begin] + phase * output_pixel();
-        }
-        scheme_->rows[band - 1](rows_of_phase);
-      }
+      band = std::min(band_, divide_up(out.end - o, apart));
+      const std::int64_t end = top + (band - 1) * rows.stride + rows.size;
+      args.ahead = interleaves_ ? nullptr : behind(end, x);
+      run_band(args, top, band, source, y + (o - out.begin), room);
     }
+  }
+}
+
+// Some rows, rows_apart() from each other, whose first window begins at input row `top`; y: where
+// the first of them goes, and all behind it.
+void DepthwiseRows2d::run_band(DepthwiseRows args, std::int64_t top, std::int64_t band,
+                               const InputRows& x, float* const* y, const Pointers& room) const {
+  const std::int64_t count = (band - 1) * args.rows.stride + args.rows.size;
+  for (std::int64_t phase = 0; phase < std::min(pixels_apart(), output().width); ++phase) {
+    const auto [rows, pixel] = phase_of(args, phase);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t r = top + i * args.rows.dilation;
+      const bool there = r >= 0 && r < input().height;
+      room.in[i] = there ? x.row[r - x.first] + pixel * source_pixel() : nullptr;
+    }
+    for (std::int64_t i = 0; i < band; ++i) {
+      room.out[i] = y[i * rows_apart()] + phase * output_pixel();
+    }
+    scheme_->rows[band - 1](rows);
   }
 }
 
@@ -231,11 +243,10 @@ std::pair<DepthwiseRows, std::int64_t> DepthwiseRows2d::phase_of(DepthwiseRows r
                                                                  std::int64_t phase) const {
   const std::int64_t apart = pixels_apart(), left = phase - rows.columns.pad;
   const std::int64_t first = std::min((left % apart + apart) % apart, rows.in_width);
-  const auto share = [apart](std::int64_t width) { return (width + apart - 1) / apart; };
   rows.columns.pad = (first - left) / apart;
   rows.columns.dilation /= apart;
-  rows.in_width = share(rows.in_width - first);
-  rows.out_width = share(rows.out_width - phase);
+  rows.in_width = divide_up(rows.in_width - first, apart);
+  rows.out_width = divide_up(rows.out_width - phase, apart);
   rows.in_pixel *= to_size(apart);
   rows.out_pixel *= to_size(apart);
   return {rows, first};

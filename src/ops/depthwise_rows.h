@@ -52,6 +52,9 @@ class DepthwiseRows2d final : public RowOp {
   const float* behind(std::int64_t end, const InputRows& x) const;
   bool streams(RowRange out, const float* const* y) const;
   void choose_kernel(const LayerWeights& weights, ErrorBound bound);
+  struct Pointers;
+  void run_band(DepthwiseRows args, std::int64_t top, std::int64_t band, const InputRows& x,
+                float* const* y, const Pointers& room) const;
   std::pair<DepthwiseRows, std::int64_t> phase_of(DepthwiseRows rows, std::int64_t phase) const;
   InputRows repeat_channels(RowRange out, const InputRows& x, std::byte*& workspace) const;
 

@@ -271,21 +271,21 @@ void PanelProduct::multiply_present(GemmTile tile, std::size_t column, const Pix
     for (std::size_t k = 0; k < shape_.k; k += kGemmPart) {
       float* sums = room.sums;
       for (const PixelRun& run : batch.runs) {
-        const std::size_t before = present(run, t), all = present(run, shape_.taps);
-        const bool biased = all == 0 && t == 0 && k == 0;
-        if (run.taps[t] || biased) {
-          tile.a = run.taps + (t - before);
-          tile.a_offset = channel;
-          tile.taps = all;
-          tile.start = before * shape_.k + k;
-          tile.count = biased ? 0 : std::min(kGemmPart, shape_.k - k);
-          tile.b = panel + (t - before) * shape_.k * width;
-          tile.sums = sums;
-          tile.c = run.y + column;
-          tile.residual = run.residual ? run.residual + column : nullptr;
-          multiply_rows(*kernels_, tile, run.pixels);
-        }
+        tile.sums = sums;
         sums += run.pixels * width;
+        const bool there = run.taps[t] != nullptr;
+        if (!there && t + k > 0) continue;
+        const std::size_t before = present(run, t), all = present(run, shape_.taps);
+        if (!there && all > 0) continue;  // without any tap the bias is all
+        tile.a = run.taps + (t - before);
+        tile.a_offset = channel;
+        tile.taps = all;
+        tile.start = before * shape_.k + k;
+        tile.count = there ? std::min(kGemmPart, shape_.k - k) : 0;
+        tile.b = panel + (t - before) * shape_.k * width;
+        tile.c = run.y + column;
+        tile.residual = run.residual ? run.residual + column : nullptr;
+        multiply_rows(*kernels_, tile, run.pixels);
       }
     }
   }

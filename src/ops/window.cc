@@ -12,6 +12,9 @@ std::string describe_steps(const Window2d& window) {
          (dilation > 1 ? fmt::format(" d{}", dilation) : "");
 }
 
+namespace {
+
+// The outputs for which a tap lies within the input.
 RowRange inside(const Window& w, std::int64_t tap, std::int64_t size, std::int64_t outputs) {
   const auto first_from = [&](std::int64_t position) {
     const std::int64_t ahead = position + w.pad - tap * w.dilation;
@@ -19,6 +22,8 @@ RowRange inside(const Window& w, std::int64_t tap, std::int64_t size, std::int64
   };
   return {first_from(0), first_from(size)};
 }
+
+}  // namespace
 
 std::vector<Stretch> stretches(const Window& w, std::int64_t size, std::int64_t outputs) {
   std::set<std::int64_t> ends{outputs};

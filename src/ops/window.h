@@ -36,10 +36,7 @@ struct Stretch {
   std::int64_t taps;
 };
 
-/// The outputs in [0, outputs) for which a tap lies within the input's [0, size).
-RowRange inside(const Window& w, std::int64_t tap, std::int64_t size, std::int64_t outputs);
-
-/// All outputs in stretches that have the same taps within the input.
+/// The outputs in [0, outputs) in stretches that have the same taps within the input's [0, size).
 std::vector<Stretch> stretches(const Window& w, std::int64_t size, std::int64_t outputs);
 
 }  // namespace sepconv

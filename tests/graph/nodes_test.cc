@@ -193,6 +193,8 @@ TEST(Attention, SaysWhatDoesNotFit) {
   EXPECT_EQ(refusal({unequal, nullptr}), "attention: attention of 3 query channels and 4 of keys");
   const auto bias = std::make_shared<Tensor>(Shape{2, 9, 8});
   EXPECT_EQ(refusal({good, bias}), "attention: attention adds [2, 9, 8] to scores of [2, 9, 9]");
+  EXPECT_THROW(AttentionHeads::of_thirds(3, 8), ArgumentError);
+  EXPECT_THROW(AttentionHeads::of_thirds(0, 8), ArgumentError);
 }
 
 TEST_P(NodesTest, ClassTokenComesFirst) {
