@@ -16,19 +16,22 @@ import math
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
 
 import numpy as np
 import runtimes
-import timm
 import torch
 from report import Report
 from torch import nn
 
 import sepconv
 from sepconv import _core
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "conformance"))
+import sources  # noqa: E402
 
 warnings.filterwarnings("ignore")
 
@@ -234,22 +237,9 @@ def size_of(model):
 
 
 def create(name):
-    """A network with random weights, batch norms' too: some begin with factors of zero, whose
-    layers a converter may leave out. Their statistics are those of random images, so that no
-    layer's results vanish with depth."""
-    if name == "googlenet":
-        import torchvision
-
-        model = torchvision.models.googlenet(weights=None, init_weights=False)
-    else:
-        model = timm.create_model(name)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            module.momentum = 1.0
-    with torch.no_grad():
-        model.train()(torch.randn(2, 3, *size_of(model)))
-    return model
+    """The tests' network, with weights that make no layer's results vanish with depth."""
+    model = sources.create(name, any_size=False)
+    return sources.randomize(model, 0, size_of(model)[0])
 
 
 def loaded(name, model, x):
