@@ -135,7 +135,7 @@ class Importer {
     if (handler == handlers().end()) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
     Values all;
-    for (const Value& v : in) all.push_back(takes(node.type, v) ? v : net_.settled(v));
+    for (const Value& v : in) all.push_back(takes(node.type, v, in) ? v : net_.settled(v));
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
     return handler->second(net_, node, all);
   }
@@ -175,9 +175,14 @@ class Importer {
     return net_.add_view(pool.name, window, pool.inputs);
   }
 
-  // Operators that may be part of what a part of the channels becomes, or tokens do.
-  static bool takes(const std::string& type, const Value& v) {
-    if (expression(v, "tokens behind a class token")) return type == "Add";
+  // Operators that may be part of what a part of the channels becomes, or tokens do: these take
+  // constant positions.
+  static bool takes(const std::string& type, const Value& v, const Values& in) {
+    if (expression(v, "tokens behind a class token")) {
+      return type == "Add" && std::ranges::any_of(in, [](const Value& other) {
+               return std::holds_alternative<OnnxConstant>(other);
+             });
+    }
     return type == "Conv" || type == "Pad" || type == "Shape" || type == "Concat";
   }
 

@@ -63,7 +63,6 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {biased_scores(net, *e, c)};
   }
   if (const Expression* e = expression(a, "tokens behind a class token")) {
-    if (!c) throw Unsupported("of a class token and another value");
     return {class_tokens(net, node.name, *e, c)};
   }
   if (c) {
