@@ -11,6 +11,7 @@ enum class ActivationKind {
   kRelu,         ///< max(x, 0)
   kRelu6,        ///< min(max(x, 0), 6)
   kClamp,        ///< min(max(x, lo), hi)
+  kLeakyRelu,    ///< x, or slope · x below 0 (Maas et al., 2013)
   kHardSwish,    ///< x · relu6(x + 3) / 6 (Howard et al., "Searching for MobileNetV3", 2019)
   kHardSigmoid,  ///< relu6(x + 3) / 6
   kSilu,         ///< x / (1 + exp(−x)) (Elfwing et al., 2017)
@@ -22,15 +23,17 @@ enum class ActivationKind {
 /// NaN passes through every activation.
 struct Activation {
   ActivationKind kind = ActivationKind::kNone;
-  float lo = 0;  ///< kClamp only
-  float hi = 0;  ///< kClamp only
+  float lo = 0;         ///< kClamp only
+  float hi = 0;         ///< kClamp only
+  float slope = 0.01F;  ///< kLeakyRelu only
 
   Activation() = default;
   Activation(ActivationKind k) : kind(k) {}  // NOLINT(google-explicit-constructor)
   /// Throws ArgumentError unless lo ≤ hi.
   static Activation clamp(float lo, float hi);
-  /// From "relu", "relu6", "hardswish", "silu", "gelu", "gelu_tanh", "sigmoid", "hardsigmoid" or
-  /// "none"; throws ArgumentError for another name.
+  static Activation leaky_relu(float slope);
+  /// From "relu", "relu6", "leaky_relu" (of slope 0.01), "hardswish", "silu", "gelu",
+  /// "gelu_tanh", "sigmoid", "hardsigmoid" or "none"; throws ArgumentError for another name.
   static Activation named(std::string_view name);
   bool operator==(const Activation&) const = default;
 };

@@ -8,10 +8,11 @@
 namespace sepconv {
 
 namespace {
-constexpr std::array<std::pair<std::string_view, ActivationKind>, 9> kNames{{
+constexpr std::array<std::pair<std::string_view, ActivationKind>, 10> kNames{{
     {"none", ActivationKind::kNone},
     {"relu", ActivationKind::kRelu},
     {"relu6", ActivationKind::kRelu6},
+    {"leaky_relu", ActivationKind::kLeakyRelu},
     {"hardswish", ActivationKind::kHardSwish},
     {"hardsigmoid", ActivationKind::kHardSigmoid},
     {"silu", ActivationKind::kSilu},
@@ -29,6 +30,12 @@ Activation Activation::clamp(float lo, float hi) {
   return activation;
 }
 
+Activation Activation::leaky_relu(float slope) {
+  Activation activation(ActivationKind::kLeakyRelu);
+  activation.slope = slope;
+  return activation;
+}
+
 Activation Activation::named(std::string_view name) {
   std::string known;
   for (const auto& [known_name, kind] : kNames) {
@@ -41,6 +48,9 @@ Activation Activation::named(std::string_view name) {
 std::string to_string(const Activation& activation) {
   if (activation.kind == ActivationKind::kClamp) {
     return fmt::format("clamp({}, {})", activation.lo, activation.hi);
+  }
+  if (activation.kind == ActivationKind::kLeakyRelu) {
+    return fmt::format("leaky_relu({})", activation.slope);
   }
   for (const auto& [name, kind] : kNames) {
     if (kind == activation.kind) return std::string(name);

@@ -96,6 +96,10 @@ HWY_INLINE V exp_negated(D d, V x) {
 }
 #endif
 
+HWY_INLINE V leaky_relu(V x, V slope) {
+  return hn::IfThenElse(hn::Lt(x, hn::Zero(D())), hn::Mul(x, slope), x);
+}
+
 // x / (1 + exp(−y)): x times y's sigmoid.
 HWY_INLINE V times_sigmoid(D d, V x, V y) {
   return hn::Div(x, hn::Add(hn::Set(d, 1.0f), exp_negated(d, y)));
@@ -170,9 +174,11 @@ HWY_INLINE V gelu_tanh(D d, V x) {
 // Calls work with the function of an activation, or with one that leaves vectors as they are: a
 // loop for each kind, so that none decides for every vector.
 template <class Work>
-HWY_INLINE void with_activation(ActivationKind kind, const Work& work) {
+HWY_INLINE void with_activation(const Epilogue& e, const Work& work) {
   const D d;
-  switch (kind) {
+  switch (e.kind) {
+    case ActivationKind::kLeakyRelu:
+      return work([slope = hn::Set(d, e.slope)](V v) HWY_ATTR { return leaky_relu(v, slope); });
     case ActivationKind::kHardSwish:
       return work([d](V v) HWY_ATTR { return hn::Mul(v, hardsigmoid(d, v)); });
     case ActivationKind::kHardSigmoid:
@@ -259,10 +265,10 @@ HWY_INLINE void map_rows(const Function& function, float* y, const float* residu
 
 // A costly activation for what a kernel has just stored, while it is in L1. Not inlined, so that
 // the kernel's own loop stays small.
-inline HWY_NOINLINE void activate_rows(ActivationKind kind, float* y, const float* residual,
+inline HWY_NOINLINE void activate_rows(const Epilogue& e, float* y, const float* residual,
                                        size_t step, size_t rows, size_t columns) {
-  with_activation(kind, [&](const auto& function)
-                            HWY_ATTR { map_rows(function, y, residual, step, rows, columns); });
+  with_activation(e, [&](const auto& function)
+                         HWY_ATTR { map_rows(function, y, residual, step, rows, columns); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -28,6 +28,16 @@ struct ThroughClamp {
   }
 };
 
+struct ThroughLeakyRelu {
+  V slope;
+  explicit ThroughLeakyRelu(const Epilogue& e) : slope(hn::Set(D(), e.slope)) {}
+  HWY_INLINE V value(V z) const { return leaky_relu(z, slope); }
+  // The slope's at 0, as in PyTorch.
+  HWY_INLINE V gradient(V z, V dy) const {
+    return hn::IfThenElse(hn::Le(z, hn::Zero(D())), hn::Mul(dy, slope), dy);
+  }
+};
+
 struct ThroughSilu {
   explicit ThroughSilu(const Epilogue&) {}
   HWY_INLINE V value(V z) const { return silu(D(), z); }
@@ -102,6 +112,8 @@ struct ThroughGeluTanh {
 template <class Work>
 HWY_INLINE void through(const Epilogue& activation, const Work& work) {
   switch (activation.kind) {
+    case ActivationKind::kLeakyRelu:
+      return work(ThroughLeakyRelu(activation));
     case ActivationKind::kSilu:
       return work(ThroughSilu(activation));
     case ActivationKind::kHardSwish:

@@ -53,8 +53,8 @@ class Ahead {
 HWY_INLINE void activate_block(const DepthwiseRows& a, size_t c, int rows, size_t lanes) {
   if (a.epilogue.kind == ActivationKind::kNone) return;
   for (int o = 0; o < rows; ++o) {
-    activate_rows(a.epilogue.kind, a.out[o] + c, nullptr, a.out_pixel,
-                  static_cast<size_t>(a.out_width), lanes);
+    activate_rows(a.epilogue, a.out[o] + c, nullptr, a.out_pixel, static_cast<size_t>(a.out_width),
+                  lanes);
   }
 }
 

@@ -19,6 +19,7 @@ Epilogue::Epilogue(const Activation& activation) {
       break;
     default:
       kind = activation.kind;
+      slope = activation.slope;
   }
 }
 

@@ -14,6 +14,7 @@ struct Epilogue {
   float lo = -std::numeric_limits<float>::infinity();
   float hi = std::numeric_limits<float>::infinity();
   ActivationKind kind = ActivationKind::kNone;
+  float slope = 0;              ///< kLeakyRelu only
   bool residual_first = false;  ///< add the residual before the activation, not after it
 
   Epilogue() = default;

@@ -166,7 +166,7 @@ HWY_INLINE void run_tiles(Tile& t, size_t tiles, bool finishes,
   for (auto* const run = choose(t); tiles > 0; --tiles) {
     float* const c = t.c;
     run(t);
-    activate_rows(kind, c, late, t.c_step, MR, t.columns);
+    activate_rows(t.epilogue, c, late, t.c_step, MR, t.columns);
     if (late) late += MR * t.c_step;
   }
   if (late) t.residual = late;

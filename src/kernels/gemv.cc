@@ -97,7 +97,7 @@ void panels(const GemvPanels& args) {
   }
   if (t.epilogue.kind != ActivationKind::kNone) {
     const float* late = t.epilogue.residual_first ? nullptr : t.residual;
-    activate_rows(t.epilogue.kind, t.c, late, t.columns, 1, t.columns);
+    activate_rows(t.epilogue, t.c, late, t.columns, 1, t.columns);
   }
 }
 

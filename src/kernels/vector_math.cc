@@ -23,7 +23,7 @@ namespace {
 template <class Work>
 HWY_INLINE void with_epilogue(const Epilogue& e, const Work& work) {
   const V lo = hn::Set(D(), e.lo), hi = hn::Set(D(), e.hi);
-  with_activation(e.kind, [&](const auto& function) HWY_ATTR {
+  with_activation(e, [&](const auto& function) HWY_ATTR {
     work([&](V v) HWY_ATTR { return function(clamp(v, lo, hi)); });
   });
 }

@@ -11,6 +11,7 @@ using io::OnnxNode;
 Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in) {
   static const std::map<std::string, ActivationKind> kinds = {
       {"Relu", ActivationKind::kRelu},
+      {"LeakyRelu", ActivationKind::kLeakyRelu},
       {"Sigmoid", ActivationKind::kSigmoid},
       {"HardSwish", ActivationKind::kHardSwish},
       {"HardSigmoid", ActivationKind::kHardSigmoid},
@@ -21,6 +22,10 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
     kind = ActivationKind::kGeluTanh;
   }
   View x = view(in[0]);
+  if (kind == ActivationKind::kLeakyRelu) {
+    const Activation leaky = Activation::leaky_relu(number_of(node, "alpha", 0.01F));
+    return {net.add_same(node.name, ActivationNode{leaky}, net.real(x))};
+  }
   if (kind == ActivationKind::kHardSigmoid) {
     // clip(alpha · x + beta, 0, 1) is ours of 6 alpha · x + 6 beta − 3.
     const double alpha = static_cast<double>(number_of(node, "alpha", 0.2F));

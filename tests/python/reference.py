@@ -10,6 +10,7 @@ ACTIVATIONS = {
     None: lambda x: x,
     "relu": functional.relu,
     "relu6": functional.relu6,
+    "leaky_relu": functional.leaky_relu,
     "hardswish": functional.hardswish,
     "silu": functional.silu,
     "gelu": functional.gelu,

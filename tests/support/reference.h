@@ -71,7 +71,8 @@ inline Tensor random_tensor(const Shape& shape, std::mt19937& random,
 inline constexpr ActivationKind kActivations[] = {
     ActivationKind::kNone,      ActivationKind::kRelu,    ActivationKind::kRelu6,
     ActivationKind::kHardSwish, ActivationKind::kSilu,    ActivationKind::kGelu,
-    ActivationKind::kGeluTanh,  ActivationKind::kSigmoid, ActivationKind::kHardSigmoid};
+    ActivationKind::kGeluTanh,  ActivationKind::kSigmoid, ActivationKind::kHardSigmoid,
+    ActivationKind::kLeakyRelu};
 
 /// An activation and its derivative.
 inline std::pair<double, double> activated(ActivationKind kind, double z) {
@@ -81,6 +82,8 @@ inline std::pair<double, double> activated(ActivationKind kind, double z) {
       return {std::max(z, 0.0), z > 0 ? 1 : 0};
     case ActivationKind::kRelu6:
       return {std::clamp(z, 0.0, 6.0), z > 0 && z < 6 ? 1 : 0};
+    case ActivationKind::kLeakyRelu:  // of the default slope
+      return {z < 0 ? 0.01 * z : z, z > 0 ? 1 : 0.01};
     case ActivationKind::kSilu:
       return {z * s, s * (1 + z * (1 - s))};
     case ActivationKind::kHardSwish:

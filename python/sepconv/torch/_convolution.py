@@ -28,6 +28,10 @@ _LARGE = 1 << 14
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "relu": (functional.relu, lambda g, x: aten.threshold_backward(g, x, 0)),
     "relu6": (functional.relu6, lambda g, x: aten.hardtanh_backward(g, x, 0, 6)),
+    "leaky_relu": (
+        functional.leaky_relu,
+        lambda g, x: aten.leaky_relu_backward(g, x, 0.01, False),
+    ),
     "hardswish": (functional.hardswish, aten.hardswish_backward),
     "hardsigmoid": (functional.hardsigmoid, aten.hardsigmoid_backward),
     "silu": (functional.silu, aten.silu_backward),

@@ -37,6 +37,8 @@ class Change(NamedTuple):
 def _activation_name(module: nn.Module) -> str | None:
     if type(module) is nn.GELU:
         return "gelu" if module.approximate == "none" else "gelu_tanh"
+    if type(module) is nn.LeakyReLU:
+        return "leaky_relu" if module.negative_slope == 0.01 else None
     return _ACTIVATIONS.get(type(module))
 
 
