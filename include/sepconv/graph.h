@@ -76,6 +76,21 @@ struct ResponseScaleNode {
   double epsilon = 1e-6;
 };
 
+/// [N,C,H,W] → [N,2C], the factors of a group normalisation (Wu and He, "Group Normalization",
+/// 2018), then what is added: x · factor + addend has, over the channels of each group and all
+/// positions, mean 0 and variance 1, times weight plus bias. Instance norm where every channel is a
+/// group.
+struct GroupScaleNode {
+  Constant weight, bias;
+  std::int64_t groups = 1;
+  double epsilon = 1e-5;
+};
+
+/// y = activation(x · s + t) with s and t [N, C], one after the other in the second input, [N, 2C].
+struct ScaleShiftNode {
+  Activation activation = {};
+};
+
 /// [N,C,h,w] → [N,C,1+h·w,1]: patches as tokens behind a class token [C], with positions
 /// [1+grid², C] added, resampled where the image's grid is another.
 struct ClassTokensNode {
@@ -172,9 +187,9 @@ struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
                ActivationNode, AddNode, AddMapNode, MultiplyNode, ScaleNode, LayerNormNode,
-               ResponseScaleNode, ClassTokensNode, AttentionNode, FirstTokenNode, PatchMapNode,
-               ConcatNode, ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode,
-               GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode>
+               ResponseScaleNode, GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode,
+               FirstTokenNode, PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode,
+               ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode>
       op;
   std::vector<ValueId> inputs;
 };

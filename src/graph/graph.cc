@@ -142,6 +142,18 @@ struct ShapeOf {
           "response norm over {} channels, x is {}", n.weight->shape()[0], to_string(in()));
     return {in()[0], in()[1]};
   }
+  Shape operator()(const GroupScaleNode& n) const {
+    check(in().rank() == 4 && in()[2] * in()[3] > 0 && n.weight->shape() == Shape{in()[1]} &&
+              n.groups > 0 && in()[1] % n.groups == 0,
+          "group norm of {} groups and {} channels, x is {}", n.groups, n.weight->shape()[0],
+          to_string(in()));
+    return {in()[0], 2 * in()[1]};
+  }
+  Shape operator()(const ScaleShiftNode&) const {
+    check(in(0).rank() == 4 && in(1) == Shape({in(0)[0], 2 * in(0)[1]}),
+          "scales and shifts {} by {}, expected [N, 2C]", to_string(in(0)), to_string(in(1)));
+    return in();
+  }
   Shape operator()(const ClassTokensNode& n) const {
     check(in().rank() == 4 && n.token->shape().elements() == in()[1],
           "class token of {} channels, x is {}", n.token->shape().elements(), to_string(in()));

@@ -157,6 +157,7 @@ Activation* activation_of(Node& node) {
   if (auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) return &mixed->activation;
   if (auto* linear = std::get_if<LinearNode>(&node.op)) return &linear->activation;
   if (auto* norm = std::get_if<BatchNormNode>(&node.op)) return &norm->activation;
+  if (auto* norm = std::get_if<ScaleShiftNode>(&node.op)) return &norm->activation;
   if (auto* add = std::get_if<AddNode>(&node.op)) return &add->activation;
   return nullptr;
 }

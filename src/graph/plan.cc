@@ -11,6 +11,7 @@
 #include "ops/class_tokens.h"
 #include "ops/concat.h"
 #include "ops/factories.h"
+#include "ops/group_scale.h"
 #include "sepconv/error.h"
 
 namespace sepconv {
@@ -177,6 +178,9 @@ class Planner {
                                             shapes_[node.inputs[2]], attention->heads,
                                             attention->bias ? attention->bias->data() : nullptr);
       release_weights(node);
+    } else if (const auto* group = std::get_if<GroupScaleNode>(&node.op)) {
+      step.op = std::make_shared<GroupScale>(shapes_[step.input], group->weight->data(),
+                                             group->bias->data(), group->groups, group->epsilon);
     } else if (std::holds_alternative<ConcatNode>(node.op)) {
       concatenate(i, step);
     } else if (const auto* arrange = std::get_if<ArrangeNode>(&node.op)) {

@@ -85,6 +85,9 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const ScaleNode&) const {
     return std::make_shared<ScaleRows>(image(in));
   }
+  std::shared_ptr<RowOp> operator()(const ScaleShiftNode& n) const {
+    return std::make_shared<ScaleShiftRows>(image(in), Epilogue(n.activation));
+  }
   std::shared_ptr<RowOp> operator()(const LayerNormNode& n) const {
     return std::make_shared<LayerNormRows>(image(in), n.weight->data(), n.bias->data(),
                                            static_cast<float>(n.epsilon));

@@ -59,4 +59,8 @@ io::OnnxConstant fold_concat(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_slice(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_transpose(const io::OnnxNode& node, const Arguments& in);
 
+// Operators that weights may be standardised by: onnx_fold_norms.cc.
+io::OnnxConstant fold_reduce(const io::OnnxNode& node, const Arguments& in);
+io::OnnxConstant fold_batch_norm(const io::OnnxNode& node, const Arguments& in);
+
 }  // namespace sepconv::models

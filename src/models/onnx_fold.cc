@@ -169,6 +169,9 @@ const std::map<std::string, Fold>& folds() {
          }
          throw Unsupported("a constant that is no tensor of numbers");
        }},
+      {"ReduceSum", fold_reduce},
+      {"ReduceMean", fold_reduce},
+      {"BatchNormalization", fold_batch_norm},
       {"Reshape", fold_reshape},
       {"Squeeze", fold_squeeze},
       {"Unsqueeze", fold_unsqueeze},
@@ -194,6 +197,7 @@ const std::map<std::string, Fold>& folds() {
       {"Ceil", unary([](double v) { return std::ceil(v); })},
       {"Floor", unary([](double v) { return std::floor(v); })},
       {"Sqrt", unary([](double v) { return std::sqrt(v); })},
+      {"Reciprocal", unary([](double v) { return 1 / v; })},
       {"Neg", unary([](double v) { return -v; })}};
   return table;
 }

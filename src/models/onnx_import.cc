@@ -224,6 +224,16 @@ View OnnxImport::affine(const std::string& name, const View& x, const Floats& sc
     y.id = add(source.name, std::move(n), {source.inputs[0]});
     return y;
   }
+  if (std::holds_alternative<ScaleShiftNode>(source.op)) {
+    const Node factors = graph.nodes[source.inputs[1]];
+    if (const auto* norm = std::get_if<GroupScaleNode>(&factors.op)) {
+      GroupScaleNode n{scaled(norm->weight, scale, nullptr), scaled(norm->bias, scale, &shift),
+                       norm->groups, norm->epsilon};
+      const ValueId by = add(factors.name, std::move(n), factors.inputs);
+      y.id = add(source.name, source.op, {source.inputs[0], by});
+      return y;
+    }
+  }
   const auto* linear = std::get_if<LinearNode>(&source.op);
   if (linear && linear->activation == Activation()) {
     LinearNode n;

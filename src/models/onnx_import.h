@@ -93,6 +93,8 @@ Values import_batch_norm(OnnxImport& net, const io::OnnxNode& node, const Values
 Values import_gemm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_layer_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_group_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_instance_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_global_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_arithmetic.cc

@@ -1,6 +1,5 @@
 #include "sepconv/batch_norm.h"
 
-#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <utility>
@@ -10,48 +9,49 @@
 #include "base/cpu.h"
 #include "base/sizes.h"
 #include "kernels/batch_norm.h"
-#include "kernels/vector_math.h"
 #include "ops/arguments.h"
-#include "ops/pixel_parts.h"
+#include "ops/moments.h"
 
 namespace sepconv {
 
-// Pixels in parts that stay in L1 or L2 for a second look, each with sums of its own; the parts'
-// are added up in order, in double.
+// Sums of the gradient are made like moments: by parts, added up in order, in double.
 struct BatchNorm::Impl {
   Shape shape;
   Epilogue activation;
   double epsilon;
-  std::size_t pixels, channels;
+  Moments moments;
+  std::size_t pixels = moments.pixels(), channels = moments.channels();
   const BatchNormKernels* kernels = &batch_norm_kernels();
-  const VectorMathKernels* math = &vector_math_kernels();
 
-  Impl(const Shape& s, const Activation& a, float e) : shape(s), activation(a), epsilon(e) {
+  Impl(const Shape& s, const Activation& a, float e)
+      : shape(checked(s)), activation(a), epsilon(e), moments(pixels_of(s), to_size(s[1])) {
+    check(e >= 0, "epsilon: got {}, expected 0 or more", e);
+  }
+
+  static const Shape& checked(const Shape& s) {
     check(s.rank() == 4 && s.elements() > 0, "x: shape is {}, expected [N, C, H, W] with a pixel",
           to_string(s));
-    check(e >= 0, "epsilon: got {}, expected 0 or more", e);
-    channels = to_size(s[1]);
-    pixels = to_size(s.elements()) / channels;
+    return s;
   }
+  static std::size_t pixels_of(const Shape& s) { return to_size(s.elements() / s[1]); }
 
-  std::size_t part_pixels() const { return pixels_of_part(channels); }
-  std::size_t parts() const { return divide_up(pixels, part_pixels()); }
-  std::size_t row_bytes() const { return align_up(channels * sizeof(float)); }
-  float* row(std::byte* workspace, std::size_t i) const {
-    return reinterpret_cast<float*>(workspace + i * row_bytes());
+  std::size_t parts() const { return moments.parts(); }
+  float* row(std::byte* workspace, std::size_t i) const { return moments.row(workspace, i); }
+  // The parts' rows of sums, then rows for all: scale, shift and two more.
+  std::size_t workspace_bytes() const {
+    return moments.workspace_bytes() + 4 * moments.row_bytes();
   }
-  // Two rows of sums for each part, then rows for all: scale, shift and two more.
-  std::size_t workspace_bytes() const { return (2 * parts() + 4) * row_bytes(); }
   std::byte* rows_for_all(std::byte* workspace) const {
-    return workspace + 2 * parts() * row_bytes();
+    return workspace + moments.workspace_bytes();
   }
 
   BatchNormPixels part(std::size_t i, const float* x, const float* dy) const {
-    const std::size_t first = i * part_pixels();
+    const Moments::Part pixels_of_part = moments.part(i);
+    const std::size_t first = pixels_of_part.first * channels;
     BatchNormPixels a{};
-    a.x = x + first * channels;
-    a.dy = dy ? dy + first * channels : nullptr;
-    a.pixels = std::min(part_pixels(), pixels - first);
+    a.x = x + first;
+    a.dy = dy ? dy + first : nullptr;
+    a.pixels = pixels_of_part.count;
     a.channels = channels;
     a.activation = activation;
     return a;
@@ -61,35 +61,6 @@ struct BatchNorm::Impl {
   bool streams(std::size_t images, const float* to) const {
     return outgrows_caches(images * pixels * channels) && channels % kLineFloats == 0 &&
            is_aligned(to);
-  }
-
-  // By channel; the parts' means and squared deviations join as in Chan, Golub and LeVeque, 1979.
-  void moments(const float* x, float* mean, float* variance, std::byte* workspace,
-               const ThreadPool& pool) const {
-    pool.parallel_for(parts(), [&](std::size_t i) {
-      BatchNormPixels a = part(i, x, nullptr);
-      float* of_part = row(workspace, 2 * i);
-      math->sum_row(a.x, a.pixels, 1.0F / static_cast<float>(a.pixels), of_part, channels);
-      a.mean = of_part;
-      kernels->squared_deviations(a, row(workspace, 2 * i + 1));
-    });
-    for (std::size_t c = 0; c < channels; ++c) {
-      double sum = 0, squares = 0;
-      const auto each_part = [&](const auto& add) {
-        for (std::size_t i = 0; i < parts(); ++i) {
-          add(static_cast<double>(part(i, x, nullptr).pixels),
-              static_cast<double>(row(workspace, 2 * i)[c]),
-              static_cast<double>(row(workspace, 2 * i + 1)[c]));
-        }
-      };
-      each_part([&](double n, double part_mean, double) { sum += n * part_mean; });
-      const double all = sum / static_cast<double>(pixels);
-      each_part([&](double n, double part_mean, double part_squares) {
-        squares += part_squares + n * (part_mean - all) * (part_mean - all);
-      });
-      mean[c] = static_cast<float>(all);
-      variance[c] = static_cast<float>(squares / static_cast<double>(pixels));
-    }
   }
 
   // What takes x to the activation.
@@ -149,7 +120,7 @@ void BatchNorm::run(const TensorView& x, const TensorView& weight, const TensorV
   check_all(op.shape, {{"x", &x}, {"y", &y}},
             {{"weight", &weight}, {"bias", &bias}, {"mean", &mean}, {"variance", &variance}});
   check_workspace(workspace, workspace_bytes(pool.threads()));
-  op.moments(x.floats(), mean.floats(), variance.floats(), workspace.data(), pool);
+  op.moments.run(x.floats(), mean.floats(), variance.floats(), workspace.data(), pool);
   std::byte* const all = op.rows_for_all(workspace.data());
   float *scale = op.row(all, 0), *shift = op.row(all, 1);
   op.affine(weight.floats(), bias.floats(), mean.floats(), variance.floats(), scale, shift);

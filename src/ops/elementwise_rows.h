@@ -92,6 +92,26 @@ class ScaleRows final : public RowWise {
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
+/// activation(x · s + t) with s and t, a number for each channel, one after the other in the second
+/// operand: what a group norm has found.
+class ScaleShiftRows final : public RowWise {
+ public:
+  ScaleShiftRows(const ImageShape& shape, const Epilogue& epilogue)
+      : RowWise(shape, shape), epilogue_(epilogue) {}
+
+  ImageShape operand() const override { return {1, 1, 2 * input().channels}; }
+  std::string describe() const override { return "scale and shift"; }
+
+ private:
+  void run_row(const float* x, const float* s, float* y) const override {
+    kernels_->affine(epilogue_, x, s, s + channels(), y, pixels(), channels());
+  }
+  double flops_each() const override { return 2; }
+
+  Epilogue epilogue_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
 /// activation(x · scale + shift) by channel: a batch norm that no layer absorbed.
 class AffineRows final : public RowWise {
  public:

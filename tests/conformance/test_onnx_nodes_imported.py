@@ -16,18 +16,20 @@ import sepconv
 
 OPERATORS = [
     "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div",
-    "Dropout", "Erf", "Flatten", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "HardSigmoid",
-    "HardSwish", "Identity", "LayerNormalization", "MatMul", "MaxPool", "Mul", "Pad", "Pow",
-    "ReduceL2", "ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Softmax",
-    "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Dropout", "Erf", "Flatten", "Gather", "Gelu", "Gemm", "GlobalAveragePool",
+    "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization",
+    "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Pow", "ReduceL2",
+    "ReduceMean", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Slice", "Softmax", "Split",
+    "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 ]  # fmt: skip
 # At least so many cases of each are run and right.
 PASSED = {
     "AveragePool": 11, "BatchNormalization": 2, "Clip": 8, "Conv": 6, "ConvTranspose": 9,
-    "Dropout": 4, "Flatten": 9, "Gelu": 4, "Gemm": 8, "GlobalAveragePool": 2, "HardSigmoid": 3,
-    "HardSwish": 1, "Identity": 2, "MatMul": 1, "MaxPool": 10, "Relu": 1, "Reshape": 5,
-    "Resize": 27, "Sigmoid": 2, "Slice": 2, "Softmax": 3, "Split": 5, "Squeeze": 2,
-    "Transpose": 7, "Unsqueeze": 3,
+    "Dropout": 4, "Flatten": 9, "Gelu": 4, "Gemm": 8, "GlobalAveragePool": 2,
+    "GroupNormalization": 2, "HardSigmoid": 3, "HardSwish": 1, "Identity": 2,
+    "InstanceNormalization": 2, "LeakyRelu": 3, "MatMul": 1, "MaxPool": 10, "Relu": 1, "Reshape": 5,
+    "Resize": 27, "Sigmoid": 2, "Slice": 2, "Softmax": 3, "Split": 5, "Squeeze": 2, "Transpose": 7,
+    "Unsqueeze": 3,
 }  # fmt: skip
 
 

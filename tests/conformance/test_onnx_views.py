@@ -176,10 +176,35 @@ PARTS = {
 }
 
 
+def standardized(m, x):
+    """Weights to mean 0 and variance 1, in the file's own nodes (NFNets, BiT)."""
+    w = F.batch_norm(m.w.reshape(1, 8, -1), None, None, weight=m.gain, training=True, eps=1e-3)
+    return F.conv2d(x, w.reshape(m.w.shape), padding=1)
+
+
+NORMS = {
+    "group_norm": Module(
+        lambda m, x: m.b(F.leaky_relu(m.norm(m.a(x)), 0.1)),
+        a=conv(8),
+        norm=torch.nn.GroupNorm(4, 8),
+        b=torch.nn.Conv2d(8, 5, 3),
+    ),
+    "group_norm_of_all": Module(
+        lambda m, x: x + m.a(m.norm(x)), norm=torch.nn.GroupNorm(1, C), a=conv(C)
+    ),
+    "instance_norm": Module(
+        lambda m, x: F.relu(m.norm(m.a(x))),
+        a=conv(8),
+        norm=torch.nn.InstanceNorm2d(8, affine=True),
+    ),
+    "standardized": Module(standardized, w=(8, C, 3, 3), gain=(8,)),
+}
+
+
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
-@pytest.mark.parametrize("name", ATTENTION | PARTS)
+@pytest.mark.parametrize("name", ATTENTION | PARTS | NORMS)
 def test_layout(name, dynamo, tmp_path):
-    module = (ATTENTION | PARTS)[name].float().eval()
+    module = (ATTENTION | PARTS | NORMS)[name].float().eval()
     path = str(tmp_path / "m.onnx")
     with torch.no_grad():
         export(module, torch.zeros(N, C, H, W), path, dynamo=dynamo, opset_version=18)

@@ -94,6 +94,49 @@ TEST_P(NodesTest, ResponseNormScalesChannels) {
   }
 }
 
+// Groups of one channel (instance norm), of some, and of all; a map of less and of more than a part
+// that is summed up at once; an activation behind it.
+TEST_P(NodesTest, GroupNormOverChannelsAndPositions) {
+  const std::int64_t channels = 12;
+  for (const std::int64_t groups : {1, 3, 12}) {
+    for (const std::int64_t side : {3, 45}) {
+      Tensor x = input({2, channels, side, side});
+      for (std::int64_t i = 0; i < x.shape().elements(); ++i) x.data()[i] += 2;
+      GroupScaleNode norm{constant({channels}), constant({channels}), groups, 1e-3};
+      Graph graph;
+      const ValueId factors = graph.add("factors", norm, {0});
+      graph.add("norm", ScaleShiftNode{ActivationKind::kLeakyRelu}, {0, factors});
+      const Tensor y = run(graph, x);
+      const std::int64_t each = channels / groups, pixels = side * side;
+      for (std::int64_t i = 0; i < 2 * groups; ++i) {
+        const std::int64_t n = i / groups, first = i % groups * each;
+        const auto element = [&](std::int64_t e) {
+          return at(x, n, first + e / pixels, e % pixels / side, e % side);
+        };
+        const std::int64_t count = each * pixels;
+        double mean = 0, variance = 0;
+        for (std::int64_t e = 0; e < count; ++e) mean += element(e) / double(count);
+        for (std::int64_t e = 0; e < count; ++e) {
+          variance += std::pow(element(e) - mean, 2) / double(count);
+        }
+        const double deviation = std::sqrt(variance + 1e-3);
+        for (std::int64_t e = 0; e < count; e += 1 + count / 50) {
+          const std::int64_t c = first + e / pixels;
+          const double scale = double(norm.weight->data()[c]) / deviation;
+          const double bias = double(norm.bias->data()[c]);
+          const double exact = (element(e) - mean) * scale + bias;
+          // What is added has the mean's rounding, times the factor; a part's sums are of some
+          // thousands of values.
+          const double size =
+              (std::abs(element(e)) + std::abs(mean)) * std::abs(scale) + std::abs(bias);
+          ASSERT_NEAR(at(y, n, c, e % pixels / side, e % side), exact < 0 ? 0.01 * exact : exact,
+                      testing::bound(size, 24));
+        }
+      }
+    }
+  }
+}
+
 // softmax(scale · q·kᵀ + bias)·v by head, for some of the queries.
 void expect_attention(const AttentionNode& node, const Tensor& q, const Tensor& k, const Tensor& v,
                       const Tensor& y) {
