@@ -101,10 +101,12 @@ struct ClassTokensNode {
 
 /// Multi-head attention over the pixels of images as tokens, softmax(scale · q·kᵀ + bias)·v for
 /// each head. Inputs: the values [N,·,Hq,Wq], [N,·,Hk,Wk] and [N,·,Hk,Wk] that hold queries, keys
-/// and values, which may be one; result: [N, heads · v.count, Hq, Wq].
+/// and values, which may be one; result: [N, heads · v.count, Hq, Wq]. With windows, which all of
+/// the same size must fit into, the three have one height and width.
 struct AttentionNode {
   AttentionHeads heads;
-  Constant bias;  ///< [heads, Hq · Wq, Hk · Wk], e.g. relative positions, or null
+  Constant bias;  ///< [heads, queries, keys] of a window, e.g. relative positions, or null
+  AttentionWindow window = {};
 };
 
 /// The first token: [N,C,T,1] → [N,C].

@@ -67,6 +67,11 @@ Padding mixed_padding(const MixedDepthwiseNode& n, const Shape& x, std::int64_t 
 
 namespace {
 
+// Of a window.
+std::int64_t tokens_of(const AttentionNode& n, const Shape& x) {
+  return n.window.whole() ? x[2] * x[3] : n.window.size.height * n.window.size.width;
+}
+
 struct ShapeOf {
   const std::vector<Shape>& shapes;
   const Node& node;
@@ -174,11 +179,19 @@ struct ShapeOf {
     check_part("queries", in(0), h.q);
     check_part("keys", in(1), h.k);
     check_part("values", in(2), h.v);
-    const std::int64_t queries = in(0)[2] * in(0)[3], keys = in(1)[2] * in(1)[3];
+    const Size2d size = n.window.size;
+    const auto has_windows = [&](const Shape& x) {
+      return x[2] == in()[2] && x[3] == in()[3] && size.height > 0 && size.width > 0 &&
+             x[2] % size.height == 0 && x[3] % size.width == 0;
+    };
+    check(n.window.whole() || (has_windows(in(0)) && has_windows(in(1)) && has_windows(in(2))),
+          "attention in windows of {} x {} of {}, {} and {}", size.height, size.width,
+          to_string(in(0)), to_string(in(1)), to_string(in(2)));
+    const std::int64_t queries = tokens_of(n, in(0)), keys = tokens_of(n, in(1));
     check(h.q.count == h.k.count, "attention of {} query channels and {} of keys", h.q.count,
           h.k.count);
-    check(keys == in(2)[2] * in(2)[3], "attention of {} keys and {} values", keys,
-          in(2)[2] * in(2)[3]);
+    check(keys == tokens_of(n, in(2)), "attention of {} keys and {} values", keys,
+          tokens_of(n, in(2)));
     check(!n.bias || n.bias->shape() == Shape({h.heads, queries, keys}),
           "attention adds {} to scores of {}", n.bias ? to_string(n.bias->shape()) : "",
           to_string(Shape({h.heads, queries, keys})));
@@ -275,7 +288,7 @@ struct MacsOf {
   }
   double operator()(const LinearNode&) const { return per_output(static_cast<double>(in[1])); }
   double operator()(const AttentionNode& n) const {
-    const std::int64_t queries = out[2] * out[3], keys = last_in[2] * last_in[3];
+    const std::int64_t queries = out[2] * out[3], keys = tokens_of(n, last_in);
     const auto scores = static_cast<double>(out[0] * n.heads.heads * queries * keys);
     return scores * static_cast<double>(n.heads.k.count + n.heads.v.count);
   }

@@ -174,9 +174,9 @@ class Planner {
                                               tokens->positions->data(), tokens->grid);
     } else if (const auto* attention = std::get_if<AttentionNode>(&node.op)) {
       step.sides = {node.inputs[1], node.inputs[2]};
-      step.op = std::make_shared<Attention>(shapes_[node.inputs[0]], shapes_[node.inputs[1]],
-                                            shapes_[node.inputs[2]], attention->heads,
-                                            attention->bias ? attention->bias->data() : nullptr);
+      step.op = std::make_shared<Attention>(
+          shapes_[node.inputs[0]], shapes_[node.inputs[1]], shapes_[node.inputs[2]],
+          attention->heads, attention->window, attention->bias ? attention->bias->data() : nullptr);
       release_weights(node);
     } else if (const auto* group = std::get_if<GroupScaleNode>(&node.op)) {
       step.op = std::make_shared<GroupScale>(shapes_[step.input], group->weight->data(),

@@ -13,50 +13,96 @@ using io::OnnxNode;
 
 namespace {
 
-// The channels of [N, heads, tokens, depth], and how many heads there are: one where that dimension
-// has size 1 or is not there. With `transposed` the last two change places.
+// What of [N, heads, tokens, depth] is where: the channels, how many heads there are (one where
+// that dimension has size 1 or is not there), and which pixels are a window's tokens. `leading` has
+// all that is neither heads, tokens nor depth: images and windows. With `transposed` the last two
+// dimensions change places.
 struct Heads {
   HeadChannels channels;
   std::int64_t count = 1;
+  AttentionWindow window = {};
+  std::vector<Axis> leading = {};
 };
+
+// The one factor of an axis, of size 1 where there is none.
+Axis factor_of(const std::vector<Axis>& axes, int axis) {
+  Axis factor{axis, 1};
+  int count = 0;
+  for (const Axis& a : axes) {
+    if (a.axis != axis) continue;
+    factor = a;
+    ++count;
+  }
+  if (count > 1) throw Unsupported("of windows within windows");
+  return factor;
+}
+
+// Tokens are all pixels, row by row, or those of windows, which `leading` counts.
+AttentionWindow window_of(const Shape& shape, const std::vector<Axis>& tokens,
+                          const std::vector<Axis>& leading) {
+  AttentionWindow window;
+  bool adjacent = true, dilated = true, rows_first = true;
+  std::int64_t sizes[2];
+  for (const int axis : {2, 3}) {
+    const Axis token = factor_of(tokens, axis), group = factor_of(leading, axis);
+    const bool all = token.size * group.size == shape[axis];
+    adjacent = adjacent && all && (group.size == 1 || group.step == token.size);
+    dilated = dilated && all && (token.size == 1 || token.step == group.size);
+    sizes[axis - 2] = token.size;
+  }
+  for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
+    rows_first = rows_first && tokens[i].axis < tokens[i + 1].axis;
+  }
+  const bool channels =
+      std::any_of(tokens.begin(), tokens.end(), [](Axis a) { return a.axis < 2; });
+  if ((!adjacent && !dilated) || !rows_first || channels) {
+    throw Unsupported("of two values that are no queries and keys");
+  }
+  if (sizes[0] * sizes[1] == shape[2] * shape[3]) return {};
+  return {{sizes[0], sizes[1]}, !adjacent};
+}
 
 Heads heads_of(const OnnxImport& net, const View& v, bool transposed) {
   const Shape& shape = net.shape(v);
   const std::size_t rank = v.dims.size();
   if (rank < 3 || shape.rank() != 4 || v.shift != 0) throw Unsupported("of two values");
-  std::vector<Axis> leading;
-  for (std::size_t i = 0; i + 2 < rank; ++i) {
-    leading.insert(leading.end(), v.dims[i].begin(), v.dims[i].end());
-  }
-  if (shape[0] > 1) {
-    if (leading.empty() || leading[0] != Axis{0, shape[0]}) throw Unsupported("of two values");
-    leading.erase(leading.begin());
-  }
   const std::vector<Axis>& depth = v.dims[transposed ? rank - 2 : rank - 1];
-  const bool tokens = is_pixels(v, transposed ? rank - 1 : rank - 2, shape);
-  const bool channels = depth.empty() || (depth.size() == 1 && depth[0] == Axis{1, depth[0].size});
-  if (!tokens || !channels || leading.size() > 1 || (!leading.empty() && leading[0].axis != 1)) {
+  if (depth.size() > 1 || (!depth.empty() && depth[0] != Axis{1, depth[0].size})) {
     throw Unsupported("of two values that are no queries and keys");
   }
   Heads heads{{v.first, 0, depth.empty() ? 1 : depth[0].size}};
-  if (!leading.empty()) {
-    heads.channels.step = leading[0].step;
-    heads.count = leading[0].size;
+  for (std::size_t i = 0; i + 2 < rank; ++i) {
+    for (const Axis& axis : v.dims[i]) {
+      if (axis.axis != 1) {
+        heads.leading.push_back(axis);
+      } else if (heads.count == 1) {
+        heads.channels.step = axis.step;
+        heads.count = axis.size;
+      } else {
+        throw Unsupported("of heads that are not evenly spaced");
+      }
+    }
   }
+  heads.window = window_of(shape, v.dims[transposed ? rank - 1 : rank - 2], heads.leading);
   return heads;
 }
 
-// Whether images and heads of `part` meet the same ones of the queries when the two are multiplied;
-// it may have no heads.
-bool meets(const View& part, const View& queries) {
+// Whether images, windows and heads of `part` meet the same ones of the queries when the two are
+// multiplied; it may have no heads.
+bool meets(const OnnxImport& net, const View& part, bool transposed, const View& queries) {
+  const Heads p = heads_of(net, part, transposed), q = heads_of(net, queries, false);
+  const Shape &of_part = net.shape(part), &of_queries = net.shape(queries);
+  bool all = part.dims.size() <= queries.dims.size() && (p.count == q.count || p.count == 1) &&
+             p.leading == q.leading && p.window == q.window;
+  if (!p.window.whole()) all = all && of_part[2] == of_queries[2] && of_part[3] == of_queries[3];
   const auto has = [](const View& v, std::size_t from_end, int axis) {
     if (from_end > v.dims.size()) return false;
     const std::vector<Axis>& axes = v.dims[v.dims.size() - from_end];
     return std::any_of(axes.begin(), axes.end(), [&](const Axis& a) { return a.axis == axis; });
   };
-  bool all = part.dims.size() <= queries.dims.size();
   for (std::size_t i = 3; i <= queries.dims.size(); ++i) {
-    all = all && has(part, i, 0) == has(queries, i, 0) && (has(queries, i, 1) || !has(part, i, 1));
+    all = all && (has(queries, i, 1) || !has(part, i, 1));
+    for (const int axis : {0, 2, 3}) all = all && has(part, i, axis) == has(queries, i, axis);
   }
   return all;
 }
@@ -64,10 +110,7 @@ bool meets(const View& part, const View& queries) {
 }  // namespace
 
 Value attention_scores(const OnnxImport& net, const View& q, const View& k) {
-  const Heads queries = heads_of(net, q, false), keys = heads_of(net, k, true);
-  if ((keys.count != queries.count && keys.count != 1) || !meets(k, q)) {
-    throw Unsupported("of two values");
-  }
+  if (!meets(net, k, true, q)) throw Unsupported("of two values");
   Expression e{.what = "attention scores", .of = q, .with = k, .number = q.scale * k.scale};
   return make(std::move(e));
 }
@@ -81,9 +124,9 @@ Value scaled_scores(const Expression& scores, double by) {
 
 // To [heads, queries, keys].
 Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxConstant& by) {
-  const Shape &q = net.shape(scores.of), &k = net.shape(scores.with);
   const std::int64_t heads = heads_of(net, scores.of, false).count;
-  const Dims to{heads, q[2] * q[3], k[2] * k[3]};
+  const Dims q = scores.of.sizes(), k = scores.with.sizes();
+  const Dims to{heads, q[q.size() - 2], k.back()};
   io::OnnxTensor each = *by;
   while (each.dims.size() > 3 && each.dims[0] == 1) each.dims.erase(each.dims.begin());
   OnnxConstant bias = expand(each, to);
@@ -98,15 +141,14 @@ Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxC
 View attend(OnnxImport& net, const OnnxNode& node, const Expression& weights, const View& v) {
   const Heads queries = heads_of(net, weights.of, false), keys = heads_of(net, weights.with, true);
   const Heads values = heads_of(net, v, false);
-  if ((values.count != queries.count && values.count != 1) || !meets(v, weights.of)) {
-    throw Unsupported("of two values");
-  }
+  if (!meets(net, v, false, weights.of)) throw Unsupported("of two values");
   AttentionNode n{{.heads = queries.count,
                    .q = queries.channels,
                    .k = keys.channels,
                    .v = values.channels,
                    .scale = weights.number},
-                  nullptr};
+                  nullptr,
+                  queries.window};
   if (!weights.constants.empty()) {
     const OnnxConstant& bias = weights.constants[0];
     n.bias = tensor_of({bias->dims[0], bias->dims[1], bias->dims[2]}, bias->floats);

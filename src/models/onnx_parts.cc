@@ -63,7 +63,9 @@ View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, st
            std::int64_t step) {
   x = net.real(x);
   const int axis = x.dims[dim].size() == 1 ? x.dims[dim][0].axis : 0;
-  if (axis < 2 || net.shape(x).rank() != 4) throw Unsupported("by steps of other than pixels");
+  if (axis < 2 || net.shape(x).rank() != 4 || !is_axis(x, dim, axis, net.shape(x))) {
+    throw Unsupported("by steps of other than pixels");
+  }
   const bool rows = axis == 2;
   Conv2dNode n = one_tap(net.channels(x), rows ? Size2d(first + 1, 1) : Size2d(1, first + 1));
   n.options.stride = rows ? Size2d(step, 1) : Size2d(1, step);

@@ -15,8 +15,7 @@ std::int64_t product(const std::vector<Axis>& axes) {
   return p;
 }
 
-// Takes axes from the front of `rest` until their sizes make `size`; splits the channels if it
-// must.
+// Takes axes from the front of `rest` until their sizes make `size`; splits one if it must.
 std::vector<Axis> take(std::vector<Axis>& rest, std::int64_t size) {
   std::vector<Axis> taken;
   while (size != 1 && !rest.empty()) {
@@ -28,24 +27,24 @@ std::vector<Axis> take(std::vector<Axis>& rest, std::int64_t size) {
       rest.erase(rest.begin());
       continue;
     }
-    if (next.axis != 1 || next.size % size != 0) break;
+    if (next.size % size != 0) break;
     next.size /= size;
-    taken.push_back({1, size, next.size * next.step});
+    taken.push_back({next.axis, size, next.size * next.step});
     size = 1;
   }
   if (size != 1) throw Unsupported("a reshape that mixes axes");
   return taken;
 }
 
-// Factors of the channels that go on where the one before has its next element are one.
+// Factors of an axis that go on where the one before has its next element are one.
 void join(std::vector<Axis>& axes) {
   for (std::size_t i = 0; i + 1 < axes.size();) {
     const Axis &slow = axes[i], &fast = axes[i + 1];
-    if (slow.axis != 1 || fast.axis != 1 || slow.step != fast.size * fast.step) {
+    if (slow.axis != fast.axis || slow.step != fast.size * fast.step) {
       ++i;
       continue;
     }
-    axes[i] = {1, slow.size * fast.size, fast.step};
+    axes[i] = {slow.axis, slow.size * fast.size, fast.step};
     axes.erase(axes.begin() + static_cast<std::ptrdiff_t>(i) + 1);
   }
 }

@@ -11,7 +11,7 @@
 
 namespace sepconv::models {
 
-/// One axis of a graph's value [N, C, H, W], or a factor of its channels: every `step`-th one.
+/// One axis of a graph's value [N, C, H, W], or a factor of it: every `step`-th index.
 struct Axis {
   int axis;
   std::int64_t size, step = 1;
@@ -58,7 +58,7 @@ struct Expression {
 View whole_view(ValueId id, const Shape& shape);
 
 /// The same elements in other dimensions; throws Unsupported unless every dimension is a product of
-/// axes or of factors of the channels.
+/// axes or of factors of these.
 View reshaped(const View& view, const std::vector<std::int64_t>& sizes);
 /// Elements [first, first + count) of a dimension that is a factor of the channels.
 View part_of_channels(const View& view, std::size_t dim, std::int64_t first, std::int64_t count);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "base/aligned.h"
 #include "kernels/gemm.h"
@@ -16,14 +17,14 @@ namespace sepconv {
 ///
 /// Inputs are the value [N, ·, Hq, Wq] that holds the queries and, as sides, those that hold keys
 /// and values, [N, ·, Hk, Wk]; they may be one. The result is [N, heads · v.count, Hq, Wq]. Keys
-/// and values of a head are packed as panels for the GEMM microkernel, and a few queries at a time
-/// pass over them, so that only their rows of the matrix of scores exist.
+/// and values of a head in a window are packed as panels for the GEMM microkernel, and a few
+/// queries at a time pass over them, so that only their rows of the matrix of scores exist.
 class Attention final : public Op::Impl {
  public:
-  /// bias: [heads, Hq · Wq, Hk · Wk], or null. The shapes and heads are those of a graph that
-  /// infer_shapes has accepted.
+  /// bias: [heads, queries, keys] of a window, or null. The shapes and heads are those of a graph
+  /// that infer_shapes has accepted.
   Attention(const Shape& queries, const Shape& keys, const Shape& values,
-            const AttentionHeads& heads, const float* bias);
+            const AttentionHeads& heads, const AttentionWindow& window, const float* bias);
 
   std::size_t workspace_bytes(int threads) const override;
   void run(const float* q, std::span<const float* const> sides, float* y, std::byte* workspace,
@@ -33,12 +34,25 @@ class Attention final : public Op::Impl {
 
  private:
   struct Panels;
-  // Of one head: pixels `step` floats apart.
-  struct Source {
-    Source(const Shape& of, const HeadChannels& channels);
-    const float* head(const float* x, std::size_t image, std::size_t head) const;
+  // Where tokens lie: pixels counted from a window's first one, and these in an image.
+  struct Windows {
+    Windows(const Shape& of, const AttentionWindow& window);
 
-    std::size_t tokens, step, depth;
+    std::size_t pixels;  ///< of an image
+    std::vector<std::size_t> tokens, first;
+  };
+  // Of one head in one window: pixels `step` floats apart.
+  struct Source {
+    Source(const Shape& of, const HeadChannels& channels, const AttentionWindow& window);
+    const float* head(const float* x, std::size_t image, std::size_t window,
+                      std::size_t head) const;
+    std::size_t tokens() const { return windows.tokens.size(); }
+    const float* token(const float* head, std::size_t t) const {
+      return head + windows.tokens[t] * step;
+    }
+
+    Windows windows;
+    std::size_t step, depth;
     HeadChannels channels;
   };
   // Rows of scores and of what is added to them, as long as padded_.
@@ -55,6 +69,7 @@ class Attention final : public Op::Impl {
                 std::byte* workspace) const;
   void multiply_by_fma(GemmTile tile, const PixelRun& rows, std::size_t column, float* sums) const;
   void run_head(const Head& head, std::byte* workspace) const;
+  bool has_windows() const { return q_.windows.first.size() > 1; }
 
   std::size_t heads_;
   Source q_, k_, v_;

@@ -99,6 +99,36 @@ def library(m, x):
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, T, C)
 
 
+def heads(m, x, *shape):
+    """Queries, keys and values of tokens [windows, tokens, C], four heads each."""
+    return m.qkv(x).reshape(*shape, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def windows(m, x):
+    """Swin and MaxViT: windows of 3 × 4 side by side, a bias for each pair of positions."""
+    x = x.permute(0, 2, 3, 1).reshape(N, 2, 3, 2, 4, C).transpose(2, 3).reshape(N * 4, 12, C)
+    y = attend(*heads(m, x, N * 4, 12), 0.6, m.bias).transpose(1, 2).reshape(N * 4, 12, C)
+    y = m.proj(y).reshape(N, 2, 2, 3, 4, C).transpose(2, 3).reshape(N, H, W, C)
+    return y.permute(0, 3, 1, 2)
+
+
+def grids(m, x):
+    """MaxViT: windows of 3 × 4 pixels that are two apart."""
+    x = x.permute(0, 2, 3, 1).reshape(N, 3, 2, 4, 2, C).permute(0, 2, 4, 1, 3, 5)
+    y = attend(*heads(m, x.reshape(N * 4, 12, C), N * 4, 12), 0.6, m.bias)
+    y = y.transpose(1, 2).reshape(N, 2, 2, 3, 4, C).permute(0, 3, 1, 4, 2, 5)
+    return m.proj(y.reshape(N, H, W, C)).permute(0, 3, 1, 2)
+
+
+def patches(m, x):
+    """MobileViT: pixels with the same place in patches of 2 × 2."""
+    x = x.reshape(N * C * 3, 2, 4, 2).transpose(1, 2).reshape(N, C, 12, 4).transpose(1, 3)
+    x = x.reshape(N * 4, 12, C)
+    y = attend(*heads(m, x, N * 4, 12), 0.6).transpose(1, 2).reshape(N * 4, 12, C)
+    y = m.proj(m.norm(y)).view(N, 4, 12, C).transpose(1, 3).reshape(N * C * 3, 4, 2, 2)
+    return y.transpose(1, 2).reshape(N, C, H, W)
+
+
 def linear(out):
     return torch.nn.Linear(C, out)
 
@@ -117,6 +147,14 @@ ATTENTION = {
     "one_head": Module(one_head, qkv=conv(3 * C), bias=(T,)),
     "scores_divided": Module(scores_divided, qkv=linear(3 * C)),
     "library": Module(library, qkv=linear(3 * C)),
+    "windows": Module(windows, qkv=linear(3 * C), proj=linear(C), bias=(4, 12, 12)),
+    "grids": Module(grids, qkv=linear(3 * C), proj=linear(C), bias=(4, 12, 12)),
+    "patches": Module(
+        patches,
+        qkv=linear(3 * C),
+        proj=linear(C),
+        norm=torch.nn.LayerNorm(C, elementwise_affine=False),
+    ),
 }
 
 

@@ -215,6 +215,46 @@ TEST_P(NodesTest, AttentionBetweenTwoMaps) {
   }
 }
 
+// One of an image's windows, as an image.
+Tensor cut(const Tensor& x, const AttentionWindow& window, std::int64_t row, std::int64_t column) {
+  const Shape& s = x.shape();
+  const Size2d size = window.size, count(s[2] / size.height, s[3] / size.width);
+  Tensor y({s[0], s[1], size.height, size.width}, Layout::kNHWC);
+  for (std::int64_t i = 0; i < y.shape().elements(); ++i) {
+    const std::int64_t c = i % s[1], w = i / s[1] % size.width;
+    const std::int64_t h = i / s[1] / size.width % size.height;
+    const std::int64_t n = i / s[1] / size.width / size.height;
+    const std::int64_t from_h = window.dilated ? row + h * count.height : row * size.height + h;
+    const std::int64_t from_w = window.dilated ? column + w * count.width : column * size.width + w;
+    y.data()[i] = testing::at(x.view(), n, c, from_h, from_w);
+  }
+  return y;
+}
+
+// More and fewer tokens than queries are taken at a time; values wider than keys; a bias that the
+// windows share.
+TEST_P(NodesTest, AttentionWithinWindows) {
+  for (const Size2d size : {Size2d(3, 4), Size2d(9, 8), Size2d(1, 2), Size2d(9, 16)}) {
+    for (const bool dilated : {false, true}) {
+      const Tensor x = input({2, 60, 9, 16});
+      const std::int64_t tokens = size.height * size.width;
+      AttentionNode node{
+          {.heads = 2, .q = {0, 5, 5}, .k = {10, 5, 5}, .v = {20, 20, 20}, .scale = 0.3},
+          constant({2, tokens, tokens}),
+          {size, dilated}};
+      Graph graph;
+      graph.add("attention", node, {0, 0, 0});
+      const Tensor y = run(graph, x);
+      for (std::int64_t row = 0; row < 9 / size.height; ++row) {
+        for (std::int64_t column = 0; column < 16 / size.width; ++column) {
+          const Tensor part = cut(x, node.window, row, column);
+          expect_attention(node, part, part, part, cut(y, node.window, row, column));
+        }
+      }
+    }
+  }
+}
+
 TEST(Attention, SaysWhatDoesNotFit) {
   const auto refusal = [](const AttentionNode& node) {
     Graph graph;
@@ -236,6 +276,9 @@ TEST(Attention, SaysWhatDoesNotFit) {
   EXPECT_EQ(refusal({unequal, nullptr}), "attention: attention of 3 query channels and 4 of keys");
   const auto bias = std::make_shared<Tensor>(Shape{2, 9, 8});
   EXPECT_EQ(refusal({good, bias}), "attention: attention adds [2, 9, 8] to scores of [2, 9, 9]");
+  EXPECT_EQ(refusal({good, nullptr, {{3, 2}}}),
+            "attention: attention in windows of 3 x 2 of [1, 24, 3, 3], [1, 24, 3, 3] and [1, 24, "
+            "3, 3]");
   EXPECT_THROW(AttentionHeads::of_thirds(3, 8), ArgumentError);
   EXPECT_THROW(AttentionHeads::of_thirds(0, 8), ArgumentError);
 }
