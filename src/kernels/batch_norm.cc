@@ -38,22 +38,6 @@ HWY_INLINE void store_result(V v, size_t n, float* p) {
   }
 }
 
-struct SquaredDeviations {
-  float* to;
-  template <size_t kCount, bool kPartial>
-  HWY_INLINE void run(const BatchNormPixels& a, size_t pixel, size_t c, size_t n) const {
-    const V mean = load_lanes<kPartial>(a.mean + c, n);
-    V sum = load_lanes<kPartial>(to + c, n);
-#pragma GCC unroll 4
-    for (size_t i = 0; i < kCount; ++i) {
-      const V x = load_lanes<kPartial>(a.x + (pixel + i) * a.channels + c, n);
-      const V from_mean = hn::Sub(x, mean);
-      sum = hn::MulAdd(from_mean, from_mean, sum);
-    }
-    store_lanes<kPartial>(sum, n, to + c);
-  }
-};
-
 template <class Through>
 struct GradientSums {
   Through through;
@@ -116,11 +100,6 @@ struct InputGradient {
   }
 };
 
-void squared_deviations(const BatchNormPixels& a, float* to) {
-  std::fill_n(to, a.channels, 0.0f);
-  each_pixel(a, SquaredDeviations{to});
-}
-
 void gradient_sums(const BatchNormPixels& a, float* of_g, float* of_product) {
   std::fill_n(of_g, a.channels, 0.0f);
   std::fill_n(of_product, a.channels, 0.0f);
@@ -146,8 +125,7 @@ void input_gradient(const BatchNormPixels& a, const float* slope, const float* l
 }
 
 const BatchNormKernels& kernels() {
-  static const BatchNormKernels table = {normalize, squared_deviations, gradient_sums,
-                                         input_gradient};
+  static const BatchNormKernels table = {normalize, gradient_sums, input_gradient};
   return table;
 }
 

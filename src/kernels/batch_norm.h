@@ -20,8 +20,6 @@ struct BatchNormPixels {
 struct BatchNormKernels {
   /// y = activation(x · scale + shift); y may be x.
   void (*normalize)(const BatchNormPixels&, float* y);
-  /// to[c] = Σ (x − mean)².
-  void (*squared_deviations)(const BatchNormPixels&, float* to);
   /// of_g[c] = Σ g and of_product[c] = Σ g · (x − mean), where g = dy · activation'(x · scale +
   /// shift).
   void (*gradient_sums)(const BatchNormPixels&, float* of_g, float* of_product);

@@ -131,18 +131,21 @@ void sum_pixels(const float* const* pixels, size_t count, float scale, float* y,
 }
 
 // kVectors vectors of channels, m of the last one's lanes in use, of all pixels, in parts like
-// those above.
-template <size_t kVectors>
-HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y, size_t channels,
-                            size_t m) {
+// those above: their values, or the squares of what these differ from `mean` by.
+template <size_t kVectors, bool kSquares>
+HWY_INLINE void sum_columns(const float* x, const float* mean, size_t pixels, float scale, float* y,
+                            size_t channels, size_t m) {
   const D d;
   constexpr size_t kPart = 128;
   constexpr int kCount = static_cast<int>(kVectors);
   const size_t lanes = hn::Lanes(d);
   const auto used = [&](int v) { return v + 1 == kCount ? m : lanes; };
-  V total[kVectors];
+  V total[kVectors], centre[kVectors];
 #pragma GCC unroll 4
-  for (int v = 0; v < kCount; ++v) total[v] = hn::Zero(d);
+  for (int v = 0; v < kCount; ++v) {
+    total[v] = hn::Zero(d);
+    if (kSquares) centre[v] = load_some(mean + static_cast<size_t>(v) * lanes, used(v));
+  }
   for (size_t p = 0; p < pixels;) {
     V sum[2][kVectors];
 #pragma GCC unroll 4
@@ -150,7 +153,13 @@ HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y
     const auto add = [&](V* sums) HWY_ATTR {
 #pragma GCC unroll 4
       for (int v = 0; v < kCount; ++v) {
-        sums[v] = hn::Add(sums[v], load_some(x + static_cast<size_t>(v) * lanes, used(v)));
+        const V value = load_some(x + static_cast<size_t>(v) * lanes, used(v));
+        if (kSquares) {
+          const V apart = hn::Sub(value, centre[v]);
+          sums[v] = hn::MulAdd(apart, apart, sums[v]);
+        } else {
+          sums[v] = hn::Add(sums[v], value);
+        }
       }
       x += channels;
     };
@@ -174,16 +183,32 @@ HWY_INLINE void sum_columns(const float* x, size_t pixels, float scale, float* y
   }
 }
 
-void sum_row(const float* x, size_t pixels, float scale, float* y, size_t channels) {
+// Calls work with how many vectors there are, up to four at a time, from channel c on and how many
+// of the last one's lanes are in use.
+template <class Work>
+HWY_INLINE void for_columns(size_t channels, const Work& work) {
   const size_t lanes = hn::Lanes(D());
   for (size_t c = 0; c < channels; c += 4 * lanes) {
     const size_t left = HWY_MIN(channels - c, 4 * lanes), vectors = (left + lanes - 1) / lanes;
     const size_t m = left - (vectors - 1) * lanes;
-    if (vectors == 4) sum_columns<4>(x + c, pixels, scale, y + c, channels, m);
-    if (vectors == 3) sum_columns<3>(x + c, pixels, scale, y + c, channels, m);
-    if (vectors == 2) sum_columns<2>(x + c, pixels, scale, y + c, channels, m);
-    if (vectors == 1) sum_columns<1>(x + c, pixels, scale, y + c, channels, m);
+    if (vectors == 4) work.template operator()<4>(c, m);
+    if (vectors == 3) work.template operator()<3>(c, m);
+    if (vectors == 2) work.template operator()<2>(c, m);
+    if (vectors == 1) work.template operator()<1>(c, m);
   }
+}
+
+void sum_row(const float* x, size_t pixels, float scale, float* y, size_t channels) {
+  for_columns(channels, [&]<size_t kVectors>(size_t c, size_t m) HWY_ATTR {
+    sum_columns<kVectors, false>(x + c, nullptr, pixels, scale, y + c, channels, m);
+  });
+}
+
+void squared_deviations(const float* x, const float* mean, size_t pixels, float* y,
+                        size_t channels) {
+  for_columns(channels, [&]<size_t kVectors>(size_t c, size_t m) HWY_ATTR {
+    sum_columns<kVectors, true>(x + c, mean + c, pixels, 1.0f, y + c, channels, m);
+  });
 }
 
 void sum_squares(const float* const* pixels, size_t count, float* y, size_t channels) {
@@ -318,10 +343,10 @@ uint64_t fingerprint(const float* x, size_t n) {
 }
 
 const VectorMathKernels& kernels() {
-  static const VectorMathKernels table = {hn::Lanes(D()), activate_all, add,        scale_channels,
-                                          affine,         max_pixels,   sum_pixels, sum_row,
-                                          sum_squares,    weighted_sum, layer_norm, softmax,
-                                          interleave3,    fingerprint};
+  static const VectorMathKernels table = {
+      hn::Lanes(D()), activate_all, add,     scale_channels,     affine,
+      max_pixels,     sum_pixels,   sum_row, squared_deviations, sum_squares,
+      weighted_sum,   layer_norm,   softmax, interleave3,        fingerprint};
   return table;
 }
 

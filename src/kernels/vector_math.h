@@ -27,7 +27,10 @@ struct VectorMathKernels {
                      std::size_t channels);
   /// The same for pixels one after the other, the even and the odd ones in turns.
   void (*sum_row)(const float* x, std::size_t pixels, float scale, float* y, std::size_t channels);
-  /// y[c] = Σ pixels², in the same order.
+  /// y[c] = Σ (x − mean[c])² over pixels one after the other, in the same order.
+  void (*squared_deviations)(const float* x, const float* mean, std::size_t pixels, float* y,
+                             std::size_t channels);
+  /// y[c] = Σ pixels², in the order of sum_pixels.
   void (*sum_squares)(const float* const* pixels, std::size_t count, float* y,
                       std::size_t channels);
   /// y[i] = Σ weights[r] · rows[r][i] over `count` ≥ 1 rows, in their order.

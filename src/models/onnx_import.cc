@@ -216,7 +216,12 @@ Constant scaled(const Constant& weight, const Floats& scale, const Floats* shift
 
 View OnnxImport::affine(const std::string& name, const View& x, const Floats& scale,
                         const Floats& shift) {
-  const Node source = graph.nodes[x.id];
+  const auto reads_it = [&x](const Node& node) {
+    return std::find(node.inputs.begin(), node.inputs.end(), x.id) != node.inputs.end();
+  };
+  // What others read is computed anyway.
+  const bool shared = std::any_of(graph.nodes.begin(), graph.nodes.end(), reads_it);
+  const Node source = shared ? Node() : graph.nodes[x.id];
   View y = x;
   if (const auto* norm = std::get_if<LayerNormNode>(&source.op)) {
     LayerNormNode n{scaled(norm->weight, scale, nullptr), scaled(norm->bias, scale, &shift),

@@ -25,13 +25,10 @@ void Moments::run(const float* x, float* mean, float* variance, std::byte* works
   pool.parallel_for(parts(), [&](std::size_t i) {
     const Part part = this->part(i);
     float* const of_part = row(workspace, 2 * i);
-    BatchNormPixels a{};
-    a.x = x + part.first * channels_;
-    a.pixels = part.count;
-    a.channels = channels_;
-    a.mean = of_part;
-    math_->sum_row(a.x, a.pixels, 1.0F / static_cast<float>(a.pixels), of_part, channels_);
-    kernels_->squared_deviations(a, row(workspace, 2 * i + 1));
+    const float* const pixels = x + part.first * channels_;
+    kernels_->sum_row(pixels, part.count, 1.0F / static_cast<float>(part.count), of_part,
+                      channels_);
+    kernels_->squared_deviations(pixels, of_part, part.count, row(workspace, 2 * i + 1), channels_);
   });
   join(workspace, mean, variance);
 }

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 
-#include "kernels/batch_norm.h"
 #include "kernels/vector_math.h"
 #include "ops/pixel_parts.h"
 #include "sepconv/threads.h"
@@ -39,8 +38,7 @@ class Moments {
   void join(std::byte* workspace, float* mean, float* variance) const;
 
   std::size_t pixels_, channels_;
-  const BatchNormKernels* kernels_ = &batch_norm_kernels();
-  const VectorMathKernels* math_ = &vector_math_kernels();
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
 }  // namespace sepconv
