@@ -163,11 +163,19 @@ struct ResizeNode {
   Size2d size = 0;
 };
 
-/// The axes of x (0 to 3: N, C, H, W) in another order, some joined: dimension i of the result is
-/// the product of dims[i], the last fastest; axes that are not listed have size 1. Row-major; for
+/// The axes of x in another order, some joined or taken apart: dimension i of the result is the
+/// product of dims[i], the last fastest; axes that are not listed have size 1. Row-major; for
 /// outputs.
 struct ArrangeNode {
-  std::vector<std::vector<int>> dims;
+  std::vector<std::vector<AxisFactor>> dims;
+};
+
+/// Positions of all inputs one after the other, [N, channels, positions, 1]: those of input i are
+/// the product of tokens[i], the last fastest, each with the first channels. How detectors put the
+/// results of their maps together.
+struct TokensNode {
+  std::vector<std::vector<AxisFactor>> tokens;
+  std::int64_t channels = 0;
 };
 
 /// [N,C,H,W] → [N,C].
@@ -191,7 +199,8 @@ struct Node {
                ActivationNode, AddNode, AddMapNode, MultiplyNode, ScaleNode, LayerNormNode,
                ResponseScaleNode, GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode,
                FirstTokenNode, PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode,
-               ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode>
+               ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode,
+               TokensNode>
       op;
   std::vector<ValueId> inputs;
 };

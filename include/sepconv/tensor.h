@@ -77,6 +77,13 @@ class TensorView {
 /// Strides in elements of dense memory.
 std::array<std::int64_t, Shape::kMaxRank> dense_strides(const Shape& shape, Layout layout);
 
+/// An axis of a value (0 to 3: N, C, H, W), or a factor of it: every `step`-th index.
+struct AxisFactor {
+  int axis;
+  std::int64_t size, step = 1;
+  bool operator==(const AxisFactor&) const = default;
+};
+
 /// A float32 tensor that owns its memory, aligned to 64 bytes. Move-only.
 class Tensor {
  public:

@@ -67,6 +67,17 @@ Padding mixed_padding(const MixedDepthwiseNode& n, const Shape& x, std::int64_t 
 
 namespace {
 
+std::int64_t product(const std::vector<AxisFactor>& axes, const Shape& of) {
+  std::int64_t all = 1;
+  for (const AxisFactor& a : axes) {
+    check(a.axis >= 0 && a.axis < of.rank() && a.size > 0 && a.step > 0 &&
+              (a.size - 1) * a.step < of[a.axis],
+          "takes {} indices, {} apart, of axis {} of {}", a.size, a.step, a.axis, to_string(of));
+    all *= a.size;
+  }
+  return all;
+}
+
 // Of a window.
 std::int64_t tokens_of(const AttentionNode& n, const Shape& x) {
   return n.window.whole() ? x[2] * x[3] : n.window.size.height * n.window.size.width;
@@ -228,11 +239,19 @@ struct ShapeOf {
   }
   Shape operator()(const ArrangeNode& n) const {
     std::vector<std::int64_t> dims;
-    for (const std::vector<int>& axes : n.dims) {
-      dims.push_back(1);
-      for (const int axis : axes) dims.back() *= in()[axis];
-    }
+    for (const std::vector<AxisFactor>& axes : n.dims) dims.push_back(product(axes, in()));
     return Shape(dims.data(), static_cast<int>(dims.size()));
+  }
+  Shape operator()(const TokensNode& n) const {
+    std::int64_t positions = 0;
+    check(n.tokens.size() == node.inputs.size(), "takes tokens of {} values, expected {}",
+          n.tokens.size(), node.inputs.size());
+    for (std::size_t i = 0; i < n.tokens.size(); ++i) {
+      check(in(i).rank() >= 2 && in(i)[0] == in()[0] && n.channels > 0 && n.channels <= in(i)[1],
+            "takes tokens of {} channels of {}", n.channels, to_string(in(i)));
+      positions += product(n.tokens[i], in(i));
+    }
+    return {in()[0], n.channels, positions, 1};
   }
   Shape operator()(const ConcatNode&) const {
     Shape shape = in();

@@ -184,11 +184,16 @@ class Planner {
     } else if (std::holds_alternative<ConcatNode>(node.op)) {
       concatenate(i, step);
     } else if (const auto* arrange = std::get_if<ArrangeNode>(&node.op)) {
-      std::vector<int> order;
-      for (const std::vector<int>& axes : arrange->dims) {
+      std::vector<AxisFactor> order;
+      for (const std::vector<AxisFactor>& axes : arrange->dims) {
         order.insert(order.end(), axes.begin(), axes.end());
       }
       step.op = std::make_shared<Arrange>(shapes_[step.input], shapes_[i], order);
+    } else if (const auto* positions = std::get_if<TokensNode>(&node.op)) {
+      step.sides.assign(node.inputs.begin() + 1, node.inputs.end());
+      std::vector<Shape> from;
+      for (const ValueId input : node.inputs) from.push_back(shapes_[input]);
+      step.op = std::make_shared<Tokens>(from, shapes_[i], positions->tokens);
     } else {
       throw ArgumentError(node.name + ": cannot run on its own here");
     }

@@ -37,6 +37,7 @@ const std::map<std::string, OnnxHandler>& handlers() {
       {"Div", import_div},
       {"Dropout", import_dropout},
       {"Erf", import_erf},
+      {"Expand", import_expand},
       {"Flatten", import_flatten},
       {"Gather", import_gather},
       {"Gelu", import_activation},
@@ -152,17 +153,8 @@ class Importer {
       const ValueId id = rank == 2 ? net_.as_vector(v, name) : v.id;
       if (id != 0 && std::find(before.begin(), before.end(), id) == before.end()) return id;
     }
-    ArrangeNode arrange;
-    for (const std::vector<Axis>& dim : v.dims) {
-      arrange.dims.emplace_back();
-      for (const Axis& axis : dim) {
-        const bool whole = axis.size == net_.shape(v)[axis.axis];
-        if (!whole) throw Unsupported("with channels taken apart");
-        arrange.dims.back().push_back(axis.axis);
-      }
-    }
     if (rank > to_size(Shape::kMaxRank)) throw Unsupported("of more than four dimensions");
-    return net_.add(name, std::move(arrange), {v.id});
+    return net_.add(name, ArrangeNode{v.dims}, {v.id});
   }
 
   // A global pool whose result is to stay an image, [N, C, 1, 1].

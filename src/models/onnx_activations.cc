@@ -65,7 +65,8 @@ Values import_erf(OnnxImport&, const OnnxNode&, const Values& in) {
 Values import_softmax(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const std::int64_t axis = integer_of(node, "axis", net.opset < 13 ? 1 : -1);
   if (const Expression* s = expression(in[0], "attention scores")) {
-    if (axis != -1 && axis != 3) throw Unsupported("of scores over another axis");
+    const std::size_t rank = s->of.dims.size();
+    if (axis_of(axis, rank) + 1 != rank) throw Unsupported("of scores over another axis");
     Expression weights = *s;
     weights.what = "attention weights";
     return {make(std::move(weights))};

@@ -191,7 +191,12 @@ Value product(OnnxImport& net, const OnnxNode& node, const View& x, const Expres
 
 Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const Value &a = in[0], &b = in[1];
-  if (std::holds_alternative<OnnxConstant>(a)) return import_mul(net, node, {b, a});
+  if (const Expression* wide = expression(a, "an expanded value")) {
+    return import_mul(net, node, {wide->of, b});
+  }
+  if (std::holds_alternative<OnnxConstant>(a) || expression(b, "an expanded value")) {
+    return import_mul(net, node, {b, a});
+  }
   if (std::holds_alternative<View>(b) && !std::holds_alternative<View>(a)) {
     return import_mul(net, node, {b, a});
   }

@@ -129,6 +129,10 @@ Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxC
   const Dims to{heads, q[q.size() - 2], k.back()};
   io::OnnxTensor each = *by;
   while (each.dims.size() > 3 && each.dims[0] == 1) each.dims.erase(each.dims.begin());
+  if (each.dims.size() == 3 && each.dims[0] > 1) {
+    const std::vector<Axis>& of_heads = scores.of.dims[q.size() - 3];
+    if (of_heads.size() != 1 || of_heads[0].axis != 1) throw Unsupported("of scores by window");
+  }
   OnnxConstant bias = expand(each, to);
   if (!scores.constants.empty() || each.integer || bias->dims != to) {
     throw Unsupported("of scores and a constant of another shape");

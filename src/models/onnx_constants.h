@@ -59,8 +59,9 @@ io::OnnxConstant fold_concat(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_slice(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_transpose(const io::OnnxNode& node, const Arguments& in);
 
-// Operators that weights may be standardised by: onnx_fold_norms.cc.
+// Layers of weights: what standardises them, what computes biases: onnx_fold_layers.cc.
 io::OnnxConstant fold_reduce(const io::OnnxNode& node, const Arguments& in);
+io::OnnxConstant fold_matmul(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_batch_norm(const io::OnnxNode& node, const Arguments& in);
 
 }  // namespace sepconv::models

@@ -172,6 +172,7 @@ const std::map<std::string, Fold>& folds() {
       {"ReduceSum", fold_reduce},
       {"ReduceMean", fold_reduce},
       {"BatchNormalization", fold_batch_norm},
+      {"MatMul", fold_matmul},
       {"Reshape", fold_reshape},
       {"Squeeze", fold_squeeze},
       {"Unsqueeze", fold_unsqueeze},
@@ -198,6 +199,13 @@ const std::map<std::string, Fold>& folds() {
       {"Floor", unary([](double v) { return std::floor(v); })},
       {"Sqrt", unary([](double v) { return std::sqrt(v); })},
       {"Reciprocal", unary([](double v) { return 1 / v; })},
+      {"Relu", unary([](double v) { return v > 0 ? v : 0; })},
+      {"Sigmoid", unary([](double v) { return 1 / (1 + std::exp(-v)); })},
+      {"Abs", unary([](double v) { return std::abs(v); })},
+      {"Sign",
+       unary([](double v) { return static_cast<double>(v > 0) - static_cast<double>(v < 0); })},
+      {"Log", unary([](double v) { return std::log(v); })},
+      {"Exp", unary([](double v) { return std::exp(v); })},
       {"Neg", unary([](double v) { return -v; })}};
   return table;
 }

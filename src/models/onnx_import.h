@@ -117,6 +117,7 @@ Values import_dropout(OnnxImport& net, const io::OnnxNode& node, const Values& i
 Values import_cast(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_shape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_reshape(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_expand(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_flatten(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_squeeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_unsqueeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);

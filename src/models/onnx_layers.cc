@@ -39,6 +39,34 @@ Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn) {
 
 }  // namespace
 
+namespace {
+
+// Over the channels of a pooled vector, [N, 1, C]: efficient channel attention (Wang et al., 2020).
+View conv_of_channels(OnnxImport& net, const OnnxNode& node, const View& x, const Floats& weights,
+                      Constant bias) {
+  const Shape s = net.shape(x);
+  const std::int64_t k = static_cast<std::int64_t>(weights.size());
+  const Dims pads = list_of(node, "pads", {}, 0);
+  if (x.dims.size() != 3 || !is_axis(x, 0, 0, s) || !x.dims[1].empty() || !is_axis(x, 2, 1, s) ||
+      s[1] < 2 || integer_of(node, "group", 1) != 1 || pads.size() != 2) {
+    throw Unsupported("over other than a vector's channels");
+  }
+  const View vector = whole_view(net.as_vector(x, node.name), {s[0], s[1]});
+  const ValueId row = net.add(node.name + ".row",
+                              ArrangeNode{{vector.dims[0], {}, {}, vector.dims[1]}}, {vector.id});
+  Conv2dNode n;
+  n.weight = tensor_of({1, 1, 1, k}, weights);
+  n.bias = std::move(bias);
+  n.options.padding = {0, 0, pads[0], pads[1]};
+  const ValueId id = net.add(node.name, std::move(n), {row});
+  const View y = whole_view(id, net.shapes[id]);
+  View z = net.add_view(node.name + ".vector", ArrangeNode{{y.dims[0], y.dims[3]}}, {id});
+  z.dims.insert(z.dims.begin() + 1, std::vector<Axis>());
+  return z;
+}
+
+}  // namespace
+
 Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (const Expression* part = expression(in[0], "a part of the channels")) {
     Expression e = *part;
@@ -48,6 +76,11 @@ Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {make(std::move(e))};
   }
   View x = view(in[0]);
+  if (const OnnxConstant w = constant(in, 1);
+      w && w->dims.size() == 3 && w->dims[0] * w->dims[1] == 1) {
+    const Constant bias = constant(in, 2) ? vector_of(floats(in, 2, "bias")) : nullptr;
+    return {conv_of_channels(net, node, net.real(x), floats(in, 1, "weight"), bias)};
+  }
   const Padding before = x.padding;
   if (before != Padding(0) && x.padded_with != 0) throw Unsupported("padded with other than 0");
   x.padding = 0;
@@ -189,6 +222,13 @@ Values import_gemm(OnnxImport& net, const OnnxNode& node, const Values& in) {
 Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (const Expression* weights = expression(in[0], "attention weights")) {
     return {attend(net, node, *weights, view(in[1]))};
+  }
+  if (const Expression* weights = expression(in[1], "transposed attention weights")) {
+    const auto turned = [](View v) {
+      if (v.dims.size() > 1) std::swap(v.dims.back(), v.dims[v.dims.size() - 2]);
+      return v;
+    };
+    return {turned(attend(net, node, *weights, turned(view(in[0]))))};
   }
   const OnnxConstant w = constant(in, 1);
   if (!w) return {attention_scores(net, view(in[0]), view(in[1]))};

@@ -210,6 +210,62 @@ View join(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return depthwise ? join_depthwise(net, node, parts) : join_pointwise(net, node, parts, out);
 }
 
+// What a concatenation of positions needs of a part: [N, positions, channels] in any order, where
+// positions are the pixels, and factors of the channels besides, and channels those that are left.
+struct PositionsOf {
+  std::vector<Axis> tokens;
+  std::int64_t channels = 1;
+  std::size_t dim = 0;  ///< of the channels
+};
+
+std::optional<PositionsOf> positions_of(const OnnxImport& net, const View& x, std::size_t axis) {
+  PositionsOf p{x.dims[axis]};
+  std::int64_t count = 1;
+  for (const Axis& a : p.tokens) count *= a.axis == 0 ? 0 : a.size;
+  for (std::size_t i = 0; i < x.dims.size(); ++i) {
+    const bool images = !x.dims[i].empty() && x.dims[i][0].axis == 0;
+    if (i == axis || x.dims[i].empty() || (images && is_axis(x, i, 0, net.shape(x)))) continue;
+    if (p.channels != 1 || x.dims[i].size() != 1 || x.dims[i][0].axis != 1 ||
+        x.dims[i][0].step != 1) {
+      return std::nullopt;
+    }
+    p.channels = x.dims[i][0].size;
+    p.dim = i;
+  }
+  const bool all = count * p.channels * net.shape(x)[0] == net.shape(x).elements();
+  return all && p.channels > 1 ? std::optional(std::move(p)) : std::nullopt;
+}
+
+// Along the positions, as detectors join the results of their maps.
+View concat_positions(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  TokensNode n;
+  std::vector<ValueId> parts;
+  View all;
+  std::size_t axis = 0, channels_dim = 0;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const View x = net.real(net.settled(in[i]));
+    axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
+    const auto p = positions_of(net, x, axis);
+    if (!p) throw Unsupported("of other than the channels or all positions");
+    if (i == 0) {
+      n.channels = p->channels;
+      channels_dim = p->dim;
+      all.dims = x.dims;
+    }
+    const bool fits = p->channels == n.channels && p->dim == channels_dim &&
+                      x.dims.size() == all.dims.size() &&
+                      net.shape(x)[0] == net.shapes[parts.empty() ? x.id : parts[0]][0];
+    if (!fits) throw Unsupported("of values of different shapes");
+    n.tokens.push_back(p->tokens);
+    parts.push_back(x.id);
+  }
+  all.id = net.add(node.name, std::move(n), std::move(parts));
+  all.dims[axis].clear();
+  if (net.shape(all)[2] > 1) all.dims[axis].push_back({2, net.shape(all)[2]});
+  all.dims[channels_dim] = {{1, net.channels(all)}};
+  return all;
+}
+
 // Along the channels, whatever the order of the dimensions.
 View concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
   std::vector<ValueId> parts;
@@ -221,7 +277,7 @@ View concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
         shuffled_groups(view(part), net.shape(view(part))) > 1 ? net.image(part) : net.real(part);
     axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
     if (net.shape(x).rank() != 4 || !is_axis(x, axis, 1, net.shape(x))) {
-      throw Unsupported("of other than the channels");
+      return concat_positions(net, node, in);
     }
     parts.push_back(x.id);
     x.dims[axis].clear();

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/sizes.h"
@@ -62,6 +63,11 @@ Values import_reshape(OnnxImport&, const OnnxNode&, const Values& in) {
   return {reshaped(x, to)};
 }
 
+// For products, which broadcast anyway.
+Values import_expand(OnnxImport&, const OnnxNode&, const Values& in) {
+  return {make({.what = "an expanded value", .of = view(in[0])})};
+}
+
 Values import_flatten(OnnxImport&, const OnnxNode& node, const Values& in) {
   const View& x = view(in[0]);
   const Dims sizes = x.sizes();
@@ -104,6 +110,16 @@ Values import_unsqueeze(OnnxImport&, const OnnxNode& node, const Values& in) {
 }
 
 Values import_transpose(OnnxImport&, const OnnxNode& node, const Values& in) {
+  if (const Expression* weights = expression(in[0], "attention weights")) {
+    const auto rank = static_cast<std::int64_t>(weights->of.dims.size());
+    Dims swapped(to_size(rank));
+    std::iota(swapped.begin(), swapped.end(), 0);
+    if (rank >= 2) std::swap(swapped[to_size(rank - 1)], swapped[to_size(rank - 2)]);
+    if (list_of(node, "perm", {}, 0) != swapped) throw Unsupported("of attention weights' heads");
+    Expression turned = *weights;
+    turned.what = "transposed attention weights";
+    return {make(std::move(turned))};
+  }
   if (view(in[0]).padding != Padding(0)) throw Unsupported("of padded values");
   return {transposed(view(in[0]), list_of(node, "perm", {}, 0))};
 }
@@ -198,7 +214,7 @@ Values import_resize(OnnxImport& net, const OnnxNode& node, const Values& in) {
   View x = net.image(in[0]);
   if (x.dims.size() != 4) throw Unsupported("of other than an image");
   if (net.shape(x).rank() == 2) {  // what a global pool has left
-    x = net.add_view(node.name + ".pixel", ArrangeNode{{{0}, {1}, {}, {}}}, {x.id});
+    x = net.add_view(node.name + ".pixel", ArrangeNode{x.dims}, {x.id});
   }
   ResizeNode n;
   n.how = resampling_of(node);

@@ -11,12 +11,7 @@
 
 namespace sepconv::models {
 
-/// One axis of a graph's value [N, C, H, W], or a factor of it: every `step`-th index.
-struct Axis {
-  int axis;
-  std::int64_t size, step = 1;
-  bool operator==(const Axis&) const = default;
-};
+using Axis = AxisFactor;
 
 /// How an ONNX tensor is made of a value of our graph: every dimension is a product of axes, the
 /// last fastest; axes of size 1 are left out. Arithmetic with scalars and padding wait here until

@@ -1,39 +1,70 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "ops/op_impl.h"
+#include "sepconv/tensor.h"
 
 namespace sepconv {
 
-/// Copies an image's axes into another order.
+/// Elements of a value that lies in NHWC, in another order.
+class Arrangement {
+ public:
+  Arrangement(const Shape& of, std::span<const AxisFactor> order);
+
+  std::int64_t elements() const;
+  /// Copies them to y, one after the other, from a value that begins at x.
+  void copy(const float* x, float* y) const { copy(x, factors_, y); }
+
+ private:
+  // So many, `step` floats apart.
+  struct Factor {
+    std::int64_t size, step;
+  };
+  static void copy(const float* x, std::span<const Factor> factors, float* y);
+
+  std::vector<Factor> factors_;
+};
+
+/// Copies an image's axes, or factors of them, into another order.
 class Arrange final : public Op::Impl {
  public:
-  /// `order`: axes of `in`, which lies in NHWC, as they follow each other in the result; those that
-  /// are missing have size 1.
-  Arrange(const Shape& in, const Shape& out, const std::vector<int>& order)
-      : Impl(in, out, Layout::kNHWC, false) {
-    std::vector<std::int64_t> dims;
-    const auto strides = dense_strides(in, Layout::kNHWC);
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      dims.push_back(in[order[i]]);
-      strides_[i] = strides[static_cast<std::size_t>(order[i])];
-    }
-    axes_ = Shape(dims.data(), static_cast<int>(dims.size()));
-  }
+  /// `order`: as they follow each other in the result; axes that are missing have size 1.
+  Arrange(const Shape& in, const Shape& out, std::span<const AxisFactor> order)
+      : Impl(in, out, Layout::kNHWC, false), order_(in, order) {}
 
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const float* x, std::span<const float* const>, float* y, std::byte*,
            const ThreadPool&) const override {
-    copy(TensorView(const_cast<float*>(x), axes_, strides_, DType::kFloat32),
-         TensorView(y, axes_, Layout::kNCHW));
+    order_.copy(x, y);
   }
   std::string describe() const override { return "arrange"; }
   double flops() const override { return 0; }
 
  private:
-  Shape axes_;
-  std::array<std::int64_t, Shape::kMaxRank> strides_{};
+  Arrangement order_;
+};
+
+/// Positions of x and of the sides, one after the other.
+class Tokens final : public Op::Impl {
+ public:
+  /// `tokens`: of each value, the axes or factors of them that make its positions.
+  Tokens(std::span<const Shape> from, const Shape& out,
+         std::span<const std::vector<AxisFactor>> tokens);
+
+  std::size_t workspace_bytes(int) const override { return 0; }
+  void run(const float* x, std::span<const float* const> sides, float* y, std::byte* workspace,
+           const ThreadPool& pool) const override;
+  std::string describe() const override { return "positions of all maps"; }
+  double flops() const override { return 0; }
+
+ private:
+  struct Part {
+    Arrangement order;          ///< of one image
+    std::int64_t image, first;  ///< floats of an image, and of the result before the part
+  };
+  std::vector<Part> parts_;
 };
 
 }  // namespace sepconv

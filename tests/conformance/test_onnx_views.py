@@ -129,6 +129,13 @@ def patches(m, x):
     return y.transpose(1, 2).reshape(N, C, H, W)
 
 
+def values_first(m, x):
+    """SHViT: values times the transposed weights."""
+    q, k, v = (t.flatten(2) for t in m.qkv(x).split([3, 3, 7], 1))
+    weights = (q.transpose(1, 2) @ k * 0.6).softmax(-1)
+    return (v @ weights.transpose(1, 2)).reshape(N, 7, H, W)
+
+
 def linear(out):
     return torch.nn.Linear(C, out)
 
@@ -147,6 +154,7 @@ ATTENTION = {
     "one_head": Module(one_head, qkv=conv(3 * C), bias=(T,)),
     "scores_divided": Module(scores_divided, qkv=linear(3 * C)),
     "library": Module(library, qkv=linear(3 * C)),
+    "values_first": Module(values_first, qkv=conv(13)),
     "windows": Module(windows, qkv=linear(3 * C), proj=linear(C), bias=(4, 12, 12)),
     "grids": Module(grids, qkv=linear(3 * C), proj=linear(C), bias=(4, 12, 12)),
     "patches": Module(
@@ -165,7 +173,51 @@ def gated(m, x):
     return (F.gelu(g) * torch.cat((i, c), -1)).permute(0, 3, 1, 2)
 
 
+def small(x):
+    return F.max_pool2d(x, 2)
+
+
+def boxes_of_anchors(m, x):
+    """SSD: six numbers for each of two anchors at every pixel of three maps, pixels first."""
+    maps = m.a(x), m.b(small(x)), m.c(x.mean((2, 3), True))
+    each = [y.view(N, 2, 6, *y.shape[2:]).permute(0, 3, 4, 1, 2).reshape(N, -1, 6) for y in maps]
+    return torch.cat(each, 1).softmax(-1)
+
+
+def boxes_by_anchor(m, x):
+    """YOLO: anchors first."""
+    maps = m.a(x), m.b(small(x))
+    each = [y.view(N, 2, 6, *y.shape[2:]).permute(0, 1, 3, 4, 2).sigmoid() for y in maps]
+    return torch.cat([y.reshape(N, -1, 6) for y in each], 1)
+
+
+def boxes_of_pixels(m, x):
+    """NanoDet and YOLOX: a number for each channel at every pixel of two maps, channels first."""
+    maps = torch.cat((m.a(x), m.p(x).sigmoid()), 1), torch.cat((m.b(small(x)), m.p(small(x))), 1)
+    return torch.cat([y.flatten(2) for y in maps], 2).transpose(1, 2)
+
+
 PARTS = {
+    "boxes_of_anchors": Module(boxes_of_anchors, a=conv(12), b=conv(12), c=conv(12)),
+    "boxes_by_anchor": Module(boxes_by_anchor, a=conv(12), b=conv(12)),
+    "boxes_of_pixels": Module(boxes_of_pixels, a=conv(5), b=conv(5), p=conv(2)),
+    "channels_taken_apart": Module(
+        lambda m, x: m.a(x).reshape(N, 5, 3, T).permute(0, 2, 3, 1), a=conv(15)
+    ),
+    "attention_of_channels": Module(
+        lambda m, x: x * m.conv(x.mean((2, 3)).view(N, 1, C)).sigmoid().view(N, C, 1, 1),
+        conv=torch.nn.Conv1d(1, 1, 5, padding=2, bias=False),
+    ),
+    "expanded_attention_of_channels": Module(
+        lambda m, x: (
+            m.conv(x.mean((2, 3)).view(N, 1, C)).sigmoid().view(N, C, 1, 1).expand_as(x) * m.b(x)
+        ),
+        conv=torch.nn.Conv1d(1, 1, 3, padding=1),
+        b=conv(C),
+    ),
+    "computed_positions": Module(
+        lambda m, x: tokens(x) + F.relu(m.p @ m.w + 0.1).transpose(0, 1), p=(C, 3), w=(3, T)
+    ),
     "gated": Module(gated, fc=linear(20), conv=torch.nn.Conv2d(6, 6, 3, padding=1, groups=6)),
     "every_other": Module(lambda m, x: m.conv(x[:, :, ::2, 1::3]), conv=conv(7)),
     "every_other_token": Module(

@@ -1,7 +1,8 @@
-// Sums, means and norms of constants: weights that a network standardises whenever it runs (Brock
-// et al., "NFNets", 2021).
+// Sums, norms and products of constants: weights that a network standardises whenever it runs
+// (Brock et al., "NFNets", 2021), biases that it computes (Liu et al., "Swin V2", 2022).
 
 #include <cmath>
+#include <utility>
 
 #include "models/onnx_constants.h"
 
@@ -40,6 +41,41 @@ OnnxConstant fold_reduce(const OnnxNode& node, const Arguments& in) {
   return made(std::move(y));
 }
 
+// Of matrices by one.
+OnnxConstant fold_matmul(const OnnxNode&, const Arguments& in) {
+  const OnnxTensor &a = argument(in, 0), &b = argument(in, 1);
+  if (a.dims.size() < 2 || b.dims.size() != 2 || a.dims.back() != b.dims[0]) {
+    throw Unsupported("of other than a constant and a matrix");
+  }
+  const std::size_t k = to_size(b.dims[0]), n = to_size(b.dims[1]);
+  Dims dims = a.dims;
+  dims.back() = b.dims[1];
+  OnnxTensor y = like(dims, a.integer && b.integer);
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    double sum = 0;
+    for (std::size_t j = 0; j < k; ++j) sum += at(a, i / n * k + j) * at(b, j * n + i % n);
+    put(y, i, sum);
+  }
+  return made(std::move(y));
+}
+
+namespace {
+
+// By channel, as (mean, variance).
+std::vector<std::pair<double, double>> moments(const OnnxTensor& t, std::size_t channels,
+                                               std::size_t inner) {
+  std::vector<std::pair<double, double>> all(channels);
+  const double count = static_cast<double>(t.size()) / static_cast<double>(channels);
+  for (std::size_t i = 0; i < t.size(); ++i) all[i / inner % channels].first += at(t, i) / count;
+  for (std::size_t i = 0; i < t.size(); ++i) {
+    auto& [mean, variance] = all[i / inner % channels];
+    variance += (at(t, i) - mean) * (at(t, i) - mean) / count;
+  }
+  return all;
+}
+
+}  // namespace
+
 OnnxConstant fold_batch_norm(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor& t = argument(in, 0);
   if (t.dims.size() < 2 || t.integer) throw Unsupported("of other than [N, C, …]");
@@ -47,12 +83,16 @@ OnnxConstant fold_batch_norm(const OnnxNode& node, const Arguments& in) {
   for (std::size_t i = 1; i < 5; ++i) {
     if (argument(in, i).floats.size() != channels) throw Unsupported("over other channels");
   }
+  std::vector<std::pair<double, double>> given;
+  for (std::size_t c = 0; c < channels; ++c) given.emplace_back(at(*in[3], c), at(*in[4], c));
+  const bool training = integer_of(node, "training_mode", 0) != 0;
+  const auto statistics = training ? moments(t, channels, inner) : given;
   const auto epsilon = static_cast<double>(number_of(node, "epsilon", 1e-5F));
   OnnxTensor y = like(t.dims, false);
   for (std::size_t i = 0; i < y.size(); ++i) {
     const std::size_t c = i / inner % channels;
-    const double scale = at(*in[1], c) / std::sqrt(at(*in[4], c) + epsilon);
-    put(y, i, (at(t, i) - at(*in[3], c)) * scale + at(*in[2], c));
+    const auto& [mean, variance] = statistics[c];
+    put(y, i, (at(t, i) - mean) / std::sqrt(variance + epsilon) * at(*in[1], c) + at(*in[2], c));
   }
   return made(std::move(y));
 }
