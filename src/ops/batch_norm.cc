@@ -1,5 +1,6 @@
 #include "sepconv/batch_norm.h"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
 #include <utility>
@@ -79,17 +80,21 @@ struct BatchNorm::Impl {
   void join_sums(const float* variance, std::byte* sums, float* dweight, float* dbias, float* slope,
                  float* level) const {
     const auto n = static_cast<double>(pixels);
-    for (std::size_t c = 0; c < channels; ++c) {
-      double sum = 0, products = 0;
-      for (std::size_t i = 0; i < parts(); ++i) {
-        sum += static_cast<double>(row(sums, 2 * i)[c]);
-        products += static_cast<double>(row(sums, 2 * i + 1)[c]);
+    double *const of_g = moments.totals(sums), *const products = of_g + channels;
+    std::fill_n(of_g, 2 * channels, 0.0);
+    for (std::size_t i = 0; i < parts(); ++i) {
+      const float *g = row(sums, 2 * i), *product = row(sums, 2 * i + 1);
+      for (std::size_t c = 0; c < channels; ++c) {
+        of_g[c] += static_cast<double>(g[c]);
+        products[c] += static_cast<double>(product[c]);
       }
+    }
+    for (std::size_t c = 0; c < channels; ++c) {
       const double squared = static_cast<double>(variance[c]) + epsilon;
-      dbias[c] = static_cast<float>(sum);
-      dweight[c] = static_cast<float>(products / std::sqrt(squared));
-      slope[c] = static_cast<float>(products / (squared * n));
-      level[c] = static_cast<float>(sum / n);
+      dbias[c] = static_cast<float>(of_g[c]);
+      dweight[c] = static_cast<float>(products[c] / std::sqrt(squared));
+      slope[c] = static_cast<float>(products[c] / (squared * n));
+      level[c] = static_cast<float>(of_g[c] / n);
     }
   }
 };

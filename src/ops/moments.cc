@@ -20,6 +20,10 @@ float* Moments::row(std::byte* workspace, std::size_t i) const {
   return reinterpret_cast<float*>(workspace + i * row_bytes());
 }
 
+double* Moments::totals(std::byte* workspace) const {
+  return reinterpret_cast<double*>(workspace + 2 * parts() * row_bytes());
+}
+
 void Moments::run(const float* x, float* mean, float* variance, std::byte* workspace,
                   const ThreadPool& pool) const {
   pool.parallel_for(parts(), [&](std::size_t i) {
@@ -35,21 +39,25 @@ void Moments::run(const float* x, float* mean, float* variance, std::byte* works
 
 // As in Chan, Golub and LeVeque, 1979.
 void Moments::join(std::byte* workspace, float* mean, float* variance) const {
+  double *const means = totals(workspace), *const squares = means + channels_;
+  std::fill_n(means, 2 * channels_, 0.0);
+  const auto all = static_cast<double>(pixels_);
+  for (std::size_t i = 0; i < parts(); ++i) {
+    const double share = static_cast<double>(part(i).count) / all;
+    const float* const of_part = row(workspace, 2 * i);
+    for (std::size_t c = 0; c < channels_; ++c) means[c] += share * static_cast<double>(of_part[c]);
+  }
+  for (std::size_t i = 0; i < parts(); ++i) {
+    const double share = static_cast<double>(part(i).count) / all;
+    const float *of_part = row(workspace, 2 * i), *deviations = row(workspace, 2 * i + 1);
+    for (std::size_t c = 0; c < channels_; ++c) {
+      const double apart = static_cast<double>(of_part[c]) - means[c];
+      squares[c] += static_cast<double>(deviations[c]) / all + share * apart * apart;
+    }
+  }
   for (std::size_t c = 0; c < channels_; ++c) {
-    double sum = 0, squares = 0;
-    const auto each_part = [&](const auto& add) {
-      for (std::size_t i = 0; i < parts(); ++i) {
-        add(static_cast<double>(part(i).count), static_cast<double>(row(workspace, 2 * i)[c]),
-            static_cast<double>(row(workspace, 2 * i + 1)[c]));
-      }
-    };
-    each_part([&](double n, double part_mean, double) { sum += n * part_mean; });
-    const double all = sum / static_cast<double>(pixels_);
-    each_part([&](double n, double part_mean, double part_squares) {
-      squares += part_squares + n * (part_mean - all) * (part_mean - all);
-    });
-    mean[c] = static_cast<float>(all);
-    variance[c] = static_cast<float>(squares / static_cast<double>(pixels_));
+    mean[c] = static_cast<float>(means[c]);
+    variance[c] = static_cast<float>(squares[c]);
   }
 }
 

@@ -28,8 +28,10 @@ class Moments {
   /// A row has a number for each channel.
   std::size_t row_bytes() const;
   float* row(std::byte* workspace, std::size_t i) const;
-  /// Two rows for each part.
-  std::size_t workspace_bytes() const { return 2 * parts() * row_bytes(); }
+  /// For sums over the parts: two rows of doubles, one after the other, behind these.
+  double* totals(std::byte* workspace) const;
+  /// Two rows for each part, and those of doubles.
+  std::size_t workspace_bytes() const { return (2 * parts() + 4) * row_bytes(); }
 
   void run(const float* x, float* mean, float* variance, std::byte* workspace,
            const ThreadPool& pool) const;
