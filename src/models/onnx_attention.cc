@@ -21,7 +21,6 @@ struct Heads {
   HeadChannels channels;
   std::int64_t count = 1;
   AttentionWindow window = {};
-  std::vector<Axis> leading = {};
 };
 
 // The one factor of an axis, of size 1 where there is none.
@@ -71,10 +70,11 @@ Heads heads_of(const OnnxImport& net, const View& v, bool transposed) {
     throw Unsupported("of two values that are no queries and keys");
   }
   Heads heads{{v.first, 0, depth.empty() ? 1 : depth[0].size}};
+  std::vector<Axis> leading;  // images and windows
   for (std::size_t i = 0; i + 2 < rank; ++i) {
     for (const Axis& axis : v.dims[i]) {
       if (axis.axis != 1) {
-        heads.leading.push_back(axis);
+        leading.push_back(axis);
       } else if (heads.count == 1) {
         heads.channels.step = axis.step;
         heads.count = axis.size;
@@ -83,26 +83,31 @@ Heads heads_of(const OnnxImport& net, const View& v, bool transposed) {
       }
     }
   }
-  heads.window = window_of(shape, v.dims[transposed ? rank - 1 : rank - 2], heads.leading);
+  heads.window = window_of(shape, v.dims[transposed ? rank - 1 : rank - 2], leading);
   return heads;
 }
 
+// Whether a dimension of keys or values goes along with the queries': the same images and windows,
+// and as many heads, in one order; or none, for all heads.
+bool go_along(const std::vector<Axis>& part, const std::vector<Axis>& queries) {
+  if (part.empty() && queries.size() == 1 && queries[0].axis == 1) return true;
+  const auto same = [](const Axis& a, const Axis& b) {
+    return a == b || (a.axis == 1 && b.axis == 1 && a.size == b.size);
+  };
+  return std::equal(part.begin(), part.end(), queries.begin(), queries.end(), same);
+}
+
 // Whether images, windows and heads of `part` meet the same ones of the queries when the two are
-// multiplied; it may have no heads.
+// multiplied.
 bool meets(const OnnxImport& net, const View& part, bool transposed, const View& queries) {
   const Heads p = heads_of(net, part, transposed), q = heads_of(net, queries, false);
   const Shape &of_part = net.shape(part), &of_queries = net.shape(queries);
-  bool all = part.dims.size() <= queries.dims.size() && (p.count == q.count || p.count == 1) &&
-             p.leading == q.leading && p.window == q.window;
+  bool all = part.dims.size() <= queries.dims.size() && p.window == q.window;
   if (!p.window.whole()) all = all && of_part[2] == of_queries[2] && of_part[3] == of_queries[3];
-  const auto has = [](const View& v, std::size_t from_end, int axis) {
-    if (from_end > v.dims.size()) return false;
-    const std::vector<Axis>& axes = v.dims[v.dims.size() - from_end];
-    return std::any_of(axes.begin(), axes.end(), [&](const Axis& a) { return a.axis == axis; });
-  };
-  for (std::size_t i = 3; i <= queries.dims.size(); ++i) {
-    all = all && (has(queries, i, 1) || !has(part, i, 1));
-    for (const int axis : {0, 2, 3}) all = all && has(part, i, axis) == has(queries, i, axis);
+  for (std::size_t i = 3; all && i <= queries.dims.size(); ++i) {
+    const std::size_t at = queries.dims.size() - i;
+    const bool has = i <= part.dims.size();
+    all = go_along(has ? part.dims[part.dims.size() - i] : std::vector<Axis>(), queries.dims[at]);
   }
   return all;
 }
@@ -173,8 +178,7 @@ namespace {
 
 View element(OnnxImport& net, const OnnxNode& node, const View& x, std::size_t axis,
              std::int64_t index) {
-  const bool token = x.dims.size() == 3 && axis == 1 && is_axis(x, 1, 2, net.shape(x));
-  if (token && index == 0 && is_axis(x, 2, 1, net.shape(x))) {
+  if (is_tokens(x, net.shape(x)) && axis == 1 && index == 0) {
     return net.add_view(node.name, FirstTokenNode{}, {net.real(x).id});
   }
   View y = part_of_channels(x, axis,

@@ -241,14 +241,14 @@ Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const Floats weights = matrix(floats(in, 1, "weight"), out, k, true);
   View y = x;
   if (net.shape(x).rank() == 2) {
-    y = linear(net, node.name, x.id, weights, out, nullptr, x.dims.size());
+    y.id = linear(net, node.name, x.id, weights, out, nullptr, 2).id;
   } else {
     Conv2dNode n;
     n.weight = tensor_of({out, k, 1, 1}, weights);
     y.id = net.add(node.name, std::move(n), {x.id});
-    y.dims[last].clear();
-    if (out > 1) y.dims[last].push_back({1, out});
   }
+  y.dims[last].clear();
+  if (out > 1) y.dims[last].push_back({1, out});
   return {y};
 }
 

@@ -18,8 +18,7 @@ Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t fir
   const std::int64_t size = x.sizes()[axis];
   if (first < 0 || count < 1 || first + count > size) throw Unsupported("of nothing");
   if (count == size) return x;
-  const bool tokens = x.dims.size() == 3 && axis == 1 && is_axis(x, 1, 2, net.shape(x));
-  if (tokens && first == 0 && count == 1 && is_axis(x, 2, 1, net.shape(x))) {
+  if (is_tokens(x, net.shape(x)) && axis == 1 && first == 0 && count == 1) {
     View y = net.add_view("first_token", FirstTokenNode{}, {net.real(x).id});
     y.dims.insert(y.dims.begin() + 1, std::vector<Axis>());
     return y;

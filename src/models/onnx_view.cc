@@ -128,6 +128,11 @@ bool is_image(const View& view, const Shape& shape) {
   return true;
 }
 
+bool is_tokens(const View& view, const Shape& shape) {
+  return shape.rank() == 4 && shape[3] == 1 && view.dims.size() == 3 &&
+         is_axis(view, 0, 0, shape) && is_axis(view, 1, 2, shape) && is_axis(view, 2, 1, shape);
+}
+
 std::int64_t shuffled_groups(const View& view, const Shape& shape) {
   if (shape.rank() != 4 || view.dims.size() != 4 || view.dims[1].size() != 2) return 1;
   const Axis &slow = view.dims[1][0], &fast = view.dims[1][1];

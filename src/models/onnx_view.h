@@ -66,6 +66,9 @@ bool is_pixels(const View& view, std::size_t i, const Shape& shape);
 /// Whether the dimensions are the value's own [N, C, H, W] or [N, C] (then followed by ones).
 bool is_image(const View& view, const Shape& shape);
 
+/// Whether it is [N, tokens, C] of a value [N, C, tokens, 1].
+bool is_tokens(const View& view, const Shape& shape);
+
 /// The groups whose channels take turns, where that is all that differs from the value's own
 /// [N, C, H, W]; otherwise 1.
 std::int64_t shuffled_groups(const View& view, const Shape& shape);

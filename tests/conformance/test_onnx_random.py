@@ -1,0 +1,263 @@
+"""Random graphs of layers and attention on tensors taken apart: refused, or as ONNX Runtime."""
+
+import math
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import sepconv
+
+N, C, H, W = 2, 12, 4, 6
+
+
+class Graph:
+    """An ONNX graph that grows node by node; the shapes of its values are known."""
+
+    def __init__(self, seed, *shape):
+        self.rng = np.random.default_rng(seed)
+        self.nodes, self.constants = [], []
+        self.shape = {"x": list(shape)}
+
+    def one_of(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def chance(self, probability):
+        return self.rng.random() < probability
+
+    def constant(self, value):
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def normal(self, *shape):
+        return self.constant(self.rng.standard_normal(shape).astype(np.float32))
+
+    def node(self, kind, inputs, shape, **attributes):
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        self.shape[name] = list(shape)
+        return name
+
+    def reshape(self, x, shape):
+        return self.node("Reshape", [x, self.constant(np.array(shape, np.int64))], shape)
+
+    def transpose(self, x, order):
+        shape = [self.shape[x][i] for i in order]
+        return self.node("Transpose", [x], shape, perm=[int(i) for i in order])
+
+    def turned(self, x):
+        order = list(range(len(self.shape[x])))
+        return self.transpose(x, [*order[:-2], order[-1], order[-2]])
+
+    def activation(self, x):
+        return self.node(self.one_of("Relu", "Sigmoid", "LeakyRelu"), [x], self.shape[x])
+
+    def model(self, result):
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("x", self.shape["x"]), (result, self.shape[result]))
+        ]
+        graph = helper.make_graph(self.nodes, "random", values[:1], values[1:], self.constants)
+        opset = [helper.make_opsetid("", 17)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def factors(g, size):
+    """Numbers whose product is size, in any order."""
+    found = []
+    while size > 1 and g.chance(0.7):
+        found.append(g.one_of(*[f for f in range(2, size + 1) if size % f == 0]))
+        size //= found[-1]
+    found.append(size)
+    g.rng.shuffle(found)
+    return found
+
+
+def split(g, x, i):
+    shape = g.shape[x]
+    return g.reshape(x, [*shape[:i], *factors(g, shape[i]), *shape[i + 1 :]])
+
+
+def join(g, x, i):
+    shape = g.shape[x]
+    return g.reshape(x, [*shape[:i], math.prod(shape[i : i + 2]), *shape[i + 2 :]])
+
+
+def shuffle(g, x, _):
+    return g.transpose(x, g.rng.permutation(len(g.shape[x])))
+
+
+def part(g, x, i):
+    shape = list(g.shape[x])
+    begin = int(g.rng.integers(shape[i]))
+    end, step = int(g.rng.integers(begin + 1, shape[i] + 1)), g.one_of(1, 1, 2)
+    shape[i] = len(range(begin, end, step))
+    bounds = [g.constant(np.array([v], np.int64)) for v in (begin, end, i, step)]
+    return g.node("Slice", [x, *bounds], shape)
+
+
+def product(g, x, _):
+    shape, out = g.shape[x], int(g.rng.integers(2, 7))
+    return g.node("MatMul", [x, g.normal(shape[-1], out)], [*shape[:-1], out])
+
+
+def activation(g, x, _):
+    return g.activation(x)
+
+
+def with_constant(g, x, _):
+    shape = g.shape[x]
+    return g.node(g.one_of("Add", "Mul"), [x, g.normal(*(g.one_of(1, s) for s in shape))], shape)
+
+
+def softmax(g, x, i):
+    return g.node("Softmax", [x], g.shape[x], axis=i)
+
+
+def branches(g, x, i):
+    kind = g.one_of("Add", "Mul", "Concat")
+    if kind != "Concat":
+        return g.node(kind, [g.activation(x), g.activation(x)], g.shape[x])
+    shape = list(g.shape[x])
+    shape[i] *= 2
+    return g.node(kind, [x, g.activation(x)], shape, axis=i)
+
+
+def mean(g, x, i):
+    shape = list(g.shape[x])
+    shape[i] = 1
+    return g.node("ReduceMean", [x], shape, axes=[i])
+
+
+def instance_norm(g, x, _):
+    shape = g.shape[x]
+    if len(shape) < 3:
+        return x
+    return g.node(
+        "InstanceNormalization", [x, g.normal(shape[1]), g.normal(shape[1])], shape, epsilon=0.1
+    )
+
+
+def conv(g, x, _):
+    shape = g.shape[x]
+    if len(shape) != 4:
+        return x
+    out = int(g.rng.integers(2, 7))
+    if g.chance(0.5):
+        return g.node("Conv", [x, g.normal(out, shape[1], 1, 1)], [shape[0], out, *shape[2:]])
+    weight = g.normal(shape[1], 1, 3, 3)
+    return g.node("Conv", [x, weight], shape, group=shape[1], pads=[1, 1, 1, 1])
+
+
+def batch_norm(g, x, _):
+    shape = g.shape[x]
+    if len(shape) < 2:
+        return x
+    positive = g.constant(np.full(shape[1], 0.5, np.float32))
+    constants = [g.normal(shape[1]) for _ in range(3)]
+    return g.node("BatchNormalization", [x, *constants, positive], shape)
+
+
+def layer_norm(g, x, _):
+    shape = g.shape[x]
+    norm = g.normal(shape[-1]), g.normal(shape[-1])
+    return g.node("LayerNormalization", [x, *norm], shape, axis=-1, epsilon=0.1)
+
+
+def element(g, x, i):
+    shape = list(g.shape[x])
+    index = g.constant(np.int64(g.rng.integers(shape[i])))
+    if len(shape) < 2:
+        return x
+    del shape[i]
+    return g.node("Gather", [x, index], shape, axis=i)
+
+
+def parts(g, x, i):
+    shape = list(g.shape[x])
+    if shape[i] % 2:
+        return x
+    shape[i] //= 2
+    first, second = f"v{len(g.nodes)}", f"v{len(g.nodes)}.second"
+    g.nodes.append(helper.make_node("Split", [x], [first, second], first, axis=i))
+    g.shape[first] = g.shape[second] = shape
+    return g.node(g.one_of("Add", "Mul"), [second, g.activation(first)], shape)
+
+
+STEPS = [split, join, shuffle, part, product, activation, with_constant, softmax, branches, mean,
+         instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts]  # fmt: skip
+
+
+def layers(seed):
+    g = Graph(seed, N, C, H, W)
+    x = "x"
+    for _ in range(int(g.rng.integers(2, 9))):
+        x = g.one_of(*STEPS)(g, x, int(g.rng.integers(len(g.shape[x]))))
+    return g.model(g.activation(x) if x == "x" else x)
+
+
+def attention(seed):
+    """Of factors of images, heads and pixels that are all 2, so that what is mixed up fits."""
+    g = Graph(seed, 2, 8, 4, 4)
+    whole = [2, 2, 4, 2, 2, 2, 2]  # N, heads, depth, and two factors each of H and W
+    shared = g.reshape(g.activation("x"), whole)
+    values = [shared] * 3 if g.chance(0.5) else [g.reshape(g.activation("x"), whole) for _ in "qkv"]
+    tokens = sorted(g.rng.choice([3, 4, 5, 6], int(g.rng.integers(1, 5)), replace=False))
+    leading = [int(i) for i in g.rng.permutation([i for i in range(7) if i not in [2, *tokens]])]
+    cuts = [g.chance(0.5) for _ in leading]
+
+    def view(x):
+        order, last = leading, tokens
+        if g.chance(0.2):
+            order = g.rng.permutation(order)
+        elif g.chance(0.2):
+            last = g.rng.permutation(last)
+        x = g.transpose(x, [*order, *last, 2])
+        shape = []
+        for cut in cuts:
+            if cut or not shape:
+                shape.append(2)
+            else:
+                shape[-1] *= 2
+        return g.reshape(x, [*shape, 2 ** len(tokens), 4])
+
+    q, k, v = map(view, values)
+    shape = g.shape[q]
+    scores = g.node("MatMul", [q, g.turned(k)], [*shape[:-1], shape[-2]])
+    if g.chance(0.4):
+        bias = [g.one_of(1, s) for s in g.shape[scores]][-g.one_of(2, 3, 4, 5) :]
+        scores = g.node("Add", [scores, g.normal(*bias)], g.shape[scores])
+    weights = g.node("Softmax", [scores], g.shape[scores], axis=-1)
+    if g.chance(0.2):
+        turned = [g.turned(v), g.turned(weights)]
+        y = g.turned(g.node("MatMul", turned, [*shape[:-2], shape[-1], shape[-2]]))
+    else:
+        y = g.node("MatMul", [weights, v], shape)
+    order = [*leading, *tokens, 2]
+    y = g.transpose(g.reshape(y, [whole[i] for i in order]), np.argsort(order))
+    return g.model(g.reshape(y, [2, 8, 4, 4]))
+
+
+@pytest.mark.parametrize(("make", "count", "least"), [(layers, 6000, 500), (attention, 2000, 300)])
+def test_random_graphs_are_refused_or_right(make, count, least, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    path, right = tmp_path / "m.onnx", 0
+    for seed in range(count):
+        model = make(seed)
+        path.write_bytes(model.SerializeToString())
+        shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+        x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+        try:
+            got = sepconv.load(path)(x)
+        except ValueError:
+            continue
+        expected = onnxruntime.InferenceSession(path, options).run(None, {"x": x})[0]
+        assert got.shape == expected.shape, seed
+        # Of layers with weights of size 1 whose results may be small beside what they add up.
+        bound = 1e-4 * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=bound, err_msg=str(seed))
+        right += 1
+    assert right >= least
