@@ -89,14 +89,15 @@ using OnnxHandler = Values (*)(OnnxImport&, const io::OnnxNode&, const Values& i
 // onnx_layers.cc
 Values import_conv(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_conv_transpose(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-Values import_batch_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_gemm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_global_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_norms.cc
+Values import_batch_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_layer_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_group_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_instance_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-Values import_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-Values import_global_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_arithmetic.cc
 Values import_add(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_sub(OnnxImport& net, const io::OnnxNode& node, const Values& in);
@@ -127,6 +128,7 @@ Values import_resize(OnnxImport& net, const io::OnnxNode& node, const Values& in
 // onnx_parts.cc
 Values import_split(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_slice(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_concat.cc
 Values import_concat(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_attention.cc
 Values import_gather(OnnxImport& net, const io::OnnxNode& node, const Values& in);

@@ -26,13 +26,15 @@ NAMES = [
 FILES = [
     "shufflenet_v2_x0_5", "regnetx_002", "regnety_004", "ghostnetv2_100", "starnet_s1",
     "repvgg_a0", "mobileone_s0", "repvit_m0_9", "repghostnet_050", "fastvit_t8",
-    "mobilenetv4_hybrid_medium", "caformer_s18", "hgnetv2_b0", "mambaout_femto",
+    "mobilenetv4_hybrid_medium", "caformer_s18", "hgnetv2_b0", "mambaout_femto", "poolformer_s12",
+    "shvit_s1", "darknet17",
 ]  # fmt: skip
-# Made for one size, by their biases for pairs of positions.
-FILES_OF_ONE_SIZE = [
-    "efficientformer_l1", "levit_128s", "coatnet_nano_rw_224", "visformer_tiny",
-    "deit3_small_patch16_224",
-]  # fmt: skip
+# Made for one size, by their biases for pairs of positions or their windows.
+FILES_OF_ONE_SIZE = {
+    "efficientformer_l1": 224, "levit_128s": 224, "coatnet_nano_rw_224": 224,
+    "visformer_tiny": 224, "deit3_small_patch16_224": 224, "tiny_vit_5m_224": 224,
+    "mobilevit_xxs": 256, "maxxvit_rmlp_nano_rw_256": 256,
+}  # fmt: skip
 
 # Where every activation, norm and product of the export is part of a node of ours again.
 SAME_NODES = ["mobilenetv2_035", "efficientnet_b0", "mixnet_s", "convnext_atto", "resnet18"]
@@ -79,10 +81,11 @@ def test_exported_network(name, dynamo, tmp_path):
 
 
 @pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
-@pytest.mark.parametrize("name", FILES + FILES_OF_ONE_SIZE)
+@pytest.mark.parametrize("name", [*FILES, *FILES_OF_ONE_SIZE])
 def test_network_that_only_comes_as_a_file(name, dynamo, tmp_path):
     known = getattr(torchvision.models, name, None)
-    size, own_size = (224, 224) if name in FILES_OF_ONE_SIZE else (107, 128)
+    own_size = FILES_OF_ONE_SIZE.get(name, 128)
+    size = own_size if name in FILES_OF_ONE_SIZE else 107
     model = randomize(known(weights=None) if known else create(name), 9, own_size)
     path = str(tmp_path / "m.onnx")
     with torch.no_grad():

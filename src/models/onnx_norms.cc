@@ -1,0 +1,81 @@
+// Norms that are one node of a file.
+
+#include <algorithm>
+
+#include "base/sizes.h"
+#include "models/onnx_import.h"
+
+namespace sepconv::models {
+
+using io::OnnxNode;
+
+Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (integer_of(node, "training_mode", 0) != 0) throw Unsupported("in training mode");
+  const View x = net.real(in[0]);
+  if (!is_axis(x, 1, 1, net.shape(x))) throw Unsupported("over other than the channels");
+  BatchNormNode n{vector_of(floats(in, 1, "scale")), vector_of(floats(in, 2, "bias")),
+                  vector_of(floats(in, 3, "mean")), vector_of(floats(in, 4, "variance")),
+                  static_cast<double>(number_of(node, "epsilon", 1e-5F))};
+  return {net.add_same(node.name, std::move(n), x)};
+}
+
+Values import_layer_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.real(in[0]);
+  const std::size_t last = axis_of(integer_of(node, "axis", -1), x.dims.size());
+  if (last + 1 != x.dims.size() || !is_axis(x, last, 1, net.shape(x))) {
+    throw Unsupported("over other than the channels");
+  }
+  const std::size_t n = to_size(net.channels(x));
+  LayerNormNode norm{vector_of(floats(in, 1, "scale")),
+                     vector_of(constant(in, 2) ? floats(in, 2, "bias") : Floats(n, 0)),
+                     static_cast<double>(number_of(node, "epsilon", 1e-5F))};
+  return {net.add_same(node.name, std::move(norm), x)};
+}
+
+namespace {
+
+View group_norm(OnnxImport& net, const OnnxNode& node, const View& x, GroupScaleNode n) {
+  n.epsilon = static_cast<double>(number_of(node, "epsilon", 1e-5F));
+  const ValueId factors = net.add(node.name + ".factors", std::move(n), {x.id});
+  return net.add_same(node.name, ScaleShiftNode{}, x, {factors});
+}
+
+// A number for each channel, from one for each group where these are not the channels.
+Constant by_group(const Floats& values, std::int64_t groups, std::int64_t channels) {
+  if (values.size() == to_size(channels)) return vector_of(values);
+  if (values.size() != to_size(groups)) throw Unsupported("with weights of another size");
+  Floats all;
+  for (const float v : values) all.insert(all.end(), to_size(channels / groups), v);
+  return vector_of(all);
+}
+
+}  // namespace
+
+Values import_group_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.image(in[0]);
+  const std::int64_t groups = integer_of(node, "num_groups", 1), channels = net.channels(x);
+  if (groups < 1 || channels % groups != 0) throw Unsupported("of groups that are not alike");
+  GroupScaleNode n{by_group(floats(in, 1, "scale"), groups, channels),
+                   by_group(floats(in, 2, "bias"), groups, channels), groups};
+  return {group_norm(net, node, x, std::move(n))};
+}
+
+// Of [N, C, …], or of [N, groups, channels of a group and all positions], as exporters take a group
+// norm for one.
+Values import_instance_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const View x = net.real(in[0]);
+  const Shape& s = net.shape(x);
+  const std::size_t rank = x.dims.size();
+  if (rank < 3 || s.rank() != 4 || !is_axis(x, 0, 0, s)) throw Unsupported("of another shape");
+  const std::int64_t groups = x.sizes()[1], channels = s[1];
+  const std::int64_t each = channels / std::max<std::int64_t>(groups, 1);
+  const std::vector<Axis> of_groups{{1, groups, each}};
+  if (groups < 1 || groups * each != channels || (groups > 1 && x.dims[1] != of_groups)) {
+    throw Unsupported("over other than groups of channels");
+  }
+  GroupScaleNode n{by_group(floats(in, 1, "scale"), groups, channels),
+                   by_group(floats(in, 2, "bias"), groups, channels), groups};
+  return {group_norm(net, node, x, std::move(n))};
+}
+
+}  // namespace sepconv::models
