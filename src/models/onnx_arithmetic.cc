@@ -192,6 +192,8 @@ Value product(OnnxImport& net, const OnnxNode& node, const View& x, const Expres
 Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const Value &a = in[0], &b = in[1];
   if (const Expression* wide = expression(a, "an expanded value")) {
+    const bool fits = view(b).sizes() == wide->constants[0]->integers;
+    if (!fits) throw Unsupported("of an expanded value and another of other sizes");
     return import_mul(net, node, {wide->of, b});
   }
   if (std::holds_alternative<OnnxConstant>(a) || expression(b, "an expanded value")) {

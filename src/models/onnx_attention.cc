@@ -14,9 +14,8 @@ using io::OnnxNode;
 namespace {
 
 // What of [N, heads, tokens, depth] is where: the channels, how many heads there are (one where
-// that dimension has size 1 or is not there), and which pixels are a window's tokens. `leading` has
-// all that is neither heads, tokens nor depth: images and windows. With `transposed` the last two
-// dimensions change places.
+// that dimension has size 1 or is not there), and which pixels are a window's tokens. With
+// `transposed` the last two dimensions change places.
 struct Heads {
   HeadChannels channels;
   std::int64_t count = 1;
@@ -36,10 +35,9 @@ Axis factor_of(const std::vector<Axis>& axes, int axis) {
   return factor;
 }
 
-// Tokens are all pixels, row by row, or those of windows, which `leading` counts.
+// Tokens are all pixels, row by row, or those of windows; `leading` has images and windows.
 AttentionWindow window_of(const Shape& shape, const std::vector<Axis>& tokens,
                           const std::vector<Axis>& leading) {
-  AttentionWindow window;
   bool adjacent = true, dilated = true, rows_first = true;
   std::int64_t sizes[2];
   for (const int axis : {2, 3}) {

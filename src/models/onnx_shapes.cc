@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/sizes.h"
+#include "models/onnx_constants.h"
 #include "models/onnx_import.h"
 
 namespace sepconv::models {
@@ -63,9 +64,16 @@ Values import_reshape(OnnxImport&, const OnnxNode&, const Values& in) {
   return {reshaped(x, to)};
 }
 
-// For products, which broadcast anyway.
+// For products with something of that size, which broadcast anyway.
 Values import_expand(OnnxImport&, const OnnxNode&, const Values& in) {
-  return {make({.what = "an expanded value", .of = view(in[0])})};
+  const View& x = view(in[0]);
+  const OnnxConstant to = constant(in, 1);
+  if (!to) throw Unsupported("to a shape that is no constant");
+  const Dims sizes = broadcast(x.sizes(), to->integers);
+  if (sizes == x.sizes()) return {x};
+  Expression e{.what = "an expanded value", .of = x};
+  e.constants = {made({{static_cast<std::int64_t>(sizes.size())}, true, {}, sizes})};
+  return {make(std::move(e))};
 }
 
 Values import_flatten(OnnxImport&, const OnnxNode& node, const Values& in) {

@@ -174,6 +174,21 @@ void Attention::multiply_by_fma(GemmTile tile, const PixelRun& rows, std::size_t
   }
 }
 
+// The channels of a head in some queries of a window, one after the other.
+void Attention::collect(const float* queries, std::size_t first, std::size_t rows,
+                        float* to) const {
+  for (std::size_t i = 0; i < rows; ++i, to += q_.depth) {
+    std::copy_n(q_.token(queries, first + i), q_.depth, to);
+  }
+}
+
+// Results that lie one after the other to their pixels.
+void Attention::spread(const float* results, std::size_t first, std::size_t rows, float* y) const {
+  for (std::size_t i = 0; i < rows; ++i, results += v_.depth) {
+    std::copy_n(results, v_.depth, y + q_.windows.tokens[first + i] * to_size(output[1]));
+  }
+}
+
 void Attention::run_head(const Head& head, std::byte* workspace) const {
   const std::size_t channels = to_size(output[1]);
   Carver carver(workspace);
@@ -190,9 +205,7 @@ void Attention::run_head(const Head& head, std::byte* workspace) const {
     const float* bias = head.bias ? head.bias + first * padded_ : nullptr;
     float* y = head.y + q_.windows.tokens[first] * channels;
     if (together) {
-      for (std::size_t i = 0; i < rows; ++i) {
-        std::copy_n(q_.token(head.q, first + i), q_.depth, together + i * q_.depth);
-      }
+      collect(head.q, first, rows, together);
       queries = together;
       y = results;
     }
@@ -204,10 +217,7 @@ void Attention::run_head(const Head& head, std::byte* workspace) const {
     }
     multiply({values, v_.tokens(), v_.depth}, {&weights, y, nullptr, rows}, padded_,
              together ? v_.depth : channels, carver.rest());
-    for (std::size_t i = 0; together && i < rows; ++i) {
-      std::copy_n(results + i * v_.depth, v_.depth,
-                  head.y + q_.windows.tokens[first + i] * channels);
-    }
+    if (together) spread(results, first, rows, head.y);
   }
 }
 

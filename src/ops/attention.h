@@ -68,6 +68,8 @@ class Attention final : public Op::Impl {
   void multiply(const Panels& b, const PixelRun& rows, std::size_t a_step, std::size_t c_step,
                 std::byte* workspace) const;
   void multiply_by_fma(GemmTile tile, const PixelRun& rows, std::size_t column, float* sums) const;
+  void collect(const float* queries, std::size_t first, std::size_t rows, float* to) const;
+  void spread(const float* results, std::size_t first, std::size_t rows, float* y) const;
   void run_head(const Head& head, std::byte* workspace) const;
   bool has_windows() const { return q_.windows.first.size() > 1; }
 

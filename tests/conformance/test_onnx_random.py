@@ -131,6 +131,14 @@ def mean(g, x, i):
     return g.node("ReduceMean", [x], shape, axes=[i])
 
 
+def expanded(g, x, i):
+    shape = g.shape[x]
+    y = g.activation(mean(g, x, i))
+    y = g.node("Expand", [y, g.constant(np.array(shape, np.int64))], shape)
+    other = g.one_of(x, g.activation(x), g.constant(np.float32(0.7)))
+    return g.node("Mul", g.one_of([y, other], [other, y]), shape)
+
+
 def instance_norm(g, x, _):
     shape = g.shape[x]
     if len(shape) < 3:
@@ -187,7 +195,8 @@ def parts(g, x, i):
 
 
 STEPS = [split, join, shuffle, part, product, activation, with_constant, softmax, branches, mean,
-         instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts]  # fmt: skip
+         instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts,
+         expanded]  # fmt: skip
 
 
 def layers(seed):
