@@ -153,8 +153,8 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
   if (kind == ActivationKind::kNone) return;
   for (int r = 0; r < kOutputs; ++r) {
     if (!a.out[r]) continue;
-    activate_rows(args.epilogue, a.out[r], late && args.residual ? args.residual[r] : nullptr, a.pixel,
-                  static_cast<size_t>(a.width), a.channels);
+    activate_rows(args.epilogue, a.out[r], late && args.residual ? args.residual[r] : nullptr,
+                  a.pixel, static_cast<size_t>(a.width), a.channels);
   }
 }
 

@@ -1,6 +1,7 @@
 // Sums, norms and products of constants: weights that a network standardises whenever it runs
 // (Brock et al., "NFNets", 2021), biases that it computes (Liu et al., "Swin V2", 2022).
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -11,6 +12,13 @@ namespace sepconv::models {
 using io::OnnxConstant;
 using io::OnnxNode;
 using io::OnnxTensor;
+
+namespace {
+
+// A second's: a file may not make a program compute for any time.
+constexpr std::size_t kMostProducts = std::size_t{1} << 29;
+
+}  // namespace
 
 // ReduceSum and ReduceMean.
 OnnxConstant fold_reduce(const OnnxNode& node, const Arguments& in) {
@@ -51,6 +59,9 @@ OnnxConstant fold_matmul(const OnnxNode&, const Arguments& in) {
   Dims dims = a.dims;
   dims.back() = b.dims[1];
   OnnxTensor y = like(dims, a.integer && b.integer);
+  if (y.size() > kMostProducts / std::max<std::size_t>(k, 1)) {
+    throw Unsupported("a product of constants that takes too long");
+  }
   for (std::size_t i = 0; i < y.size(); ++i) {
     double sum = 0;
     for (std::size_t j = 0; j < k; ++j) sum += at(a, i / n * k + j) * at(b, j * n + i % n);

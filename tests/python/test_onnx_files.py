@@ -147,6 +147,17 @@ def test_sizes_that_a_tensor_cannot_have(tmp_path):
         assert "tensor w: " in refusal(model, tmp_path)
 
 
+def test_products_of_constants_that_take_too_long(tmp_path):
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["t"], name="fill"),
+        helper.make_node("MatMul", ["t", "t"], ["u"], name="product"),
+        helper.make_node("Add", ["x", "u"], ["y"], name="sum"),
+    ]
+    model = network(nodes, {"s": np.array([3000, 3000], np.int64)})
+    message = "MatMul (product): a product of constants that takes too long"
+    assert message in refusal(model, tmp_path)
+
+
 def test_constants_made_too_large(tmp_path):
     nodes = [
         helper.make_node("ConstantOfShape", ["s"], ["t"], name="fill"),
