@@ -51,6 +51,10 @@ View conv_of_channels(OnnxImport& net, const OnnxNode& node, const View& x, cons
       s[1] < 2 || integer_of(node, "group", 1) != 1 || pads.size() != 2) {
     throw Unsupported("over other than a vector's channels");
   }
+  for (const char* name : {"strides", "dilations"}) {
+    const Dims list = list_of(node, name, {}, 0);
+    if (!list.empty() && list != Dims{1}) throw Unsupported("of a vector's channels by steps");
+  }
   const View vector = whole_view(net.as_vector(x, node.name), {s[0], s[1]});
   const ValueId row = net.add(node.name + ".row",
                               ArrangeNode{{vector.dims[0], {}, {}, vector.dims[1]}}, {vector.id});

@@ -330,3 +330,14 @@ def test_a_gelus_gate_of_other_channels(tmp_path):
         export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
     with pytest.raises(ValueError, match="of 1 . erf and another value"):
         sepconv.load(path)(torch.zeros(N, C, H, W))
+
+
+@pytest.mark.parametrize("steps", [{"stride": 2}, {"dilation": 2}])
+def test_attention_of_channels_by_steps(steps, tmp_path):
+    conv = torch.nn.Conv1d(1, 1, 3, padding=2, bias=False, **steps)
+    module = Module(lambda m, x: m.conv(x.mean((2, 3)).view(N, 1, C)), conv=conv)
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
+    with pytest.raises(ValueError, match="of a vector's channels by steps"):
+        sepconv.load(path)(torch.zeros(N, C, H, W))
