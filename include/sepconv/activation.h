@@ -18,6 +18,10 @@ enum class ActivationKind {
   kGelu,         ///< x/2 · (1 + erf(x/√2)) (Hendrycks and Gimpel, 2016)
   kGeluTanh,     ///< x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))), the same paper's approximation
   kSigmoid,      ///< 1 / (1 + exp(−x))
+  kTanh,         ///< tanh x
+  kElu,          ///< x, or alpha · (exp x − 1) below 0 (Clevert et al., 2015)
+  kSoftplus,     ///< log(1 + exp x) (Dugas et al., 2000)
+  kMish,         ///< x · tanh(softplus(x)) (Misra, 2019)
 };
 
 /// NaN passes through every activation.
@@ -26,14 +30,17 @@ struct Activation {
   float lo = 0;         ///< kClamp only
   float hi = 0;         ///< kClamp only
   float slope = 0.01F;  ///< kLeakyRelu only
+  float alpha = 1;      ///< kElu only
 
   Activation() = default;
   Activation(ActivationKind k) : kind(k) {}  // NOLINT(google-explicit-constructor)
   /// Throws ArgumentError unless lo ≤ hi.
   static Activation clamp(float lo, float hi);
   static Activation leaky_relu(float slope);
+  static Activation elu(float alpha);
   /// From "relu", "relu6", "leaky_relu" (of slope 0.01), "hardswish", "silu", "gelu",
-  /// "gelu_tanh", "sigmoid", "hardsigmoid" or "none"; throws ArgumentError for another name.
+  /// "gelu_tanh", "sigmoid", "hardsigmoid", "tanh", "elu" (of alpha 1), "softplus", "mish" or
+  /// "none"; throws ArgumentError for another name.
   static Activation named(std::string_view name);
   bool operator==(const Activation&) const = default;
 };

@@ -8,7 +8,7 @@
 namespace sepconv {
 
 namespace {
-constexpr std::array<std::pair<std::string_view, ActivationKind>, 10> kNames{{
+constexpr std::array<std::pair<std::string_view, ActivationKind>, 14> kNames{{
     {"none", ActivationKind::kNone},
     {"relu", ActivationKind::kRelu},
     {"relu6", ActivationKind::kRelu6},
@@ -19,6 +19,10 @@ constexpr std::array<std::pair<std::string_view, ActivationKind>, 10> kNames{{
     {"gelu", ActivationKind::kGelu},
     {"gelu_tanh", ActivationKind::kGeluTanh},
     {"sigmoid", ActivationKind::kSigmoid},
+    {"tanh", ActivationKind::kTanh},
+    {"elu", ActivationKind::kElu},
+    {"softplus", ActivationKind::kSoftplus},
+    {"mish", ActivationKind::kMish},
 }};
 }  // namespace
 
@@ -33,6 +37,12 @@ Activation Activation::clamp(float lo, float hi) {
 Activation Activation::leaky_relu(float slope) {
   Activation activation(ActivationKind::kLeakyRelu);
   activation.slope = slope;
+  return activation;
+}
+
+Activation Activation::elu(float alpha) {
+  Activation activation(ActivationKind::kElu);
+  activation.alpha = alpha;
   return activation;
 }
 
@@ -52,6 +62,7 @@ std::string to_string(const Activation& activation) {
   if (activation.kind == ActivationKind::kLeakyRelu) {
     return fmt::format("leaky_relu({})", activation.slope);
   }
+  if (activation.kind == ActivationKind::kElu) return fmt::format("elu({})", activation.alpha);
   for (const auto& [name, kind] : kNames) {
     if (kind == activation.kind) return std::string(name);
   }

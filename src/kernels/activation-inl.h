@@ -6,6 +6,7 @@
 #define SEPCONV_ACTIVATION_INL_H_
 #endif
 
+#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
 #include <iterator>
@@ -171,6 +172,32 @@ HWY_INLINE V gelu_tanh(D d, V x) {
   return times_sigmoid(d, x, hn::Mul(hn::Set(d, 1.5957691216057308f), cubic));
 }
 
+// Highway's, within 4 ulp.
+HWY_INLINE V tanh(D d, V x) { return keep_nan(x, hn::Tanh(d, x)); }
+
+// −alpha below −87, where Highway's takes no longer all numbers.
+HWY_INLINE V elu(D d, V x, V alpha) {
+  const V below = hn::Mul(alpha, hn::Expm1(d, hn::Max(x, hn::Set(d, -87.0f))));
+  return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), below, x);
+}
+
+// max(x, 0) + log(1 + exp(−|x|)).
+HWY_INLINE V softplus(D d, V x) {
+  const V rest = hn::Log1p(d, exp_negated(d, hn::Abs(x)));
+  return keep_nan(x, hn::Add(hn::Max(x, hn::Zero(d)), rest));
+}
+
+// n = w² + 2w with w = exp x: tanh(softplus(x)) = n / (n + 2), which is 1 from 20 on.
+HWY_INLINE V mish_numerator(D d, V x) {
+  const V w = exp_negated(d, hn::Neg(hn::Min(x, hn::Set(d, 20.0f))));
+  return hn::Mul(w, hn::Add(w, hn::Set(d, 2.0f)));
+}
+
+HWY_INLINE V mish(D d, V x) {
+  const V n = mish_numerator(d, x);
+  return hn::Mul(x, hn::Div(n, hn::Add(n, hn::Set(d, 2.0f))));
+}
+
 // Calls work with the function of an activation, or with one that leaves vectors as they are: a
 // loop for each kind, so that none decides for every vector.
 template <class Work>
@@ -191,6 +218,14 @@ HWY_INLINE void with_activation(const Epilogue& e, const Work& work) {
       return work([d](V v) HWY_ATTR { return gelu_tanh(d, v); });
     case ActivationKind::kSigmoid:
       return work([d](V v) HWY_ATTR { return sigmoid(d, v); });
+    case ActivationKind::kTanh:
+      return work([d](V v) HWY_ATTR { return tanh(d, v); });
+    case ActivationKind::kElu:
+      return work([d, alpha = hn::Set(d, e.alpha)](V v) HWY_ATTR { return elu(d, v, alpha); });
+    case ActivationKind::kSoftplus:
+      return work([d](V v) HWY_ATTR { return softplus(d, v); });
+    case ActivationKind::kMish:
+      return work([d](V v) HWY_ATTR { return mish(d, v); });
     default:
       return work([](V v) HWY_ATTR { return v; });
   }

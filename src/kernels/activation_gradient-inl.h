@@ -79,6 +79,46 @@ struct ThroughSigmoid {
   }
 };
 
+struct ThroughTanh {
+  explicit ThroughTanh(const Epilogue&) {}
+  HWY_INLINE V value(V z) const { return tanh(D(), z); }
+  HWY_INLINE V gradient(V z, V dy) const {
+    const V y = tanh(D(), z);
+    return hn::Mul(dy, hn::NegMulAdd(y, y, hn::Set(D(), 1.0f)));
+  }
+};
+
+// alpha·exp z below 0.
+struct ThroughElu {
+  V alpha;
+  explicit ThroughElu(const Epilogue& e) : alpha(hn::Set(D(), e.alpha)) {}
+  HWY_INLINE V value(V z) const { return elu(D(), z, alpha); }
+  HWY_INLINE V gradient(V z, V dy) const {
+    const V slope = hn::Mul(alpha, exp_negated(D(), hn::Neg(z)));
+    return hn::IfThenElse(hn::Le(z, hn::Zero(D())), hn::Mul(dy, slope), dy);
+  }
+};
+
+struct ThroughSoftplus {
+  explicit ThroughSoftplus(const Epilogue&) {}
+  HWY_INLINE V value(V z) const { return softplus(D(), z); }
+  HWY_INLINE V gradient(V z, V dy) const { return hn::Mul(dy, sigmoid(D(), z)); }
+};
+
+// t + z·s·(1 − t²) with t = n / (n + 2) and z's sigmoid s; 1 − t² = 4·(n + 1) / (n + 2)².
+struct ThroughMish {
+  explicit ThroughMish(const Epilogue&) {}
+  HWY_INLINE V value(V z) const { return mish(D(), z); }
+  HWY_INLINE V gradient(V z, V dy) const {
+    const D d;
+    const V n = mish_numerator(d, z),
+            inverse = hn::Div(hn::Set(d, 1.0f), hn::Add(n, hn::Set(d, 2.0f)));
+    const V rest =
+        hn::Mul(hn::Mul(hn::MulAdd(n, hn::Set(d, 4.0f), hn::Set(d, 4.0f)), inverse), inverse);
+    return hn::Mul(dy, hn::MulAdd(hn::Mul(z, sigmoid(d, z)), rest, hn::Mul(n, inverse)));
+  }
+};
+
 // x·Φ(x): Φ(x) + x·φ(x).
 struct ThroughGelu {
   explicit ThroughGelu(const Epilogue&) {}
@@ -126,6 +166,14 @@ HWY_INLINE void through(const Epilogue& activation, const Work& work) {
       return work(ThroughGelu(activation));
     case ActivationKind::kGeluTanh:
       return work(ThroughGeluTanh(activation));
+    case ActivationKind::kTanh:
+      return work(ThroughTanh(activation));
+    case ActivationKind::kElu:
+      return work(ThroughElu(activation));
+    case ActivationKind::kSoftplus:
+      return work(ThroughSoftplus(activation));
+    case ActivationKind::kMish:
+      return work(ThroughMish(activation));
     default:
       return work(ThroughClamp(activation));
   }

@@ -20,6 +20,7 @@ Epilogue::Epilogue(const Activation& activation) {
     default:
       kind = activation.kind;
       slope = activation.slope;
+      alpha = activation.alpha;
   }
 }
 

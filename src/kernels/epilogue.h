@@ -15,6 +15,7 @@ struct Epilogue {
   float hi = std::numeric_limits<float>::infinity();
   ActivationKind kind = ActivationKind::kNone;
   float slope = 0;              ///< kLeakyRelu only
+  float alpha = 0;              ///< kElu only
   bool residual_first = false;  ///< add the residual before the activation, not after it
 
   Epilogue() = default;

@@ -226,6 +226,16 @@ TEST_P(OpsTest, ActivationsAreAccurateOverTheWholeRange) {
         return v / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
       },
       12, true);
+  check(
+      ActivationKind::kTanh, [](double v) { return std::tanh(v); }, 4, false);
+  check(
+      ActivationKind::kElu, [](double v) { return v < 0 ? std::expm1(v) : v; }, 4, false);
+  check(
+      ActivationKind::kSoftplus,
+      [](double v) { return std::max(v, 0.0) + std::log1p(std::exp(-std::abs(v))); }, 4, false);
+  check(
+      ActivationKind::kMish, [](double v) { return v * std::tanh(std::log1p(std::exp(v))); }, 6,
+      false);
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, OpsTest, ::testing::ValuesIn(testing::built_targets()),

@@ -17,6 +17,10 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
     "sigmoid": torch.sigmoid,
     "hardsigmoid": functional.hardsigmoid,
+    "tanh": torch.tanh,
+    "elu": functional.elu,
+    "softplus": functional.softplus,
+    "mish": functional.mish,
 }
 # None of these functions is steeper anywhere.
 STEEPEST = 1.6

@@ -72,7 +72,8 @@ inline constexpr ActivationKind kActivations[] = {
     ActivationKind::kNone,      ActivationKind::kRelu,    ActivationKind::kRelu6,
     ActivationKind::kHardSwish, ActivationKind::kSilu,    ActivationKind::kGelu,
     ActivationKind::kGeluTanh,  ActivationKind::kSigmoid, ActivationKind::kHardSigmoid,
-    ActivationKind::kLeakyRelu};
+    ActivationKind::kLeakyRelu, ActivationKind::kTanh,    ActivationKind::kElu,
+    ActivationKind::kSoftplus,  ActivationKind::kMish};
 
 /// An activation and its derivative.
 inline std::pair<double, double> activated(ActivationKind kind, double z) {
@@ -101,6 +102,16 @@ inline std::pair<double, double> activated(ActivationKind kind, double z) {
       const double t = std::tanh(scale * (z + 0.044715 * z * z * z));
       const double slope = scale * (1 + 3 * 0.044715 * z * z) * (1 - t * t);
       return {z / 2 * (1 + t), (1 + t + z * slope) / 2};
+    }
+    case ActivationKind::kTanh:
+      return {std::tanh(z), 1 - std::tanh(z) * std::tanh(z)};
+    case ActivationKind::kElu:  // of the default alpha
+      return {z < 0 ? std::expm1(z) : z, z < 0 ? std::exp(z) : 1};
+    case ActivationKind::kSoftplus:
+      return {std::max(z, 0.0) + std::log1p(std::exp(-std::abs(z))), s};
+    case ActivationKind::kMish: {
+      const double t = std::tanh(std::log1p(std::exp(z)));
+      return {z * t, t + z * s * (1 - t * t)};
     }
     default:
       return {z, 1};

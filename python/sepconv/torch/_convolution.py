@@ -41,6 +41,10 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda g, x: aten.gelu_backward(g, x, approximate="tanh"),
     ),
     "sigmoid": (torch.sigmoid, lambda g, x: aten.sigmoid_backward(g, torch.sigmoid(x))),
+    "tanh": (torch.tanh, lambda g, x: aten.tanh_backward(g, torch.tanh(x))),
+    "elu": (functional.elu, lambda g, x: aten.elu_backward(g, 1.0, 1.0, 1.0, False, x)),
+    "softplus": (functional.softplus, lambda g, x: aten.softplus_backward(g, x, 1.0, 20.0)),
+    "mish": (functional.mish, aten.mish_backward),
 }
 
 

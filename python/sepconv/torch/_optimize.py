@@ -22,6 +22,8 @@ _ACTIVATIONS: dict[type, str] = {
     nn.Hardsigmoid: "hardsigmoid",
     nn.SiLU: "silu",
     nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+    nn.Mish: "mish",
 }
 
 
@@ -39,6 +41,8 @@ def _activation_name(module: nn.Module) -> str | None:
         return "gelu" if module.approximate == "none" else "gelu_tanh"
     if type(module) is nn.LeakyReLU:
         return "leaky_relu" if module.negative_slope == 0.01 else None
+    if type(module) is nn.ELU:
+        return "elu" if module.alpha == 1.0 else None
     return _ACTIVATIONS.get(type(module))
 
 
