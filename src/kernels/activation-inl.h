@@ -187,10 +187,12 @@ HWY_INLINE V softplus(D d, V x) {
   return keep_nan(x, hn::Add(hn::Max(x, hn::Zero(d)), rest));
 }
 
-// n = w² + 2w with w = exp x: tanh(softplus(x)) = n / (n + 2), which is 1 from 20 on.
+// n = w² + 2w with w = exp x: tanh(softplus(x)) = n / (n + 2), which is 1 from 20 on and 0 below
+// −87.
 HWY_INLINE V mish_numerator(D d, V x) {
   const V w = exp_negated(d, hn::Neg(hn::Min(x, hn::Set(d, 20.0f))));
-  return hn::Mul(w, hn::Add(w, hn::Set(d, 2.0f)));
+  const V n = hn::Mul(w, hn::Add(w, hn::Set(d, 2.0f)));
+  return hn::IfThenElseZero(hn::Gt(x, hn::Set(d, -87.0f)), n);
 }
 
 HWY_INLINE V mish(D d, V x) {
