@@ -132,7 +132,7 @@ bool fold_ahead(Node& reader, const BatchNormNode& norm) {
 }  // namespace
 
 void fold_batch_norm(Graph& graph) {
-  const std::vector<int> uses = count_uses(graph);
+  std::vector<int> uses = count_uses(graph);
   for (ValueId i = 0; i < graph.nodes.size(); ++i) {
     const auto* norm = std::get_if<BatchNormNode>(&graph.nodes[i].op);
     if (!norm || norm->activation != Activation()) continue;
@@ -143,7 +143,9 @@ void fold_batch_norm(Graph& graph) {
       const bool reads = !reader.inputs.empty() && reader.inputs[0] == i;
       folded = reads && fold_ahead(reader, *norm);
     }
-    if (folded) replace_value(graph, i, source);
+    if (!folded) continue;
+    replace_value(graph, i, source);
+    uses[source] += uses[i] - 1;
   }
   remove_unused(graph);
 }

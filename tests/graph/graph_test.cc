@@ -71,6 +71,21 @@ TEST(Passes, LeaveANormBeforePadding) {
   EXPECT_EQ(g.nodes[1].name, "norm");
 }
 
+// The second norm is folded into the first, which two nodes read from then on.
+TEST(Passes, LeaveANormOfWhatIsReadTwice) {
+  std::mt19937 random(1);
+  Graph g;
+  ValueId x = g.add("norm0", norm_node(6, random), {0});
+  x = g.add("norm1", norm_node(6, random), {x});
+  const ValueId other = g.add("norm2", norm_node(6, random), {x});
+  x = g.add("relu", ActivationNode{ActivationKind::kRelu}, {x});
+  g.add("add", AddNode{}, {x, other});
+  fold_batch_norm(g);
+  std::vector<std::string> names;
+  for (const Node& node : g.nodes) names.push_back(node.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"input", "norm0", "norm2", "relu", "add"}));
+}
+
 TEST(Network, SharesWeightsWithOneForAnotherShapeAndNoOthers) {
   std::mt19937 random(6);
   Graph g = block(random);
