@@ -98,18 +98,20 @@ class Network:
         return [(_core.class_label(int(i), len(p)), float(p[i])) for i in order]
 
     def explain(
-        self, size: Pair | None = None, batch: int = 1, runs: int = 20
+        self, size: Pair | None = None, batch: int | None = None, runs: int = 20
     ) -> list[dict[str, Any]]:
-        """Describes each step for images of a height and width (two numbers, or one for both).
+        """Describes each step for `batch` images of a height and width (one number for both).
+
+        What is not given is the network's own.
 
         Keys: name, fused, kernel, output (shape), flops, bytes, seconds (fastest of `runs`), and
         share, its part of the core's FMA peak times the number of threads; of a chain also band,
         how many output rows it makes at a time, ring_bytes, what lies between its ops meanwhile,
         and cut, why it does not go on.
         """
-        _, channels, *own = self._model.input_shape
+        images, channels, *own = self._model.input_shape
         height, width = own if size is None else pair("size", size)
-        network = self._network((batch, channels, height, width))
+        network = self._network((images if batch is None else batch, channels, height, width))
         steps: list[dict[str, Any]] = list(network.explain(runs))
         peak = _core.measure_peak_gflops() * 1e9 * _core.get_num_threads()
         for step in steps:

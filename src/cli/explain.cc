@@ -15,7 +15,7 @@ namespace {
 struct Options {
   std::string model, weights, html;
   std::vector<std::int64_t> size;
-  int batch = 1;
+  std::int64_t batch = 0;  ///< the model's own
   int threads = 1;
 };
 
@@ -38,7 +38,7 @@ void explain(const Options& o) {
   const models::ModelInfo& info = model.info;
   const std::int64_t height = o.size.empty() ? model.input[2] : o.size.front();
   const std::int64_t width = o.size.empty() ? model.input[3] : o.size.back();
-  const Shape input{o.batch, model.input[1], height, width};
+  const Shape input{o.batch > 0 ? o.batch : model.input[0], model.input[1], height, width};
   const Network network(model.graph(input), input);
   const ThreadPool pool(o.threads);
   const double peak = measure_peak_gflops() * o.threads;
@@ -91,9 +91,8 @@ void add_explain(CLI::App& app) {
           "height and width of the input, one number if equal; the model's own if not given")
       ->expected(1, 2)
       ->check(CLI::Range(1, 8192));
-  command->add_option("--batch", o->batch, "images at once")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
+  command->add_option("--batch", o->batch, "images at once; the model's own number if not given")
+      ->check(CLI::Range(1, 1024));
   command->add_option("--threads", o->threads, "how many threads to use")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
