@@ -47,4 +47,9 @@ struct Activation {
 
 std::string to_string(const Activation& activation);
 
+/// An elementary function that is no activation.
+enum class Function { kAbs, kExp, kLog, kReciprocal, kSqrt };
+
+std::string to_string(Function function);
+
 }  // namespace sepconv

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <variant>
@@ -122,6 +123,17 @@ struct ActivationNode {
   Activation activation;
 };
 
+/// Of every element.
+struct FunctionNode {
+  Function function = Function::kAbs;
+};
+
+/// x, or slope · x below 0 with a slope [C] for each channel (He et al., "Delving Deep into
+/// Rectifiers", 2015).
+struct PReluNode {
+  Constant slope;
+};
+
 /// activation(a + b) for two inputs of the same shape.
 struct AddNode {
   Activation activation = {};
@@ -132,14 +144,61 @@ struct AddMapNode {
   Constant map;
 };
 
+/// x · map, [C,H,W], for every image.
+struct MultiplyMapNode {
+  Constant map;
+};
+
 /// a · b for two inputs of the same shape.
 struct MultiplyNode {};
+
+/// a / b for two inputs of the same shape.
+struct DivideNode {};
+
+/// The larger of a and b, element by element, for two inputs of the same shape.
+struct MaximumNode {};
+
+/// x · m with m [N,1,H,W], a factor for each pixel: the second input.
+struct ScalePixelsNode {};
+
+/// A number of matrices of each image, one below the other: a [N,K,matrices·M,1] times
+/// b [N,L,matrices·K,1], or times the transposes of b [N,K,matrices·L,1], is [N,L,matrices·M,1].
+/// Rows of a matrix are pixels, columns channels.
+struct MatrixProductNode {
+  std::int64_t matrices = 1;
+  bool transposed = false;  ///< b's are
+};
+
+/// Each pixel divided by its Euclidean norm over the channels, or by `least` where that is more.
+struct NormalizeNode {
+  double least = 1e-12;
+};
+
+/// What an image gets around itself.
+enum class PadMode {
+  kConstant,  ///< a number
+  kReflect,   ///< its own pixels, mirrored at the outermost
+  kEdge,      ///< its outermost pixels
+};
+
+/// More height, width and, of kConstant, channels.
+struct PadNode {
+  Padding amount;
+  std::int64_t channels_before = 0, channels_after = 0;
+  PadMode mode = PadMode::kConstant;
+  float value = 0;
+};
 
 /// `ceil_mode` (maximum only): windows may end beyond the padding as long as they start before it.
 struct Pool2dNode {
   Pool kind = Pool::kMax;
   Pool2dOptions options;
   bool ceil_mode = false;
+};
+
+/// [N,C,H,W] → [N,1,H,W]: the largest or the mean of each pixel's channels.
+struct ChannelPoolNode {
+  Pool kind = Pool::kMax;
 };
 
 /// Inputs one after the other along the channels.
@@ -164,10 +223,13 @@ struct ResizeNode {
 };
 
 /// The axes of x in another order, some joined or taken apart: dimension i of the result is the
-/// product of dims[i], the last fastest; axes that are not listed have size 1. Row-major; for
-/// outputs.
+/// product of dims[i], the last fastest; of axes that are not listed it takes index `first`.
 struct ArrangeNode {
   std::vector<std::vector<AxisFactor>> dims;
+  /// Whether the result is a value as all others, [N, C, H, W]; or else it is row-major: for
+  /// outputs.
+  bool image = false;
+  std::array<std::int64_t, 4> first = {};  ///< by axis of x: where it begins
 };
 
 /// Positions of all inputs one after the other, [N, channels, positions, 1]: those of input i are
@@ -187,8 +249,10 @@ struct LinearNode {
   Activation activation;
 };
 
-/// Over the channels of each pixel, or of [N, C].
-struct SoftmaxNode {};
+/// Over the channels of each pixel, or of [N, C]; or its logarithm.
+struct SoftmaxNode {
+  bool logarithm = false;
+};
 
 /// A value of the network is the output of the node with the same index.
 using ValueId = std::size_t;
@@ -196,11 +260,12 @@ using ValueId = std::size_t;
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
   std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
-               ActivationNode, AddNode, AddMapNode, MultiplyNode, ScaleNode, LayerNormNode,
-               ResponseScaleNode, GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode,
-               FirstTokenNode, PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode,
-               ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode,
-               TokensNode>
+               ActivationNode, FunctionNode, PReluNode, AddNode, AddMapNode, MultiplyMapNode,
+               MultiplyNode, DivideNode, MaximumNode, ScaleNode, ScalePixelsNode, MatrixProductNode,
+               LayerNormNode, NormalizeNode, PadNode, ChannelPoolNode, ResponseScaleNode,
+               GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode, FirstTokenNode,
+               PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode,
+               GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode, TokensNode>
       op;
   std::vector<ValueId> inputs;
 };

@@ -77,7 +77,8 @@ class TensorView {
 /// Strides in elements of dense memory.
 std::array<std::int64_t, Shape::kMaxRank> dense_strides(const Shape& shape, Layout layout);
 
-/// An axis of a value (0 to 3: N, C, H, W), or a factor of it: every `step`-th index.
+/// An axis of a value (0 to 3: N, C, H, W), or a factor of it: every `step`-th index, or with a
+/// step of 0 the same one again and again.
 struct AxisFactor {
   int axis;
   std::int64_t size, step = 1;

@@ -69,4 +69,9 @@ std::string to_string(const Activation& activation) {
   return "unknown";
 }
 
+std::string to_string(Function function) {
+  static constexpr std::array kFunctions{"abs", "exp", "log", "reciprocal", "sqrt"};
+  return kFunctions.at(static_cast<std::size_t>(function));
+}
+
 }  // namespace sepconv

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/sizes.h"
 #include "graph/plan.h"
 #include "ops/arguments.h"
 
@@ -70,7 +71,7 @@ namespace {
 std::int64_t product(const std::vector<AxisFactor>& axes, const Shape& of) {
   std::int64_t all = 1;
   for (const AxisFactor& a : axes) {
-    check(a.axis >= 0 && a.axis < of.rank() && a.size > 0 && a.step > 0 &&
+    check(a.axis >= 0 && a.axis < of.rank() && a.size > 0 && a.step >= 0 &&
               (a.size - 1) * a.step < of[a.axis],
           "takes {} indices, {} apart, of axis {} of {}", a.size, a.step, a.axis, to_string(of));
     all *= a.size;
@@ -105,12 +106,70 @@ struct ShapeOf {
     return in();
   }
   Shape operator()(const AddMapNode& n) const {
-    check(in().rank() == 4 && n.map->shape() == Shape({in()[1], in()[2], in()[3]}),
-          "adds {} to images of {}", to_string(n.map->shape()), to_string(in()));
+    check(is_map(n.map), "adds {} to images of {}", to_string(n.map->shape()), to_string(in()));
+    return in();
+  }
+  Shape operator()(const MultiplyMapNode& n) const {
+    check(is_map(n.map), "multiplies images of {} by {}", to_string(in()),
+          to_string(n.map->shape()));
     return in();
   }
   Shape operator()(const MultiplyNode&) const {
     check(in(0) == in(1), "multiplies {} and {}, expected equal shapes", to_string(in(0)),
+          to_string(in(1)));
+    return in();
+  }
+  Shape operator()(const FunctionNode&) const { return in(); }
+  Shape operator()(const PReluNode& n) const {
+    check(in().rank() >= 2 && n.slope->shape() == Shape{in()[1]}, "{} slopes for {}",
+          n.slope->shape().elements(), to_string(in()));
+    return in();
+  }
+  Shape operator()(const ScalePixelsNode&) const {
+    check(in(0).rank() == 4 && in(1) == Shape({in(0)[0], 1, in(0)[2], in(0)[3]}),
+          "scales the pixels of {} by {}, expected [N, 1, H, W]", to_string(in(0)),
+          to_string(in(1)));
+    return in();
+  }
+  Shape operator()(const MatrixProductNode& n) const {
+    const Shape &a = in(0), &b = in(1);
+    const bool matrices = a.rank() == 4 && b.rank() == 4 && a[0] == b[0] && a[3] * b[3] == 1 &&
+                          n.matrices > 0 && a[2] % n.matrices == 0 && b[2] % n.matrices == 0;
+    check(matrices && a[1] > 0 && a[1] == (n.transposed ? b[1] : b[2] / n.matrices),
+          "multiplies {} matrices of {} by {}{}, expected some that fit", n.matrices, to_string(a),
+          n.transposed ? "transposed ones of " : "", to_string(b));
+    return {a[0], n.transposed ? b[2] / n.matrices : b[1], a[2], 1};
+  }
+  Shape operator()(const NormalizeNode&) const { return in(); }
+  Shape operator()(const PadNode& n) const {
+    const Padding& p = n.amount;
+    const bool channels = n.channels_before + n.channels_after > 0;
+    constexpr std::int64_t kMost = 1 << 16;
+    const std::int64_t amounts[] = {p.top,   p.bottom,          p.left,
+                                    p.right, n.channels_before, n.channels_after};
+    check(in().rank() == 4 && in().elements() > 0, "pads {}, expected [N, C, H, W]",
+          to_string(in()));
+    for (const std::int64_t a : amounts) {
+      check(a >= 0 && a <= kMost, "pads by {}, expected 0 to {}", a, kMost);
+    }
+    check(n.mode == PadMode::kConstant || !channels, "pads channels by other than a constant");
+    check(n.mode != PadMode::kReflect ||
+              (std::max(p.top, p.bottom) < in()[2] && std::max(p.left, p.right) < in()[3]),
+          "mirrors more than there is of {}", to_string(in()));
+    return {in()[0], in()[1] + n.channels_before + n.channels_after, in()[2] + p.top + p.bottom,
+            in()[3] + p.left + p.right};
+  }
+  Shape operator()(const ChannelPoolNode&) const {
+    check(in().rank() == 4 && in()[1] > 0, "pools the channels of {}", to_string(in()));
+    return {in()[0], 1, in()[2], in()[3]};
+  }
+  Shape operator()(const MaximumNode&) const {
+    check(in(0) == in(1), "takes the larger of {} and {}, expected equal shapes", to_string(in(0)),
+          to_string(in(1)));
+    return in();
+  }
+  Shape operator()(const DivideNode&) const {
+    check(in(0) == in(1), "divides {} by {}, expected equal shapes", to_string(in(0)),
           to_string(in(1)));
     return in();
   }
@@ -239,7 +298,16 @@ struct ShapeOf {
   }
   Shape operator()(const ArrangeNode& n) const {
     std::vector<std::int64_t> dims;
-    for (const std::vector<AxisFactor>& axes : n.dims) dims.push_back(product(axes, in()));
+    std::array<std::int64_t, 4> last = n.first;
+    for (const std::vector<AxisFactor>& axes : n.dims) {
+      dims.push_back(product(axes, in()));
+      for (const AxisFactor& a : axes) last[to_size(a.axis)] += (a.size - 1) * a.step;
+    }
+    for (int i = 0; i < in().rank(); ++i) {
+      check(n.first[to_size(i)] >= 0 && last[to_size(i)] < in()[i],
+            "takes index {} of axis {} of {}", last[to_size(i)], i, to_string(in()));
+    }
+    check(!n.image || dims.size() == 4, "arranges an image of {} dimensions", dims.size());
     return Shape(dims.data(), static_cast<int>(dims.size()));
   }
   Shape operator()(const TokensNode& n) const {
@@ -275,6 +343,9 @@ struct ShapeOf {
     return {in()[0], n.weight->shape()[0]};
   }
 
+  bool is_map(const Constant& map) const {
+    return in().rank() == 4 && map->shape() == Shape({in()[1], in()[2], in()[3]});
+  }
   static Padding padding_of(const Conv2dNode& n, const Shape& x) {
     if (!n.same_padding) return n.options.padding;
     const Shape& w = n.weight->shape();
@@ -306,6 +377,9 @@ struct MacsOf {
     return sum * static_cast<double>(out[0] * out[2] * out[3]);
   }
   double operator()(const LinearNode&) const { return per_output(static_cast<double>(in[1])); }
+  double operator()(const MatrixProductNode&) const {
+    return per_output(static_cast<double>(in[1]));
+  }
   double operator()(const AttentionNode& n) const {
     const std::int64_t queries = out[2] * out[3], keys = tokens_of(n, last_in);
     const auto scores = static_cast<double>(out[0] * n.heads.heads * queries * keys);

@@ -164,9 +164,10 @@ const Shape& Network::output_shape(std::size_t output) const {
   return plan_->shapes[plan_->graph.outputs[output]];
 }
 Layout Network::output_layout(std::size_t output) const {
-  const bool arranged =
-      std::holds_alternative<ArrangeNode>(plan_->graph.nodes[plan_->graph.outputs[output]].op);
-  return output_shape(output).rank() == 4 && !arranged ? Layout::kNHWC : Layout::kNCHW;
+  const auto* arranged =
+      std::get_if<ArrangeNode>(&plan_->graph.nodes[plan_->graph.outputs[output]].op);
+  const bool row_major = arranged && !arranged->image;
+  return output_shape(output).rank() == 4 && !row_major ? Layout::kNHWC : Layout::kNCHW;
 }
 std::size_t Network::workspace_bytes(int threads) const { return plan_->workspace_bytes(threads); }
 

@@ -12,6 +12,7 @@
 #include "ops/concat.h"
 #include "ops/factories.h"
 #include "ops/group_scale.h"
+#include "ops/matrix_product.h"
 #include "sepconv/error.h"
 
 namespace sepconv {
@@ -29,6 +30,7 @@ void release_weights(Node& node) {
   if (auto* conv = std::get_if<ConvTranspose2dNode>(&node.op)) release(conv->weight);
   if (auto* linear = std::get_if<LinearNode>(&node.op)) release(linear->weight);
   if (auto* add = std::get_if<AddMapNode>(&node.op)) release(add->map);
+  if (auto* multiply = std::get_if<MultiplyMapNode>(&node.op)) release(multiply->map);
   if (auto* attention = std::get_if<AttentionNode>(&node.op)) release(attention->bias);
   if (auto* mixed = std::get_if<MixedDepthwiseNode>(&node.op)) {
     std::for_each(mixed->weights.begin(), mixed->weights.end(), release);
@@ -188,7 +190,17 @@ class Planner {
       for (const std::vector<AxisFactor>& axes : arrange->dims) {
         order.insert(order.end(), axes.begin(), axes.end());
       }
-      step.op = std::make_shared<Arrange>(shapes_[step.input], shapes_[i], order);
+      if (arrange->image) {  // where channels come last
+        order.clear();
+        for (const std::size_t d : {0U, 2U, 3U, 1U}) {
+          order.insert(order.end(), arrange->dims[d].begin(), arrange->dims[d].end());
+        }
+      }
+      step.op = std::make_shared<Arrange>(shapes_[step.input], shapes_[i], order, arrange->first);
+    } else if (const auto* product = std::get_if<MatrixProductNode>(&node.op)) {
+      step.sides = {node.inputs[1]};
+      step.op = std::make_shared<MatrixProduct>(shapes_[step.input], shapes_[i], product->matrices,
+                                                product->transposed);
     } else if (const auto* positions = std::get_if<TokensNode>(&node.op)) {
       step.sides.assign(node.inputs.begin() + 1, node.inputs.end());
       std::vector<Shape> from;

@@ -1,5 +1,7 @@
 // From a node of the graph to the row op that computes it.
 
+#include <algorithm>
+
 #include "base/resample.h"
 #include "base/sizes.h"
 #include "graph/affine.h"
@@ -27,6 +29,20 @@ std::vector<ResizeRows::Taps> resize_taps(std::int64_t in, std::int64_t out, dou
   std::vector<ResizeRows::Taps> taps;
   for (const ResampleTaps& t : interpolation_taps(in, out, scale, how)) {
     taps.push_back({t.first, {t.weights.begin(), t.weights.end()}});
+  }
+  return taps;
+}
+
+// Output i of `out` is an input, from `before` places before the first one on.
+std::vector<ResizeRows::Taps> around(std::int64_t in, std::int64_t out, std::int64_t before,
+                                     PadMode mode) {
+  std::vector<ResizeRows::Taps> taps;
+  for (std::int64_t i = -before; i < out - before; ++i) {
+    const std::int64_t last = in - 1, mirrored = i < 0 ? -i : 2 * last - i;
+    const bool inside = i >= 0 && i <= last;
+    taps.push_back(
+        {mode == PadMode::kReflect && !inside ? mirrored : std::clamp<std::int64_t>(i, 0, last),
+         {1}});
   }
   return taps;
 }
@@ -117,8 +133,8 @@ struct RowOpOf {
         image(in), resize_taps(in[2], out[2], scale(in[2], out[2], n.scale_height), n.how),
         resize_taps(in[3], out[3], scale(in[3], out[3], n.scale_width), n.how));
   }
-  std::shared_ptr<RowOp> operator()(const SoftmaxNode&) const {
-    return std::make_shared<SoftmaxRows>(image(in));
+  std::shared_ptr<RowOp> operator()(const SoftmaxNode& n) const {
+    return std::make_shared<SoftmaxRows>(image(in), n.logarithm);
   }
   std::shared_ptr<RowOp> operator()(const Pool2dNode& n) const {
     const Pool2dOptions& o = n.options;
@@ -134,14 +150,46 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const ActivationNode& n) const {
     return std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), false);
   }
+  std::shared_ptr<RowOp> operator()(const FunctionNode& n) const {
+    return std::make_shared<FunctionRows>(image(in), n.function);
+  }
+  std::shared_ptr<RowOp> operator()(const PReluNode& n) const {
+    return std::make_shared<PReluRows>(image(in), n.slope->data());
+  }
+  std::shared_ptr<RowOp> operator()(const ScalePixelsNode&) const {
+    return std::make_shared<ScalePixelsRows>(image(in));
+  }
+  std::shared_ptr<RowOp> operator()(const NormalizeNode& n) const {
+    return std::make_shared<NormalizeRows>(image(in), static_cast<float>(n.least));
+  }
+  std::shared_ptr<RowOp> operator()(const ChannelPoolNode& n) const {
+    return std::make_shared<ChannelPoolRows>(image(in), n.kind);
+  }
+  std::shared_ptr<RowOp> operator()(const PadNode& n) const {
+    if (n.mode == PadMode::kConstant) {
+      return std::make_shared<PadRows>(image(in), image(out), n.amount.top, n.amount.left,
+                                       n.channels_before, n.value);
+    }
+    return std::make_shared<ResizeRows>(image(in), around(in[2], out[2], n.amount.top, n.mode),
+                                        around(in[3], out[3], n.amount.left, n.mode));
+  }
   std::shared_ptr<RowOp> operator()(const AddNode& n) const {
     return std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), true);
   }
   std::shared_ptr<RowOp> operator()(const AddMapNode& n) const {
-    return std::make_shared<AddMapRows>(image(in), n.map->data());
+    return std::make_shared<MapRows>(image(in), n.map->data(), false);
+  }
+  std::shared_ptr<RowOp> operator()(const MultiplyMapNode& n) const {
+    return std::make_shared<MapRows>(image(in), n.map->data(), true);
   }
   std::shared_ptr<RowOp> operator()(const MultiplyNode&) const {
-    return std::make_shared<MultiplyRows>(image(in));
+    return std::make_shared<BinaryRows>(image(in), BinaryRows::Kind::kProduct);
+  }
+  std::shared_ptr<RowOp> operator()(const DivideNode&) const {
+    return std::make_shared<BinaryRows>(image(in), BinaryRows::Kind::kQuotient);
+  }
+  std::shared_ptr<RowOp> operator()(const MaximumNode&) const {
+    return std::make_shared<BinaryRows>(image(in), BinaryRows::Kind::kMaximum);
   }
   template <class Other>
   std::shared_ptr<RowOp> operator()(const Other&) const {

@@ -35,11 +35,46 @@ void activate_all(const Epilogue& e, const float* x, float* y, size_t n) {
   });
 }
 
+HWY_INLINE V exp(D d, V x) { return keep_nan(x, hn::Exp(d, hn::Min(x, hn::Set(d, 104.0f)))); }
+
+HWY_INLINE V log(D d, V x) {
+  const V zero = hn::Zero(d), infinity = hn::Inf(d);
+  V y = hn::IfThenElse(hn::Eq(x, zero), hn::Neg(infinity), hn::Log(d, x));
+  y = hn::IfThenElse(hn::Eq(x, infinity), infinity, y);
+  return keep_nan(x, hn::IfThenElse(hn::Lt(x, zero), hn::NaN(d), y));
+}
+
+void apply(Function function, const float* x, float* y, size_t n) {
+  const D d;
+  const auto all = [&](const auto& f) HWY_ATTR {
+    for_vectors(n,
+                [&](size_t i, size_t m) HWY_ATTR { store_some(f(load_some(x + i, m)), m, y + i); });
+  };
+  switch (function) {
+    case Function::kAbs:
+      return all([](V v) HWY_ATTR { return hn::Abs(v); });
+    case Function::kExp:
+      return all([d](V v) HWY_ATTR { return exp(d, v); });
+    case Function::kLog:
+      return all([d](V v) HWY_ATTR { return log(d, v); });
+    case Function::kReciprocal:
+      return all([d](V v) HWY_ATTR { return hn::Div(hn::Set(d, 1.0f), v); });
+    case Function::kSqrt:
+      return all([](V v) HWY_ATTR { return hn::Sqrt(v); });
+  }
+}
+
 void add(const Epilogue& e, const float* a, const float* b, float* y, size_t n) {
   with_epilogue(e, [&](const auto& apply) HWY_ATTR {
     for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
       store_some(apply(hn::Add(load_some(a + i, m), load_some(b + i, m))), m, y + i);
     });
+  });
+}
+
+void divide(const float* a, const float* b, float* y, size_t n) {
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    store_some(hn::Div(load_some(a + i, m), load_some(b + i, m)), m, y + i);
   });
 }
 
@@ -63,6 +98,25 @@ void affine(const Epilogue& e, const float* x, const float* s, const float* b, f
   });
 }
 
+void prelu(const float* x, const float* slope, float* y, size_t pixels, size_t channels) {
+  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+      store_some(leaky_relu(load_some(x + c, m), load_some(slope + c, m)), m, y + c);
+    });
+  }
+}
+
+void scale_pixels(const float* x, const float* factor, float* y, size_t pixels, size_t channels) {
+  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+    const V all = broadcast(factor + p);
+    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+      store_some(hn::Mul(load_some(x + c, m), all), m, y + c);
+    });
+  }
+}
+
+HWY_INLINE V larger(V a, V b) { return hn::IfThenElse(hn::Or(hn::Gt(b, a), hn::IsNaN(b)), b, a); }
+
 // y[c] of N pixels: two or three, as most pools' windows have rows and columns.
 template <int N, class Join, class Finish>
 HWY_INLINE void join_pixels(const float* const* pixels, float* y, size_t channels, const Join& join,
@@ -78,12 +132,10 @@ HWY_INLINE void join_pixels(const float* const* pixels, float* y, size_t channel
 }
 
 void max_pixels(const float* const* pixels, size_t count, float* y, size_t channels) {
-  const auto larger = [](V a, V b) HWY_ATTR {
-    return hn::IfThenElse(hn::Or(hn::Gt(b, a), hn::IsNaN(b)), b, a);
-  };
+  const auto more = [](V a, V b) HWY_ATTR { return larger(a, b); };
   const auto same = [](V v) HWY_ATTR { return v; };
-  if (count == 2) return join_pixels<2>(pixels, y, channels, larger, same);
-  if (count == 3) return join_pixels<3>(pixels, y, channels, larger, same);
+  if (count == 2) return join_pixels<2>(pixels, y, channels, more, same);
+  if (count == 3) return join_pixels<3>(pixels, y, channels, more, same);
   for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
     V best = load_some(pixels[0] + c, m);
     for (size_t p = 1; p < count; ++p) best = larger(best, load_some(pixels[p] + c, m));
@@ -272,26 +324,81 @@ void layer_norm(const float* x, const float* weight, const float* bias, float ep
   }
 }
 
-// NaN anywhere makes every result NaN, as the sum does.
-void softmax(const float* x, float* y, size_t n) {
+void sum_channels(const float* x, float scale, float* y, size_t pixels, size_t channels) {
+  for (size_t p = 0; p < pixels; ++p, x += channels) {
+    y[p] = scale * sum_of(x, channels, [](V v, size_t, size_t) HWY_ATTR { return v; });
+  }
+}
+
+void max_channels(const float* x, float* y, size_t pixels, size_t channels) {
+  const D d;
+  HWY_ALIGN float lane[hn::MaxLanes(D())];
+  for (size_t p = 0; p < pixels; ++p, x += channels) {
+    V most = hn::Set(d, x[0]);
+    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+      const V v = load_some(x + c, m);
+      most = larger(most, m < hn::Lanes(d) ? hn::IfThenElse(hn::FirstN(d, m), v, most) : v);
+    });
+    hn::Store(most, d, lane);
+    y[p] = lane[0];
+    for (size_t i = 1; i < hn::Lanes(d); ++i) {
+      if (lane[i] > y[p] || lane[i] != lane[i]) y[p] = lane[i];
+    }
+  }
+}
+
+void normalize(const float* x, float least, float* y, size_t pixels, size_t channels) {
+  for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
+    const float squares =
+        sum_of(x, channels, [](V v, size_t, size_t) HWY_ATTR { return hn::Mul(v, v); });
+    const float norm = std::sqrt(squares);
+    const V divisor = hn::Set(D(), norm < least ? least : norm);
+    for_vectors(channels, [&](size_t c, size_t m) HWY_ATTR {
+      store_some(hn::Div(load_some(x + c, m), divisor), m, y + c);
+    });
+  }
+}
+
+// In every lane; where NaN is among them, any of them.
+HWY_INLINE V largest(const float* x, size_t n) {
   const D d;
   V most = hn::Set(d, x[0]);
   for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
     const V v = load_some(x + i, m);
     most = hn::Max(most, m < hn::Lanes(d) ? hn::IfThenElse(hn::FirstN(d, m), v, most) : v);
   });
-  const V shift = hn::MaxOfLanes(d, most);
+  return hn::MaxOfLanes(d, most);
+}
+
+// exp z for z ≤ 0: what is lost against the highest value is nothing, not the least normal number.
+HWY_INLINE V share(V z) {
+  const D d;
+  const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
+  return keep_nan(z, e);
+}
+
+// NaN anywhere makes every result NaN, as the sum does.
+void softmax(const float* x, float* y, size_t n) {
+  const D d;
+  const V shift = largest(x, n);
   const float sum = sum_of(x, n, [&](V v, size_t i, size_t m) HWY_ATTR {
-    const V z = hn::Sub(v, shift);
-    // What is lost against the highest value is nothing, not the least normal number.
-    const V e = hn::IfThenElseZero(hn::Gt(z, hn::Set(d, -87.0f)), exp_negated(d, hn::Neg(z)));
-    const V result = keep_nan(z, e);
+    const V result = share(hn::Sub(v, shift));
     store_some(result, m, y + i);
     return result;
   });
   const V scale = hn::Set(d, 1.0f / sum);
   for_vectors(n, [&](size_t i, size_t m)
                      HWY_ATTR { store_some(hn::Mul(load_some(y + i, m), scale), m, y + i); });
+}
+
+void log_softmax(const float* x, float* y, size_t n) {
+  const V shift = largest(x, n);
+  const float sum =
+      sum_of(x, n, [&](V v, size_t, size_t) HWY_ATTR { return share(hn::Sub(v, shift)); });
+  const V less = hn::Set(D(), std::log(sum));
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    store_some(hn::Sub(hn::Sub(load_some(x + i, m), shift), less), m, y + i);
+  });
 }
 
 void interleave3(const float* const planes[3], float* y, size_t n) {
@@ -344,9 +451,11 @@ uint64_t fingerprint(const float* x, size_t n) {
 
 const VectorMathKernels& kernels() {
   static const VectorMathKernels table = {
-      hn::Lanes(D()), activate_all, add,     scale_channels,     affine,
-      max_pixels,     sum_pixels,   sum_row, squared_deviations, sum_squares,
-      weighted_sum,   layer_norm,   softmax, interleave3,        fingerprint};
+      hn::Lanes(D()),     activate_all, apply,        add,          divide,
+      scale_channels,     affine,       prelu,        scale_pixels, sum_channels,
+      max_channels,       normalize,    max_pixels,   sum_pixels,   sum_row,
+      squared_deviations, sum_squares,  weighted_sum, layer_norm,   softmax,
+      log_softmax,        interleave3,  fingerprint};
   return table;
 }
 

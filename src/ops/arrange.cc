@@ -1,39 +1,90 @@
 #include "ops/arrange.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/sizes.h"
 
 namespace sepconv {
 
-Arrangement::Arrangement(const Shape& of, std::span<const AxisFactor> order) {
+namespace {
+
+// Pixels whose channels are all moved before the next pixels'.
+constexpr std::size_t kPixels = 256;
+
+}  // namespace
+
+Arrangement::Arrangement(const Shape& of, std::span<const AxisFactor> order,
+                         const std::array<std::int64_t, 4>& first) {
   const auto strides = dense_strides(of, Layout::kNHWC);
-  for (const AxisFactor& a : order) factors_.push_back({a.size, a.step * strides[to_size(a.axis)]});
+  for (int i = 0; i < of.rank(); ++i) first_ += first[to_size(i)] * strides[to_size(i)];
+  std::vector<Factor> all;
+  for (const AxisFactor& a : order) {
+    if (a.size != 1) all.push_back({a.size, a.step * strides[to_size(a.axis)], 0});
+  }
+  // Those that go on where the one before has its next element are one.
+  for (std::size_t i = 0; i + 1 < all.size();) {
+    if (all[i].step != all[i + 1].size * all[i + 1].step) {
+      ++i;
+      continue;
+    }
+    all[i + 1].size *= all[i].size;
+    all.erase(all.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  std::int64_t to = 1;
+  for (std::size_t i = all.size(); i-- > 0; to *= all[i].size) all[i].to = to;
+  if (!all.empty()) {
+    run_ = all.back();
+    all.pop_back();
+  }
+  const auto adjacent = std::find_if(all.begin(), all.end(), [](Factor f) { return f.step == 1; });
+  if (run_.step != 1 && adjacent != all.end()) {
+    rows_ = *adjacent;
+    all.erase(adjacent);
+  }
+  outer_ = std::move(all);
 }
 
 std::int64_t Arrangement::elements() const {
-  std::int64_t all = 1;
-  for (const Factor& f : factors_) all *= f.size;
+  std::int64_t all = rows_.size * run_.size;
+  for (const Factor& f : outer_) all *= f.size;
   return all;
 }
 
-void Arrangement::copy(const float* x, std::span<const Factor> factors, float* y) {
-  std::array<std::int64_t, Shape::kMaxRank> sizes{}, strides{};
-  if (factors.size() > sizes.size()) {
-    std::int64_t rest = 1;
-    for (const Factor& f : factors.subspan(1)) rest *= f.size;
-    for (std::int64_t i = 0; i < factors[0].size; ++i) {
-      copy(x + i * factors[0].step, factors.subspan(1), y + i * rest);
+// Runs of `run_` for each of `rows_`, which are adjacent in the value.
+void Arrangement::copy_block(const float* x, float* y) const {
+  const std::size_t size = to_size(run_.size), lanes = kernels_->lanes;
+  if (run_.step == 1) {
+    std::copy_n(x, size, y);
+  } else if (rows_.size == 1) {
+    for (std::int64_t i = 0; i < run_.size; ++i) y[i] = x[i * run_.step];
+  } else if (size < lanes) {
+    const auto planes = plane_pointers(x, size, to_size(run_.step));
+    kernels_->to_pixels(planes.data(), size, to_size(rows_.size), y, to_size(rows_.to));
+  } else {
+    for (std::size_t p = 0; p < size; p += kPixels) {
+      for (std::size_t r = 0; r < to_size(rows_.size); r += lanes) {
+        const std::size_t rows = std::min(lanes, to_size(rows_.size) - r);
+        const auto planes = plane_pointers(y + r * to_size(rows_.to) + p, rows, to_size(rows_.to));
+        kernels_->to_planes(x + r + p * to_size(run_.step), to_size(run_.step), rows,
+                            std::min(kPixels, size - p), planes.data(), false);
+      }
     }
-    return;
   }
-  for (std::size_t i = 0; i < factors.size(); ++i) {
-    sizes[i] = factors[i].size;
-    strides[i] = factors[i].step;
+}
+
+void Arrangement::copy(const float* x, float* y, std::size_t part, std::size_t parts) const {
+  std::size_t blocks = 1;
+  for (const Factor& f : outer_) blocks *= to_size(f.size);
+  for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
+    std::int64_t from = first_, to = 0, rest = static_cast<std::int64_t>(i);
+    for (std::size_t f = outer_.size(); f-- > 0; rest /= outer_[f].size) {
+      const std::int64_t at = rest % outer_[f].size;
+      from += at * outer_[f].step;
+      to += at * outer_[f].to;
+    }
+    copy_block(x + from, y + to);
   }
-  const Shape shape(sizes.data(), static_cast<int>(factors.size()));
-  sepconv::copy(TensorView(const_cast<float*>(x), shape, strides, DType::kFloat32),
-                TensorView(y, shape, Layout::kNCHW));
 }
 
 Tokens::Tokens(std::span<const Shape> from, const Shape& out,

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <array>
 #include <span>
 #include <vector>
 
+#include "base/sizes.h"
+#include "kernels/transpose.h"
 #include "ops/op_impl.h"
 #include "sepconv/tensor.h"
 
@@ -11,33 +14,42 @@ namespace sepconv {
 /// Elements of a value that lies in NHWC, in another order.
 class Arrangement {
  public:
-  Arrangement(const Shape& of, std::span<const AxisFactor> order);
+  /// From index `first` of each axis on.
+  Arrangement(const Shape& of, std::span<const AxisFactor> order,
+              const std::array<std::int64_t, 4>& first = {});
 
   std::int64_t elements() const;
-  /// Copies them to y, one after the other, from a value that begins at x.
-  void copy(const float* x, float* y) const { copy(x, factors_, y); }
+  /// Copies part `part` of `parts` of them to y, one after the other, from a value that begins
+  /// at x.
+  void copy(const float* x, float* y, std::size_t part = 0, std::size_t parts = 1) const;
 
  private:
-  // So many, `step` floats apart.
+  // So many, `step` floats apart in the value and `to` in the copy.
   struct Factor {
-    std::int64_t size, step;
+    std::int64_t size, step, to;
   };
-  static void copy(const float* x, std::span<const Factor> factors, float* y);
+  void copy_block(const float* x, float* y) const;
 
-  std::vector<Factor> factors_;
+  std::vector<Factor> outer_;            ///< loops over blocks
+  Factor rows_{1, 0, 0}, run_{1, 1, 1};  ///< of a block: the copy's runs, and what is adjacent in
+                                         ///< the value, where that is not the same
+  std::int64_t first_ = 0;
+  const TransposeKernels* kernels_ = &transpose_kernels();
 };
 
 /// Copies an image's axes, or factors of them, into another order.
 class Arrange final : public Op::Impl {
  public:
   /// `order`: as they follow each other in the result; axes that are missing have size 1.
-  Arrange(const Shape& in, const Shape& out, std::span<const AxisFactor> order)
-      : Impl(in, out, Layout::kNHWC, false), order_(in, order) {}
+  Arrange(const Shape& in, const Shape& out, std::span<const AxisFactor> order,
+          const std::array<std::int64_t, 4>& first)
+      : Impl(in, out, Layout::kNHWC, false), order_(in, order, first) {}
 
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const float* x, std::span<const float* const>, float* y, std::byte*,
-           const ThreadPool&) const override {
-    order_.copy(x, y);
+           const ThreadPool& pool) const override {
+    const std::size_t parts = to_size(pool.threads());
+    pool.parallel_for(parts, [&](std::size_t part) { order_.copy(x, y, part, parts); });
   }
   std::string describe() const override { return "arrange"; }
   double flops() const override { return 0; }

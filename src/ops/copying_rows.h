@@ -44,6 +44,41 @@ class OtherRows final : public RowOp {
   std::string describe() const override { return "other rows"; }
 };
 
+/// An image within a larger one of more height, width or channels, all the rest of which is one
+/// number.
+class PadRows final : public RowOp {
+ public:
+  /// `top`, `left` and `first`: where the image's first row, column and channel come to lie.
+  PadRows(const ImageShape& input, const ImageShape& output, std::int64_t top, std::int64_t left,
+          std::int64_t first, float value)
+      : RowOp(input, output), top_(top), left_(left), first_(first), value_(value) {}
+
+  RowRange input_rows(RowRange out) const override {
+    return {std::clamp<std::int64_t>(out.begin - top_, 0, input().height),
+            std::clamp<std::int64_t>(out.end - top_, 0, input().height)};
+  }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  void run_rows(RowRange out, const InputRows& x, const float* const*, float* const* y,
+                std::byte*) const override {
+    const std::int64_t channels = input().channels, wide = output().channels;
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      float* const to = y[r - out.begin];
+      std::fill_n(to, output().row_floats(), value_);
+      if (r < top_ || r >= top_ + input().height) continue;
+      const float* const from = x.row[r - top_ - x.first];
+      for (std::int64_t p = 0; p < input().width; ++p) {
+        std::copy_n(from + p * channels, channels, to + (left_ + p) * wide + first_);
+      }
+    }
+  }
+  double flops() const override { return 0; }
+  std::string describe() const override { return "pad"; }
+
+ private:
+  std::int64_t top_, left_, first_;
+  float value_;
+};
+
 /// Channels [first, first + output.channels).
 class ChannelsRows final : public RowWise {
  public:

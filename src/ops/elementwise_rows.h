@@ -30,12 +30,32 @@ class ElementwiseRows final : public RowWise {
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
-/// x plus an image of its own.
-class AddMapRows final : public RowOp {
+/// An elementary function of every element.
+class FunctionRows final : public RowWise {
+ public:
+  FunctionRows(const ImageShape& shape, Function function)
+      : RowWise(shape, shape), function_(function) {}
+
+  std::string describe() const override { return to_string(function_); }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    kernels_->apply(function_, x, y, pixels() * channels());
+  }
+  double flops_each() const override { return 1; }
+
+  Function function_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
+/// x plus, or times, an image of its own.
+class MapRows final : public RowOp {
  public:
   /// map: [C,H,W].
-  AddMapRows(const ImageShape& shape, const float* map)
-      : RowOp(shape, shape), map_({1, shape.channels, shape.height, shape.width}, Layout::kNHWC) {
+  MapRows(const ImageShape& shape, const float* map, bool multiplies)
+      : RowOp(shape, shape),
+        map_({1, shape.channels, shape.height, shape.width}, Layout::kNHWC),
+        multiplies_(multiplies) {
     copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
   }
 
@@ -46,32 +66,53 @@ class AddMapRows final : public RowOp {
     const auto floats = static_cast<std::size_t>(input().row_floats());
     for (std::int64_t r = out.begin; r < out.end; ++r) {
       const float* const row = map_.data() + r * input().row_floats();
-      kernels_->add(Epilogue(), x.row[r - x.first], row, y[r - out.begin], floats);
+      const float* const from = x.row[r - x.first];
+      if (multiplies_) {
+        kernels_->scale_channels(from, row, y[r - out.begin], 1, floats);
+      } else {
+        kernels_->add(Epilogue(), from, row, y[r - out.begin], floats);
+      }
     }
   }
   double flops() const override {
     return static_cast<double>(input().height * input().row_floats());
   }
-  std::string describe() const override { return "add a map"; }
+  std::string describe() const override { return multiplies_ ? "times a map" : "add a map"; }
 
  private:
   Tensor map_;
+  bool multiplies_;
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
-/// x times the second operand.
-class MultiplyRows final : public RowWise {
+/// x and the second operand, element by element.
+class BinaryRows final : public RowWise {
  public:
-  explicit MultiplyRows(const ImageShape& shape) : RowWise(shape, shape) {}
+  enum class Kind { kProduct, kQuotient, kMaximum };
 
-  std::string describe() const override { return "multiply"; }
+  BinaryRows(const ImageShape& shape, Kind kind) : RowWise(shape, shape), kind_(kind) {}
+
+  std::string describe() const override {
+    static constexpr const char* kNames[] = {"multiply", "divide", "maximum"};
+    return kNames[static_cast<int>(kind_)];
+  }
 
  private:
-  void run_row(const float* x, const float* factor, float* y) const override {
-    kernels_->scale_channels(x, factor, y, 1, pixels() * channels());
+  void run_row(const float* x, const float* other, float* y) const override {
+    const std::size_t floats = pixels() * channels();
+    const float* const both[] = {x, other};
+    switch (kind_) {
+      case Kind::kProduct:
+        return kernels_->scale_channels(x, other, y, 1, floats);
+      case Kind::kQuotient:
+        return kernels_->divide(x, other, y, floats);
+      case Kind::kMaximum:
+        return kernels_->max_pixels(both, 2, y, floats);
+    }
   }
   double flops_each() const override { return 1; }
 
+  Kind kind_;
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
@@ -89,6 +130,41 @@ class ScaleRows final : public RowWise {
   }
   double flops_each() const override { return 1; }
 
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
+/// Every pixel times a number of its own, the second operand: spatial attention.
+class ScalePixelsRows final : public RowWise {
+ public:
+  explicit ScalePixelsRows(const ImageShape& shape) : RowWise(shape, shape) {}
+
+  ImageShape operand() const override { return {input().height, input().width, 1}; }
+  std::string describe() const override { return "scale pixels"; }
+
+ private:
+  void run_row(const float* x, const float* factors, float* y) const override {
+    kernels_->scale_pixels(x, factors, y, pixels(), channels());
+  }
+  double flops_each() const override { return 1; }
+
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
+/// x, times a number for each channel where it is negative.
+class PReluRows final : public RowWise {
+ public:
+  PReluRows(const ImageShape& shape, const float* slope)
+      : RowWise(shape, shape), slope_(slope, slope + shape.channels) {}
+
+  std::string describe() const override { return "prelu"; }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    kernels_->prelu(x, slope_.data(), y, pixels(), channels());
+  }
+  double flops_each() const override { return 1; }
+
+  std::vector<float> slope_;
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 

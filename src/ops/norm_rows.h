@@ -29,6 +29,23 @@ class LayerNormRows final : public RowWise {
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
+/// Each pixel divided by its Euclidean norm over the channels, or by `least` where that is more.
+class NormalizeRows final : public RowWise {
+ public:
+  NormalizeRows(const ImageShape& shape, float least) : RowWise(shape, shape), least_(least) {}
+
+  std::string describe() const override { return "normalize"; }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    kernels_->normalize(x, least_, y, pixels(), channels());
+  }
+  double flops_each() const override { return 3; }
+
+  float least_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
 /// Global response normalisation as a factor for each channel (Woo et al., "ConvNeXt V2", 2023,
 /// equation 3): with g the channel's norm over all positions, 1 + weight · g / (mean g + epsilon).
 class ResponseScaleRows final : public RowOp {

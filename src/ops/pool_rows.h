@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/vector_math.h"
-#include "ops/row_op.h"
+#include "ops/row_wise.h"
 #include "ops/window.h"
 #include "sepconv/ops.h"
 
@@ -31,6 +31,30 @@ class PoolRows final : public RowOp {
   Pool kind_;
   bool count_include_pad_;
   const VectorMathKernels* kernels_;
+};
+
+/// The largest or the mean of each pixel's channels.
+class ChannelPoolRows final : public RowWise {
+ public:
+  ChannelPoolRows(const ImageShape& input, Pool kind)
+      : RowWise(input, {input.height, input.width, 1}), kind_(kind) {}
+
+  std::string describe() const override {
+    return kind_ == Pool::kMax ? "max of channels" : "mean of channels";
+  }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    if (kind_ == Pool::kMax) {
+      kernels_->max_channels(x, y, pixels(), channels());
+    } else {
+      kernels_->sum_channels(x, 1.0F / static_cast<float>(channels()), y, pixels(), channels());
+    }
+  }
+  double flops_each() const override { return 1; }
+
+  Pool kind_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
 }  // namespace sepconv
