@@ -26,23 +26,31 @@ constexpr std::size_t kMostInputs = 8;
 
 const std::map<std::string, OnnxHandler>& handlers() {
   static const std::map<std::string, OnnxHandler> table = {
+      {"Abs", import_function},
       {"Add", import_add},
       {"AveragePool", import_pool},
       {"BatchNormalization", import_batch_norm},
       {"Cast", import_cast},
+      {"Celu", import_activation},
       {"Clip", import_clip},
       {"Concat", import_concat},
       {"Conv", import_conv},
       {"ConvTranspose", import_conv_transpose},
+      {"DepthToSpace", import_depth_to_space},
       {"Div", import_div},
       {"Dropout", import_dropout},
+      {"Einsum", import_einsum},
+      {"Elu", import_activation},
       {"Erf", import_erf},
+      {"Exp", import_function},
       {"Expand", import_expand},
       {"Flatten", import_flatten},
       {"Gather", import_gather},
       {"Gelu", import_activation},
       {"Gemm", import_gemm},
       {"GlobalAveragePool", import_global_pool},
+      {"GlobalMaxPool", import_global_pool},
+      {"Greater", import_greater},
       {"GroupNormalization", import_group_norm},
       {"HardSigmoid", import_activation},
       {"HardSwish", import_activation},
@@ -50,26 +58,43 @@ const std::map<std::string, OnnxHandler>& handlers() {
       {"InstanceNormalization", import_instance_norm},
       {"LayerNormalization", import_layer_norm},
       {"LeakyRelu", import_activation},
+      {"Log", import_function},
+      {"LogSoftmax", import_softmax},
       {"MatMul", import_matmul},
+      {"Max", import_maximum},
       {"MaxPool", import_pool},
+      {"Min", import_maximum},
+      {"Mish", import_activation},
       {"Mul", import_mul},
+      {"Neg", import_negative},
+      {"PRelu", import_prelu},
       {"Pad", import_pad},
       {"Pow", import_pow},
+      {"Reciprocal", import_function},
       {"ReduceL2", import_norm},
+      {"ReduceMax", import_reduction},
       {"ReduceMean", import_mean},
+      {"ReduceMin", import_reduction},
+      {"ReduceSum", import_reduction},
       {"Relu", import_activation},
       {"Reshape", import_reshape},
       {"Resize", import_resize},
+      {"Selu", import_activation},
       {"Shape", import_shape},
       {"Sigmoid", import_activation},
       {"Slice", import_slice},
       {"Softmax", import_softmax},
+      {"Softplus", import_activation},
+      {"SpaceToDepth", import_space_to_depth},
       {"Split", import_split},
       {"Sqrt", import_sqrt},
       {"Squeeze", import_squeeze},
       {"Sub", import_sub},
+      {"Sum", import_sum},
+      {"Tanh", import_activation},
       {"Transpose", import_transpose},
-      {"Unsqueeze", import_unsqueeze}};
+      {"Unsqueeze", import_unsqueeze},
+      {"Where", import_where}};
   return table;
 }
 
@@ -138,10 +163,30 @@ class Importer {
     }
     if (handler == handlers().end()) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
-    Values all;
-    for (const Value& v : in) all.push_back(takes(node.type, v, in) ? v : net_.settled(v));
+    Values all = in;
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
-    return handler->second(net_, node, all);
+    if (!takes_padding(node.type)) {
+      for (Value& v : all) {
+        const auto* x = std::get_if<View>(&v);
+        if (x && x->padding != Padding(0)) v = net_.real(v);
+      }
+    }
+    // What waits to become part of something may have to be a value of its own after all.
+    const bool waits = std::any_of(in.begin(), in.end(), [](const Value& v) {
+      return std::holds_alternative<std::shared_ptr<const Expression>>(v);
+    });
+    if (!waits) return handler->second(net_, node, all);
+    try {
+      return handler->second(net_, node, all);
+    } catch (const Unsupported&) {
+      for (Value& v : all) v = net_.settled(v);
+      return handler->second(net_, node, all);
+    }
+  }
+
+  // Operators that padding may become part of: others look at values that have it.
+  static bool takes_padding(const std::string& type) {
+    return type == "Conv" || type == "MaxPool" || type == "AveragePool" || type == "Identity";
   }
 
   // The value that an output is: an image or a vector as it lies, or a copy in another order.
@@ -168,17 +213,6 @@ class Importer {
     window.kind = Pool::kAverage;
     window.options.kernel = {x[2], x[3]};
     return net_.add_view(pool.name, window, pool.inputs);
-  }
-
-  // Operators that may be part of what a part of the channels becomes, or tokens do: these take
-  // constant positions.
-  static bool takes(const std::string& type, const Value& v, const Values& in) {
-    if (expression(v, "tokens behind a class token")) {
-      return type == "Add" && std::ranges::any_of(in, [](const Value& other) {
-               return std::holds_alternative<OnnxConstant>(other);
-             });
-    }
-    return type == "Conv" || type == "Pad" || type == "Shape" || type == "Concat";
   }
 
   template <class Work>

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -8,6 +9,29 @@ namespace sepconv::models {
 using io::OnnxConstant;
 using io::OnnxNode;
 
+namespace {
+
+View elu(OnnxImport& net, const OnnxNode& node, View x) {
+  if (node.type == "Selu") {
+    const Activation a = Activation::elu(number_of(node, "alpha", 1.67326319F));
+    View y = net.add_same(node.name, ActivationNode{a}, net.real(x));
+    y.scale = static_cast<double>(number_of(node, "gamma", 1.05070102F));
+    return y;
+  }
+  const float alpha = number_of(node, "alpha", 1.0F);
+  if (node.type == "Elu") {
+    return net.add_same(node.name, ActivationNode{Activation::elu(alpha)}, net.real(x));
+  }
+  // alpha · elu(x / alpha).
+  x.scale /= static_cast<double>(alpha);
+  x.shift /= static_cast<double>(alpha);
+  View y = net.add_same(node.name, ActivationNode{ActivationKind::kElu}, net.real(x));
+  y.scale = static_cast<double>(alpha);
+  return y;
+}
+
+}  // namespace
+
 Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in) {
   static const std::map<std::string, ActivationKind> kinds = {
       {"Relu", ActivationKind::kRelu},
@@ -15,7 +39,13 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
       {"Sigmoid", ActivationKind::kSigmoid},
       {"HardSwish", ActivationKind::kHardSwish},
       {"HardSigmoid", ActivationKind::kHardSigmoid},
-      {"Gelu", ActivationKind::kGelu}};
+      {"Gelu", ActivationKind::kGelu},
+      {"Tanh", ActivationKind::kTanh},
+      {"Elu", ActivationKind::kElu},
+      {"Selu", ActivationKind::kElu},
+      {"Celu", ActivationKind::kElu},
+      {"Softplus", ActivationKind::kSoftplus},
+      {"Mish", ActivationKind::kMish}};
   ActivationKind kind = kinds.at(node.type);
   const auto approximate = node.attributes.find("approximate");
   if (approximate != node.attributes.end() && approximate->second.text == "tanh") {
@@ -26,6 +56,7 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
     const Activation leaky = Activation::leaky_relu(number_of(node, "alpha", 0.01F));
     return {net.add_same(node.name, ActivationNode{leaky}, net.real(x))};
   }
+  if (kind == ActivationKind::kElu) return {elu(net, node, x)};
   if (kind == ActivationKind::kHardSigmoid) {
     // clip(alpha · x + beta, 0, 1) is ours of 6 alpha · x + 6 beta − 3.
     const double alpha = static_cast<double>(number_of(node, "alpha", 0.2F));
@@ -37,12 +68,66 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
   return {net.add_same(node.name, ActivationNode{kind}, net.real(x))};
 }
 
+Values import_function(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  static const std::map<std::string, Function> functions = {{"Abs", Function::kAbs},
+                                                            {"Exp", Function::kExp},
+                                                            {"Log", Function::kLog},
+                                                            {"Reciprocal", Function::kReciprocal},
+                                                            {"Sqrt", Function::kSqrt}};
+  return {net.add_same(node.name, FunctionNode{functions.at(node.type)}, net.real(in[0]))};
+}
+
+Values import_prelu(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  View x = net.real(in[0]);
+  const OnnxConstant c = constant(in, 1);
+  if (const auto slope = scalar(in[1])) {
+    const Activation leaky = Activation::leaky_relu(static_cast<float>(*slope));
+    return {net.add_same(node.name, ActivationNode{leaky}, x)};
+  }
+  auto slopes = net.by_channel(x, c);
+  if (!slopes && x.dims.size() > 1) {
+    x = net.matrices(x, 1);
+    slopes = net.by_channel(x, c);
+  }
+  if (!slopes) throw Unsupported("but for a slope for each channel");
+  return {net.add_same(node.name, PReluNode{vector_of(*slopes)}, x)};
+}
+
+// What chooses between a softplus and, where that is the same, its argument.
+Values import_greater(OnnxImport& net, const OnnxNode&, const Values& in) {
+  const auto than = scalar(in[1]);
+  if (!than) throw Unsupported("than other than a number");
+  return {make({.what = "a comparison", .of = net.real(in[0]), .number = *than})};
+}
+
+Values import_where(OnnxImport& net, const OnnxNode&, const Values& in) {
+  constexpr double kLinear = 18;  // from there on log(1 + exp x) rounds to x
+  const Expression* greater = expression(in[0], "a comparison");
+  const View x = net.real(in[1]), otherwise = view(in[2]);
+  const Node& node = net.graph.nodes[otherwise.id];
+  const auto* activation = std::get_if<ActivationNode>(&node.op);
+  const bool softplus = activation && activation->activation == ActivationKind::kSoftplus &&
+                        node.inputs[0] == x.id && otherwise.plain() && otherwise.dims == x.dims;
+  if (!greater || !softplus || !greater->of.same_elements(x) || greater->number < kLinear) {
+    throw Unsupported("but for a softplus");
+  }
+  return {otherwise};
+}
+
 Values import_clip(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const auto limit = [&](std::size_t i, const char* name, float otherwise) {
     const auto given = i < in.size() ? scalar(in[i]) : std::nullopt;
     return given ? static_cast<float>(*given) : number_of(node, name, otherwise);
   };
   const float lo = limit(1, "min", -INFINITY), hi = limit(2, "max", INFINITY);
+  for (const char* what : {"norms", "norms over positions"}) {
+    const Expression* norms = expression(in[0], what);
+    if (!norms) continue;
+    if (std::isfinite(hi)) throw Unsupported("of norms from above");
+    Expression some = *norms;
+    some.number = std::max(some.number, static_cast<double>(lo));
+    return {make(std::move(some))};
+  }
   View x = view(in[0]);
   if (x.scale == 1 && x.shift == 3 && lo == 0 && hi == 6) {
     x.shift = 0;
@@ -64,21 +149,23 @@ Values import_erf(OnnxImport&, const OnnxNode&, const Values& in) {
 
 Values import_softmax(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const std::int64_t axis = integer_of(node, "axis", net.opset < 13 ? 1 : -1);
-  if (const Expression* s = expression(in[0], "attention scores")) {
+  const Expression* s = expression(in[0], "attention scores");
+  if (s && node.type == "Softmax") {
     const std::size_t rank = s->of.dims.size();
     if (axis_of(axis, rank) + 1 != rank) throw Unsupported("of scores over another axis");
     Expression weights = *s;
     weights.what = "attention weights";
     return {make(std::move(weights))};
   }
-  const View x = net.real(in[0]);
+  View x = net.real(in[0]);
   const std::size_t i = axis_of(axis, x.dims.size());
   const Dims sizes = x.sizes();
   // Up to operator set 12 all axes from the given one on are one.
   std::int64_t behind = 1;
   for (std::size_t j = i + 1; net.opset < 13 && j < sizes.size(); ++j) behind *= sizes[j];
-  if (!is_axis(x, i, 1, net.shape(x)) || behind != 1) throw Unsupported("over other than channels");
-  return {net.add_same(node.name, SoftmaxNode{}, x)};
+  if (behind != 1) throw Unsupported("over more than one axis");
+  if (!is_axis(x, i, 1, net.shape(x))) x = net.matrices(x, i);
+  return {net.add_same(node.name, SoftmaxNode{node.type == "LogSoftmax"}, x)};
 }
 
 }  // namespace sepconv::models

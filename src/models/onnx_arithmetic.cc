@@ -2,7 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
 #include "base/sizes.h"
+#include "models/onnx_constants.h"
 #include "models/onnx_import.h"
 
 namespace sepconv::models {
@@ -37,6 +42,45 @@ std::optional<Value> sum_with(OnnxImport& net, const Value& a, const OnnxConstan
   return std::nullopt;
 }
 
+// A constant that has the same for each image once: positions that a file computes for all of them.
+OnnxConstant of_one_image(const OnnxImport& net, const View& x, const OnnxConstant& c) {
+  const std::int64_t images = net.shape(x)[0];
+  if (images < 2 || c->integer || c->dims.size() != x.dims.size() || c->dims[0] != images ||
+      !is_axis(x, 0, 0, net.shape(x))) {
+    return c;
+  }
+  const auto each = static_cast<std::ptrdiff_t>(c->size()) / images;
+  const auto first = c->floats.begin();
+  if (!std::equal(first + each, c->floats.end(), first)) return c;
+  io::OnnxTensor one = *c;
+  one.dims[0] = 1;
+  one.floats.assign(first, first + each);
+  return std::make_shared<const io::OnnxTensor>(std::move(one));
+}
+
+// A value and a constant's number for each of its elements.
+std::pair<View, Constant> mapped(OnnxImport& net, View x, const OnnxConstant& constant) {
+  const OnnxConstant c = of_one_image(net, x, constant);
+  Constant map = net.map_for(x, c);
+  if (!map && !x.dims.empty()) {
+    x = net.matrices(x, x.dims.size() - 1);
+    map = net.map_for(x, c);
+  }
+  if (!map) throw Unsupported("of a constant of another shape");
+  return {x, map};
+}
+
+// Two values of the same shape that lie alike: as the larger one lies, if it is one.
+std::pair<View, View> alike(OnnxImport& net, const View& x, const View& y) {
+  const Dims sizes = broadcast(x.sizes(), y.sizes());
+  if (x.sizes() == sizes) {
+    const View like = net.real(x);
+    return {like, net.laid_out_as(y, like)};
+  }
+  const View like = net.real(y.sizes() == sizes ? y : net.expanded(y, sizes));
+  return {net.laid_out_as(x, like), like};
+}
+
 // x + response(x): a global response norm, whose scale is 1 + weight · ….
 View response_norm(OnnxImport& net, const std::string& name, const View& x, const Expression& e) {
   if (!e.of.same_elements(x) || !x.plain()) {
@@ -62,7 +106,7 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (const Expression* e = expression(a, "attention scores"); e && c) {
     return {biased_scores(net, *e, c)};
   }
-  if (const Expression* e = expression(a, "tokens behind a class token")) {
+  if (const Expression* e = expression(a, "tokens behind a class token"); e && c) {
     return {class_tokens(net, node.name, *e, c)};
   }
   if (c) {
@@ -76,15 +120,26 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
     if (const auto shift = net.by_channel(x, c)) {
       return {net.affine(node.name, x, Floats(shift->size(), 1), *shift)};
     }
-    Constant map = net.map_for(x, c);
-    if (!map) throw Unsupported("of a constant of another shape");
-    return {net.add_same(node.name, AddMapNode{std::move(map)}, x)};
+    const auto [like, map] = mapped(net, x, c);
+    return {net.add_same(node.name, AddMapNode{map}, like)};
   }
-  const View x = net.real(a), y = net.real(b);
-  if (x.dims != y.dims) throw Unsupported("of two values of different shapes");
-  View sum = x;
-  sum.id = net.add(node.name, AddNode{}, {x.id, y.id});
-  return {sum};
+  const auto [x, y] = alike(net, view(a), view(b));
+  return {net.add_same(node.name, AddNode{}, x, {y.id})};
+}
+
+Values import_sum(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  Values sum{in[0]};
+  for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+    sum = import_add(net, node, {net.settled(sum[0]), in[i]});
+  }
+  return sum;
+}
+
+Values import_negative(OnnxImport&, const OnnxNode&, const Values& in) {
+  View x = view(in[0]);
+  x.scale = -x.scale;
+  x.shift = -x.shift;
+  return {x};
 }
 
 Values import_sub(OnnxImport& net, const OnnxNode& node, const Values& in) {
@@ -129,6 +184,14 @@ std::optional<std::pair<ActivationKind, double>> gated_by(OnnxImport& net, const
     case ActivationKind::kHardSigmoid:
       if (net.is_real(of, value)) return std::pair(ActivationKind::kHardSwish, 1.0);
       break;
+    case ActivationKind::kTanh: {
+      const Node& before = net.graph.nodes[of];
+      const auto* inner = std::get_if<ActivationNode>(&before.op);
+      const bool mish = inner && inner->activation == ActivationKind::kSoftplus;
+      if (mish && net.is_real(before.inputs[0], value))
+        return std::pair(ActivationKind::kMish, 1.0);
+      break;
+    }
     case ActivationKind::kRelu6:
       if (net.is_real(of, above)) return std::pair(ActivationKind::kHardSwish, 6.0);
       break;
@@ -152,19 +215,30 @@ View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y
     const View a = net.real(x), b = net.real(y);
     if (net.shape(a) == net.shape(b)) return net.add_same(node.name, MultiplyNode{}, a, {b.id});
   }
-  const View a = net.image(x), b = net.image(y);
-  const auto is_vector = [&net](const View& v) {
-    return net.shape(v).rank() == 2 || net.shape(v)[2] * net.shape(v)[3] == 1;
+  const auto turned = [&net](const View& v) {
+    const View r = net.real(v);
+    return shuffled_groups(r, net.shape(r)) > 1 ? net.image(r) : r;
   };
-  if (a.dims.size() == 4 && b.dims.size() == 4 && (is_vector(a) || is_vector(b))) {
-    const View& factor = is_vector(b) ? b : a;
-    const View& of = is_vector(b) ? a : b;
-    if (net.shape(of).rank() == 4) {
-      return net.add_same(node.name, ScaleNode{}, of, {net.as_vector(factor, node.name)});
+  const View a = turned(x), b = turned(y);
+  for (const auto& [of, by] : {std::pair(a, b), std::pair(b, a)}) {
+    const Shape s = net.shape(of), f = net.shape(by);
+    const bool images = s.rank() == 4 && of.dims.size() == 4 && by.dims.size() == 4 &&
+                        is_image(of, s) && is_image(by, f) && f[0] == s[0];
+    if (!images) continue;
+    if (f[1] == s[1] && (f.rank() == 2 || f[2] * f[3] == 1)) {
+      return net.add_same(node.name, ScaleNode{}, of, {net.as_vector(by, node.name)});
+    }
+    if (f == Shape({s[0], 1, s[2], s[3]})) {
+      return net.add_same(node.name, ScalePixelsNode{}, of, {by.id});
     }
   }
-  if (a.dims != b.dims) throw Unsupported("of two values of different shapes");
-  return net.add_same(node.name, MultiplyNode{}, a, {b.id});
+  for (const auto& [of, by] : {std::pair(a, b), std::pair(b, a)}) {
+    if (const auto factors = net.by_channels_of(of, by)) {
+      return net.add_same(node.name, ScaleNode{}, of, {*factors});
+    }
+  }
+  const auto [like, other] = alike(net, a, b);
+  return net.add_same(node.name, MultiplyNode{}, like, {other.id});
 }
 
 // A value and what stands for part of an activation or a norm.
@@ -231,9 +305,11 @@ Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
   }
   if (c) {
     const View x = net.real(a);
-    const auto scale = net.by_channel(x, c);
-    if (!scale) throw Unsupported("of a constant that is not one number for each channel");
-    return {net.affine(node.name, x, *scale, Floats(scale->size(), 0))};
+    if (const auto scale = net.by_channel(x, c)) {
+      return {net.affine(node.name, x, *scale, Floats(scale->size(), 0))};
+    }
+    const auto [like, map] = mapped(net, x, c);
+    return {net.add_same(node.name, MultiplyMapNode{map}, like)};
   }
   const View& x = view(a);
   if (const auto* e = std::get_if<std::shared_ptr<const Expression>>(&b)) {
@@ -241,6 +317,21 @@ Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
   }
   return {product(net, node, x, view(b))};
 }
+
+namespace {
+
+// A value by its norms.
+View normalized(OnnxImport& net, const std::string& name, const Expression& norms) {
+  View x = norms.of;
+  bool channels = net.shape(x).rank() >= 2;
+  for (std::size_t i = 0; i < x.dims.size(); ++i) {
+    channels = channels && norms.over[i] == (is_axis(x, i, 1, net.shape(x)) && !x.dims[i].empty());
+  }
+  if (!channels) x = net.matrices(x, norms.over);
+  return net.add_same(name, NormalizeNode{norms.number}, x);
+}
+
+}  // namespace
 
 Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (const Expression* d = expression(in[0], "a value without its mean")) {
@@ -255,8 +346,22 @@ Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
     if (!by || by->of.id != norms->of.id) throw Unsupported("of norms by other than their mean");
     return {make({.what = "norms by their mean", .of = by->of, .number = by->number})};
   }
+  for (const char* what : {"norms", "norms over positions"}) {
+    const Expression* norms = expression(in[1], what);
+    if (!norms) continue;
+    if (!norms->of.same_elements(net.real(in[0]))) throw Unsupported("of norms and another value");
+    return {normalized(net, node.name, *norms)};
+  }
   const OnnxConstant c = constant(in, 1);
-  if (!c) throw Unsupported("of two values");
+  if (constant(in, 0)) {
+    const View by = net.real(in[1]);
+    const View inverse = net.add_same(node.name, FunctionNode{Function::kReciprocal}, by);
+    return import_mul(net, node, {inverse, in[0]});
+  }
+  if (!c) {
+    const auto [x, y] = alike(net, view(in[0]), view(in[1]));
+    return {net.add_same(node.name, DivideNode{}, x, {y.id})};
+  }
   auto inverse = std::make_shared<io::OnnxTensor>();
   inverse->dims = c->dims;
   for (std::size_t i = 0; i < c->size(); ++i) {
@@ -271,6 +376,40 @@ Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return import_mul(net, node, {in[0], OnnxConstant(inverse)});
 }
 
+// Of any number of values and numbers; the smaller of two is the larger of both negated.
+Values import_maximum(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const bool least = node.type == "Min";
+  std::optional<View> result;
+  float limit = -INFINITY;
+  const auto turned = [least](View v) {
+    if (least) {
+      v.scale = -v.scale;
+      v.shift = -v.shift;
+    }
+    return v;
+  };
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (const auto number = scalar(in[i])) {
+      limit = std::max(limit, static_cast<float>(least ? -*number : *number));
+      continue;
+    }
+    const View x = turned(view(in[i]));
+    if (!result) {
+      result = x;
+      continue;
+    }
+    const auto [a, b] = alike(net, *result, x);
+    result = net.add_same(node.name, MaximumNode{}, a, {b.id});
+  }
+  if (!result) throw Unsupported("of constants");
+  if (limit > -INFINITY) {
+    const Activation clamp =
+        limit == 0 ? Activation(ActivationKind::kRelu) : Activation::clamp(limit, INFINITY);
+    result = net.add_same(node.name, ActivationNode{clamp}, net.real(*result));
+  }
+  return {turned(*result)};
+}
+
 Values import_pow(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (scalar(in[1]) != 2.0) throw Unsupported("but for squares");
   if (const Expression* d = expression(in[0], "a value without its mean")) {
@@ -280,80 +419,10 @@ Values import_pow(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {net.add_same(node.name, MultiplyNode{}, x, {x.id})};
 }
 
-Values import_sqrt(OnnxImport&, const OnnxNode&, const Values& in) {
+Values import_sqrt(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const Expression* v = expression(in[0], "a variance");
-  if (!v) throw Unsupported("but for a standard deviation");
+  if (!v) return import_function(net, node, in);
   return {make({.what = "a standard deviation", .of = v->of, .number = v->number})};
-}
-
-namespace {
-
-// Which dimensions of x a reduction is over.
-std::vector<bool> reduced_of(const OnnxNode& node, const Values& in, const View& x) {
-  const Dims list = list_of(node, "axes", {OnnxConstant(), constant(in, 1)}, 1);
-  std::vector<bool> reduced(x.dims.size(), list.empty());
-  for (const std::int64_t a : list) reduced[axis_of(a, x.dims.size())] = true;
-  return reduced;
-}
-
-// Whether that is all positions and nothing else.
-bool over_positions(OnnxImport& net, const View& x, const std::vector<bool>& reduced) {
-  bool all = net.shape(x).rank() == 4;
-  for (std::size_t i = 0; i < reduced.size(); ++i) {
-    for (const Axis& axis : x.dims[i]) {
-      all = all && reduced[i] == (axis.axis > 1);
-    }
-  }
-  return all;
-}
-
-// Whether that is the channels and nothing else.
-bool over_channels(OnnxImport& net, const View& x, const std::vector<bool>& reduced) {
-  bool all = true, any = false;
-  for (std::size_t i = 0; i < reduced.size(); ++i) {
-    const bool channels = is_axis(x, i, 1, net.shape(x)) && !x.dims[i].empty();
-    all = all && reduced[i] == channels;
-    any = any || channels;
-  }
-  return all && any;
-}
-
-}  // namespace
-
-Values import_mean(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const bool keep = integer_of(node, "keepdims", 1) != 0;
-  for (const auto& [what, becomes] :
-       {std::pair("squares", "a variance"), std::pair("norms over positions", "a mean of norms")}) {
-    const Expression* e = expression(in[0], what);
-    if (!e) continue;
-    if (!keep || !over_channels(net, e->of, reduced_of(node, in, e->of))) {
-      throw Unsupported(fmt::format("of {} over other than the channels", what));
-    }
-    return {make({.what = becomes, .of = e->of})};
-  }
-  const View x = net.real(in[0]);
-  const std::vector<bool> reduced = reduced_of(node, in, x);
-  if (keep && over_channels(net, x, reduced)) {
-    return {make({.what = "a mean over channels", .of = x})};
-  }
-  if (!over_positions(net, x, reduced)) throw Unsupported("over other than all positions");
-  View y{net.add(node.name, GlobalAveragePoolNode{}, {x.id}), {}};
-  for (std::size_t i = 0; i < reduced.size(); ++i) {
-    if (!reduced[i]) {
-      y.dims.push_back(x.dims[i]);
-    } else if (keep) {
-      y.dims.emplace_back();
-    }
-  }
-  return {y};
-}
-
-Values import_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const View x = net.real(in[0]);
-  if (!over_positions(net, x, reduced_of(node, in, x)) || !integer_of(node, "keepdims", 1)) {
-    throw Unsupported("over other than all positions");
-  }
-  return {make({.what = "norms over positions", .of = x})};
 }
 
 }  // namespace sepconv::models

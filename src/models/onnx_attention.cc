@@ -172,6 +172,23 @@ View attend(OnnxImport& net, const OnnxNode& node, const Expression& weights, co
   return y;
 }
 
+View scores_of(OnnxImport& net, const Expression& e) {
+  View q = e.of, k = e.with;
+  q.scale = k.scale = 1;  // in the number
+  View scores = matrix_product(net, "scores", q, k);
+  scores.scale = e.number;
+  if (e.constants.empty()) return scores;
+  scores = net.real(scores);
+  Constant map = net.map_for(scores, e.constants[0]);
+  if (!map) throw Unsupported("of scores and a constant of another shape");
+  return net.add_same("bias", AddMapNode{std::move(map)}, scores);
+}
+
+View weights_of(OnnxImport& net, const Expression& e) {
+  const View scores = scores_of(net, e);
+  return net.add_same("weights", SoftmaxNode{}, net.matrices(scores, scores.dims.size() - 1));
+}
+
 namespace {
 
 View element(OnnxImport& net, const OnnxNode& node, const View& x, std::size_t axis,
@@ -179,8 +196,16 @@ View element(OnnxImport& net, const OnnxNode& node, const View& x, std::size_t a
   if (is_tokens(x, net.shape(x)) && axis == 1 && index == 0) {
     return net.add_view(node.name, FirstTokenNode{}, {net.real(x).id});
   }
-  View y = part_of_channels(x, axis,
-                            static_cast<std::int64_t>(axis_of(index, to_size(x.sizes()[axis]))), 1);
+  if (size_of(x.dims[axis]) == 1) {
+    View y = x;
+    y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
+    return y;
+  }
+  const std::size_t place = axis_of(index, to_size(x.sizes()[axis]));
+  const std::vector<Axis>& axes = x.dims[axis];
+  const bool channels = axes.size() == 1 && axes[0].axis == 1;
+  const auto first = static_cast<std::int64_t>(place);
+  View y = channels ? part_of_channels(x, axis, first, 1) : net.cropped(x, axis, first, 1);
   y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
   return y;
 }

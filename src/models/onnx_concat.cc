@@ -187,6 +187,44 @@ View concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return all;
 }
 
+// Along a dimension that none of them has: all channels one after the other.
+std::optional<View> concat_new(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  std::vector<ValueId> parts;
+  View all;
+  std::size_t axis = 0;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const View x = net.real(net.settled(in[i]));
+    axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
+    if (i == 0) all = x;
+    const bool alike = x.dims == all.dims && net.shape(x) == net.shape(all);
+    if (net.shape(x).rank() != 4 || !x.dims[axis].empty() || !alike) return std::nullopt;
+    parts.push_back(x.id);
+  }
+  const std::int64_t each = net.channels(all);
+  all.dims[axis] = {{1, static_cast<std::int64_t>(parts.size()), each}};
+  all.id = net.add(node.name, ConcatNode{}, std::move(parts));
+  return all;
+}
+
+// Along whatever dimension, as the channels of copies.
+View concat_copies(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  std::vector<ValueId> parts;
+  View all;
+  std::size_t axis = 0;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const Value part = net.settled(in[i]);
+    axis = axis_of(integer_of(node, "axis", 0), view(part).dims.size());
+    View x = net.matrices(part, axis);
+    parts.push_back(x.id);
+    x.dims[axis].clear();
+    if (i == 0) all = x;
+    if (x.dims != all.dims) throw Unsupported("of values of different shapes");
+  }
+  all.id = net.add(node.name, ConcatNode{}, std::move(parts));
+  all.dims[axis] = {{1, net.channels(all)}};
+  return all;
+}
+
 }  // namespace
 
 Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
@@ -204,7 +242,12 @@ Values import_concat(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const std::size_t axis = axis_of(integer_of(node, "axis", 0), first.dims.size());
   const bool positions =
       !is_axis(first, axis, 1, net.shape(first)) && shuffled_groups(first, net.shape(first)) == 1;
-  return {positions ? concat_positions(net, node, in) : concat(net, node, in)};
+  try {
+    return {positions ? concat_positions(net, node, in) : concat(net, node, in)};
+  } catch (const Unsupported&) {
+    if (const auto all = concat_new(net, node, in)) return {*all};
+    return {concat_copies(net, node, in)};
+  }
 }
 
 }  // namespace sepconv::models

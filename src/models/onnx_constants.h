@@ -54,6 +54,8 @@ io::OnnxConstant fold_reshape(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_squeeze(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_unsqueeze(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_gather(const io::OnnxNode& node, const Arguments& in);
+io::OnnxConstant fold_tile(const io::OnnxNode& node, const Arguments& in);
+io::OnnxConstant fold_scatter_nd(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_gather_nd(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_concat(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_slice(const io::OnnxNode& node, const Arguments& in);
@@ -61,7 +63,9 @@ io::OnnxConstant fold_transpose(const io::OnnxNode& node, const Arguments& in);
 
 // Layers of weights: what standardises them, what computes biases: onnx_fold_layers.cc.
 io::OnnxConstant fold_reduce(const io::OnnxNode& node, const Arguments& in);
+io::OnnxConstant fold_cumulative_sum(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_matmul(const io::OnnxNode& node, const Arguments& in);
+io::OnnxConstant fold_conv(const io::OnnxNode& node, const Arguments& in);
 io::OnnxConstant fold_batch_norm(const io::OnnxNode& node, const Arguments& in);
 
 }  // namespace sepconv::models

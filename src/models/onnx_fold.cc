@@ -71,6 +71,19 @@ OnnxConstant fold_fill(const OnnxNode& node, const Arguments& in) {
   return made(std::move(y));
 }
 
+OnnxConstant fold_range(const OnnxNode&, const Arguments& in) {
+  const OnnxTensor &first = argument(in, 0), &limit = argument(in, 1), &step = argument(in, 2);
+  for (const OnnxTensor* t : {&first, &limit, &step}) {
+    if (t->size() != 1) throw Unsupported("of other than three numbers");
+  }
+  const double begin = at(first, 0), by = at(step, 0);
+  const double count = std::max(0.0, std::ceil((at(limit, 0) - begin) / by));
+  if (!(count < 1 << 26)) throw Unsupported("of more than 2^26 numbers");
+  OnnxTensor y = like({static_cast<std::int64_t>(count)}, first.integer);
+  for (std::size_t i = 0; i < y.size(); ++i) put(y, i, begin + static_cast<double>(i) * by);
+  return made(std::move(y));
+}
+
 OnnxConstant fold_where(const OnnxNode&, const Arguments& in) {
   const OnnxTensor &a = argument(in, 1), &b = argument(in, 2);
   const Dims dims = broadcast(broadcast(argument(in, 0).dims, a.dims), b.dims);
@@ -172,6 +185,11 @@ const std::map<std::string, Fold>& folds() {
       {"ReduceSum", fold_reduce},
       {"ReduceMean", fold_reduce},
       {"BatchNormalization", fold_batch_norm},
+      {"Conv", fold_conv},
+      {"CumSum", fold_cumulative_sum},
+      {"Range", fold_range},
+      {"ScatterND", fold_scatter_nd},
+      {"Tile", fold_tile},
       {"MatMul", fold_matmul},
       {"Reshape", fold_reshape},
       {"Squeeze", fold_squeeze},
@@ -206,6 +224,8 @@ const std::map<std::string, Fold>& folds() {
        unary([](double v) { return static_cast<double>(v > 0) - static_cast<double>(v < 0); })},
       {"Log", unary([](double v) { return std::log(v); })},
       {"Exp", unary([](double v) { return std::exp(v); })},
+      {"Sin", unary([](double v) { return std::sin(v); })},
+      {"Cos", unary([](double v) { return std::cos(v); })},
       {"Neg", unary([](double v) { return -v; })}};
   return table;
 }

@@ -49,6 +49,21 @@ OnnxConstant fold_reduce(const OnnxNode& node, const Arguments& in) {
   return made(std::move(y));
 }
 
+OnnxConstant fold_cumulative_sum(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor &t = argument(in, 0), &along = argument(in, 1);
+  if (along.size() != 1 || !along.integer || integer_of(node, "exclusive", 0) ||
+      integer_of(node, "reverse", 0)) {
+    throw Unsupported("backwards, or without each element itself");
+  }
+  const std::size_t axis = axis_of(along.integers[0], t.dims.size());
+  const std::size_t step = strides(t.dims)[axis], size = to_size(t.dims[axis]);
+  OnnxTensor y = t;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    if (i / step % size > 0) put(y, i, at(y, i - step) + at(t, i));
+  }
+  return made(std::move(y));
+}
+
 // Of matrices by one.
 OnnxConstant fold_matmul(const OnnxNode&, const Arguments& in) {
   const OnnxTensor &a = argument(in, 0), &b = argument(in, 1);
@@ -65,6 +80,32 @@ OnnxConstant fold_matmul(const OnnxNode&, const Arguments& in) {
   for (std::size_t i = 0; i < y.size(); ++i) {
     double sum = 0;
     for (std::size_t j = 0; j < k; ++j) sum += at(a, i / n * k + j) * at(b, j * n + i % n);
+    put(y, i, sum);
+  }
+  return made(std::move(y));
+}
+
+// Of 1×1 windows: positions that a network computes from coordinates.
+OnnxConstant fold_conv(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor &x = argument(in, 0), &w = argument(in, 1);
+  const Dims strides_of = list_of(node, "strides", {}, 0), pads = list_of(node, "pads", {}, 0);
+  const auto is = [](std::int64_t n) { return [n](std::int64_t v) { return v == n; }; };
+  const bool plain = x.dims.size() == 4 && w.dims.size() == 4 && w.dims[1] == x.dims[1] &&
+                     w.dims[2] * w.dims[3] == 1 && integer_of(node, "group", 1) == 1 &&
+                     std::all_of(strides_of.begin(), strides_of.end(), is(1)) &&
+                     std::all_of(pads.begin(), pads.end(), is(0));
+  if (!plain || x.integer || w.integer) throw Unsupported("of a constant, but for 1×1 ones");
+  const std::size_t k = to_size(w.dims[1]), m = to_size(w.dims[0]), plane = strides(x.dims)[1];
+  OnnxTensor y = like({x.dims[0], w.dims[0], x.dims[2], x.dims[3]}, false);
+  if (y.size() > kMostProducts / std::max<std::size_t>(k, 1)) {
+    throw Unsupported("a product of constants that takes too long");
+  }
+  const bool biased = in.size() > 2 && in[2];
+  if (biased && in[2]->floats.size() != m) throw Unsupported("with a bias of another size");
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const std::size_t o = i / plane % m, from = i / plane / m * k * plane + i % plane;
+    double sum = biased ? at(*in[2], o) : 0;
+    for (std::size_t c = 0; c < k; ++c) sum += at(x, from + c * plane) * at(w, o * k + c);
     put(y, i, sum);
   }
   return made(std::move(y));

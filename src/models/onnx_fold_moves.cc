@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/check.h"
 #include "models/onnx_constants.h"
 
 namespace sepconv::models {
@@ -78,6 +79,46 @@ OnnxConstant fold_gather(const OnnxNode& node, const Arguments& in) {
     }
     return from;
   });
+}
+
+OnnxConstant fold_tile(const OnnxNode&, const Arguments& in) {
+  const OnnxTensor &t = argument(in, 0), &repeats = argument(in, 1);
+  if (repeats.integers.size() != t.dims.size()) throw Unsupported("by a list of another length");
+  Dims dims = t.dims;
+  for (std::size_t d = 0; d < dims.size(); ++d) {
+    if (repeats.integers[d] < 0) throw Unsupported("by less than nothing");
+    dims[d] = checked_multiply(dims[d], repeats.integers[d], "tile");
+  }
+  const auto step = strides(t.dims);
+  return pick(t, dims, [&](const std::vector<std::size_t>& where) {
+    std::size_t from = 0;
+    for (std::size_t d = 0; d < where.size(); ++d) from += where[d] % to_size(t.dims[d]) * step[d];
+    return from;
+  });
+}
+
+OnnxConstant fold_scatter_nd(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor &index = argument(in, 1), &updates = argument(in, 2);
+  const auto reduction = node.attributes.find("reduction");
+  if (reduction != node.attributes.end() && reduction->second.text != "none") {
+    throw Unsupported("with a reduction");
+  }
+  OnnxTensor y = argument(in, 0);
+  const auto step = strides(y.dims);
+  const std::size_t known = index.dims.empty() ? 0 : to_size(index.dims.back());
+  if (known < 1 || known > y.dims.size() || !index.integer) {
+    throw Unsupported("by what is no list of places");
+  }
+  const std::size_t run = step[known - 1], lists = index.size() / known;
+  if (updates.size() != lists * run) throw Unsupported("of updates of another shape");
+  for (std::size_t i = 0; i < lists; ++i) {
+    std::size_t to = 0;
+    for (std::size_t d = 0; d < known; ++d) {
+      to += axis_of(index.integers[i * known + d], to_size(y.dims[d])) * step[d];
+    }
+    for (std::size_t j = 0; j < run; ++j) put(y, to + j, at(updates, i * run + j));
+  }
+  return made(std::move(y));
 }
 
 OnnxConstant fold_gather_nd(const OnnxNode& node, const Arguments& in) {

@@ -117,16 +117,20 @@ View OnnxImport::add_same(const std::string& name, decltype(Node::op) op, const 
   return y;
 }
 
-// A value of its own for a range of another one's channels.
+// A value of its own for some of another one's channels, a range where they are side by side.
 View OnnxImport::some_channels(const View& x) {
   std::int64_t count = 1;
-  for (const std::vector<Axis>& axes : x.dims) {
-    for (const Axis& axis : axes) {
+  bool adjacent = true;
+  std::size_t dim = x.dims.size() - 1;
+  for (std::size_t i = 0; i < x.dims.size(); ++i) {
+    for (const Axis& axis : x.dims[i]) {
       if (axis.axis != 1) continue;
-      if (count != 1 || axis.step != 1) throw Unsupported("of channels that are not side by side");
+      adjacent = adjacent && count == 1 && axis.step == 1;
       count = axis.size;
+      dim = i;
     }
   }
+  if (!adjacent) return matrices(x, dim);
   const std::tuple range{x.id, x.first, count};
   if (!ranges_.contains(range)) {
     ranges_[range] = add("channels", ChannelsNode{x.first, count}, {x.id});
@@ -138,9 +142,21 @@ View OnnxImport::some_channels(const View& x) {
   return y;
 }
 
+// With its padding in place.
+View OnnxImport::padded(View x) {
+  PadNode n;
+  n.amount = x.padding;
+  n.value = x.padded_with;
+  x.padding = 0;
+  View y = add_view("pad", n, {image(View{x.id, x.dims}).id});
+  y.scale = x.scale;
+  y.shift = x.shift;
+  return y;
+}
+
 View OnnxImport::real(const Value& value) {
   View v = view(value);
-  if (v.padding != Padding(0)) throw Unsupported("of padded values");
+  if (v.padding != Padding(0)) v = padded(v);
   if (v.partial) v = some_channels(v);
   if (v.scale == 1 && v.shift == 0) return v;
   const auto [known, is_new] = done_.try_emplace({v.id, v.scale, v.shift}, v.id);
@@ -168,22 +184,34 @@ bool OnnxImport::is_real(ValueId id, const View& v) const {
 }
 
 Value OnnxImport::settled(const Value& value) {
-  const Expression* part = expression(value, "a part of the channels");
-  const Expression* conv = expression(value, "a convolution of a part of the channels");
-  const Expression* tokens = expression(value, "tokens behind a class token");
-  if (!part && !conv && !tokens) return value;
-  const auto& expression = std::get<std::shared_ptr<const Expression>>(value);
-  const auto known = settled_.find(expression);
+  const auto* given = std::get_if<std::shared_ptr<const Expression>>(&value);
+  if (!given) return value;
+  const auto known = settled_.find(*given);
   if (known != settled_.end()) return known->second;
-  const Expression& e = *expression;
-  if (tokens) return settled_[expression] = class_tokens(*this, "tokens", e, nullptr);
-  View x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
-  x.dims[1].clear();
-  if (e.count > 1) x.dims[1].push_back({1, e.count});
-  if (conv) {
-    x = view(import_conv(*this, *e.node, {x, e.constants[0], e.constants[1]}).front());
+  const Expression& e = **given;
+  View x;
+  if (e.what == "a part of the channels" || e.what == "a convolution of a part of the channels") {
+    x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
+    x.dims[1].clear();
+    if (e.count > 1) x.dims[1].push_back({1, e.count});
+    if (e.node) x = view(import_conv(*this, *e.node, {x, e.constants[0], e.constants[1]}).front());
+  } else if (e.what == "tokens behind a class token") {
+    x = class_tokens(*this, "tokens", e, nullptr);
+  } else if (e.what == "a mean over channels") {
+    x = mean_over_channels(*this, e);
+  } else if (e.what == "an expanded value") {
+    x = expanded(e.of, e.constants[0]->integers);
+  } else if (e.what == "attention scores") {
+    x = scores_of(*this, e);
+  } else if (e.what == "attention weights") {
+    x = weights_of(*this, e);
+  } else if (e.what == "transposed attention weights") {
+    x = weights_of(*this, e);
+    std::swap(x.dims[x.dims.size() - 1], x.dims[x.dims.size() - 2]);
+  } else {
+    return value;
   }
-  return settled_[expression] = x;
+  return settled_[*given] = x;
 }
 
 View OnnxImport::image(const Value& value) {
@@ -196,8 +224,7 @@ View OnnxImport::image(const Value& value) {
     }
     return whole_view(known->second, shape(v));
   }
-  if (!is_image(v, shape(v))) throw Unsupported("of something that is no [N, C, H, W]");
-  return v;
+  return is_image(v, shape(v)) ? v : four_dimensions(v);
 }
 
 namespace {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -33,11 +34,31 @@ class OnnxImport {
   View real(const Value& value);
   /// Whether value `id` is that of a view, its scalar arithmetic done.
   bool is_real(ValueId id, const View& view) const;
-  /// A view in place of an expression that stands for some of the channels, or for tokens behind a
-  /// class token; the same one always.
+  /// A view in place of an expression that may be a value of its own; the same one always.
   Value settled(const Value& value);
-  /// The same, if it is laid out as [N, C, H, W] or [N, C], which a channel shuffle makes it.
+  /// The same, laid out as [N, C, H, W] or [N, C].
   View image(const Value& value);
+  // Copies, the same one for the same elements; arithmetic is done, and where an image or matrices
+  // lie as they should nothing is copied.
+  /// The view's dimensions as images, rows and, those of `columns`, channels: [N, C, rows, 1]; or
+  /// images as rows too.
+  View matrices(const Value& value, const std::vector<bool>& columns, bool keeps_images = true);
+  View matrices(const Value& value, std::size_t columns, bool keeps_images = true);
+  /// Every dimension in the axis that `places` names for it, those of one axis in their order.
+  View placed(const Value& value, const std::vector<int>& places, bool keeps_images = true);
+  /// Four dimensions as [N, C, H, W].
+  View four_dimensions(const View& x);
+  /// All elements one after the other, so that any shape will do.
+  View flat(const View& x);
+  /// In the place of another value's elements; a dimension of size 1 for all of the other's.
+  View laid_out_as(const Value& value, const View& like);
+  /// [N, C] of a value that has, of an image's elements, one for all positions; or nothing.
+  std::optional<ValueId> by_channels_of(const View& x, const Value& value);
+  /// Dimensions of size 1 repeated.
+  View expanded(const Value& value, const std::vector<std::int64_t>& sizes);
+  /// Elements [first, first + count) of a dimension.
+  View cropped(const Value& value, std::size_t dim, std::int64_t first, std::int64_t count);
+
   /// x · scale + shift by channel, within the node that makes x where that can be.
   View affine(const std::string& name, const View& x, const Floats& scale, const Floats& shift);
   /// [N, C] of a value whose other axes have size 1.
@@ -57,13 +78,24 @@ class OnnxImport {
   std::int64_t opset;
 
  private:
+  using Axes = std::vector<std::vector<Axis>>;
+  struct Copy {
+    ValueId of;
+    std::array<std::int64_t, 4> first;
+    Axes axes;
+    ValueId copy;
+  };
+
   View some_channels(const View& x);
+  View padded(View x);
+  View copied(const View& x, const Axes& axes, Axes dims, std::array<std::int64_t, 4> first = {});
 
   using Arithmetic = std::tuple<ValueId, double, double>;  ///< of a value, by scale and shift
   std::map<Arithmetic, ValueId> done_;
   std::map<std::tuple<ValueId, std::int64_t, std::int64_t>, ValueId> ranges_;  ///< of channels
   std::map<std::shared_ptr<const Expression>, View> settled_;
   std::map<std::pair<ValueId, std::int64_t>, ValueId> shuffled_;  ///< by groups
+  std::vector<Copy> copies_;
 };
 
 Constant tensor_of(const Shape& shape, const Floats& values);
@@ -90,7 +122,6 @@ using OnnxHandler = Values (*)(OnnxImport&, const io::OnnxNode&, const Values& i
 Values import_conv(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_conv_transpose(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_gemm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_global_pool(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_norms.cc
@@ -98,17 +129,32 @@ Values import_batch_norm(OnnxImport& net, const io::OnnxNode& node, const Values
 Values import_layer_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_group_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_instance_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+// onnx_reductions.cc
+Values import_mean(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_reduction(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+View mean_over_channels(OnnxImport& net, const Expression& e);
+// onnx_products.cc
+Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_einsum(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+/// a·b of the last two dimensions, the others side by side.
+View matrix_product(OnnxImport& net, const std::string& name, const Value& a, const Value& b);
 // onnx_arithmetic.cc
 Values import_add(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_sub(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_mul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_div(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_maximum(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_pow(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_negative(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_sum(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_sqrt(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-Values import_mean(OnnxImport& net, const io::OnnxNode& node, const Values& in);
-Values import_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_activations.cc
 Values import_activation(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_function(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_prelu(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_greater(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_where(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_clip(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_erf(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_softmax(OnnxImport& net, const io::OnnxNode& node, const Values& in);
@@ -123,6 +169,8 @@ Values import_flatten(OnnxImport& net, const io::OnnxNode& node, const Values& i
 Values import_squeeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_unsqueeze(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_transpose(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_depth_to_space(OnnxImport& net, const io::OnnxNode& node, const Values& in);
+Values import_space_to_depth(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_pad(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_resize(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 // onnx_parts.cc
@@ -137,6 +185,9 @@ Value attention_scores(const OnnxImport& net, const View& q, const View& k);
 Value scaled_scores(const Expression& scores, double by);
 Value biased_scores(const OnnxImport& net, const Expression& scores, const io::OnnxConstant& by);
 View attend(OnnxImport& net, const io::OnnxNode& node, const Expression& weights, const View& v);
+/// The scores, and their softmax, as values of their own.
+View scores_of(OnnxImport& net, const Expression& e);
+View weights_of(OnnxImport& net, const Expression& e);
 /// Tokens behind a class token, with positions or, where these are null, as they are.
 View class_tokens(OnnxImport& net, const std::string& name, const Expression& e,
                   const io::OnnxConstant& positions);

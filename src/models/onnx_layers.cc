@@ -41,32 +41,33 @@ Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn) {
 
 namespace {
 
-// Over the channels of a pooled vector, [N, 1, C]: efficient channel attention (Wang et al., 2020).
-View conv_of_channels(OnnxImport& net, const OnnxNode& node, const View& x, const Floats& weights,
-                      Constant bias) {
-  const Shape s = net.shape(x);
-  const std::int64_t k = static_cast<std::int64_t>(weights.size());
-  const Dims pads = list_of(node, "pads", {}, 0);
-  if (x.dims.size() != 3 || !is_axis(x, 0, 0, s) || !x.dims[1].empty() || !is_axis(x, 2, 1, s) ||
-      s[1] < 2 || integer_of(node, "group", 1) != 1 || pads.size() != 2) {
-    throw Unsupported("over other than a vector's channels");
+// A node over lines as one over images of width 1.
+OnnxNode planar(const OnnxNode& node) {
+  OnnxNode image = node;
+  for (const char* name : {"kernel_shape", "strides", "dilations", "pads"}) {
+    const auto found = image.attributes.find(name);
+    if (found == image.attributes.end()) continue;
+    Dims& list = found->second.integers;
+    const bool pads = std::string(name) == "pads";
+    if (list.size() != (pads ? 2 : 1)) throw Unsupported("over other than one dimension");
+    list = pads ? Dims{list[0], 0, list[1], 0} : Dims{list[0], 1};
   }
-  for (const char* name : {"strides", "dilations"}) {
-    const Dims list = list_of(node, name, {}, 0);
-    if (!list.empty() && list != Dims{1}) throw Unsupported("of a vector's channels by steps");
-  }
-  const View vector = whole_view(net.as_vector(x, node.name), {s[0], s[1]});
-  const ValueId row = net.add(node.name + ".row",
-                              ArrangeNode{{vector.dims[0], {}, {}, vector.dims[1]}}, {vector.id});
-  Conv2dNode n;
-  n.weight = tensor_of({1, 1, 1, k}, weights);
-  n.bias = std::move(bias);
-  n.options.padding = {0, 0, pads[0], pads[1]};
-  const ValueId id = net.add(node.name, std::move(n), {row});
-  const View y = whole_view(id, net.shapes[id]);
-  View z = net.add_view(node.name + ".vector", ArrangeNode{{y.dims[0], y.dims[3]}}, {id});
-  z.dims.insert(z.dims.begin() + 1, std::vector<Axis>());
-  return z;
+  return image;
+}
+
+// A handler's result for a value [N, C, L].
+Value along_lines(OnnxImport& net, const OnnxNode& node, Values in, OnnxHandler handler) {
+  View x = net.real(in[0]);
+  x.dims.emplace_back();
+  in[0] = x;
+  View y = view(handler(net, planar(node), in).front());
+  y.dims.pop_back();
+  return y;
+}
+
+bool is_line(const Value& value) {
+  const auto* x = std::get_if<View>(&value);
+  return x && x->dims.size() == 3;
 }
 
 }  // namespace
@@ -80,13 +81,15 @@ Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return {make(std::move(e))};
   }
   View x = view(in[0]);
-  if (const OnnxConstant w = constant(in, 1);
-      w && w->dims.size() == 3 && w->dims[0] * w->dims[1] == 1) {
-    const Constant bias = constant(in, 2) ? vector_of(floats(in, 2, "bias")) : nullptr;
-    return {conv_of_channels(net, node, net.real(x), floats(in, 1, "weight"), bias)};
+  if (const OnnxConstant w = constant(in, 1); w && w->dims.size() == 3 && is_line(in[0])) {
+    io::OnnxTensor image = *w;
+    image.dims.push_back(1);
+    Values all = in;
+    all[1] = std::make_shared<const io::OnnxTensor>(std::move(image));
+    return {along_lines(net, node, std::move(all), import_conv)};
   }
+  if (x.padding != Padding(0) && x.padded_with != 0) x = net.real(x);
   const Padding before = x.padding;
-  if (before != Padding(0) && x.padded_with != 0) throw Unsupported("padded with other than 0");
   x.padding = 0;
   x = net.image(x);
   const OnnxConstant w = constant(in, 1);
@@ -213,62 +216,14 @@ Values import_gemm(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {linear(net, node.name, net.as_vector(x, node.name), weights, out, std::move(bias), 2)};
 }
 
-Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  if (const Expression* weights = expression(in[0], "attention weights")) {
-    return {attend(net, node, *weights, view(in[1]))};
-  }
-  if (const Expression* weights = expression(in[1], "transposed attention weights")) {
-    const auto turned = [](View v) {
-      if (v.dims.size() > 1) std::swap(v.dims.back(), v.dims[v.dims.size() - 2]);
-      return v;
-    };
-    return {turned(attend(net, node, *weights, turned(view(in[0]))))};
-  }
-  const OnnxConstant w = constant(in, 1);
-  if (!w) return {attention_scores(net, view(in[0]), view(in[1]))};
-  const View x = net.real(in[0]);
-  const std::size_t last = x.dims.size() - 1;
-  if (w->dims.size() != 2 || !is_axis(x, last, 1, net.shape(x)) || w->dims[0] != net.channels(x)) {
-    throw Unsupported("over other than the channels");
-  }
-  const std::int64_t k = w->dims[0], out = w->dims[1];
-  const Floats weights = matrix(floats(in, 1, "weight"), out, k, true);
-  View y = x;
-  if (net.shape(x).rank() == 2) {
-    y.id = linear(net, node.name, x.id, weights, out, nullptr, 2).id;
-  } else {
-    Conv2dNode n;
-    n.weight = tensor_of({out, k, 1, 1}, weights);
-    y.id = net.add(node.name, std::move(n), {x.id});
-  }
-  y.dims[last].clear();
-  if (out > 1) y.dims[last].push_back({1, out});
-  return {y};
-}
-
-namespace {
-
-// With its padding of zeros in place, as a depthwise convolution of one tap makes it.
-View padded(OnnxImport& net, const std::string& name, View x) {
-  const Padding amount = x.padding;
-  x.padding = 0;
-  x = net.image(x);
-  if (net.shape(x).rank() != 4) throw Unsupported("of a vector");
-  Conv2dNode n = one_tap(net.channels(x), 1);
-  n.options.padding = amount;
-  return net.add_view(name + ".padded", std::move(n), {x.id});
-}
-
-}  // namespace
-
 Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  if (is_line(in[0])) return {along_lines(net, node, in, import_pool)};
   View x = view(in[0]);
   Pool2dNode n;
   n.kind = node.type == "MaxPool" ? Pool::kMax : Pool::kAverage;
   const float lowest = -std::numeric_limits<float>::max();
   if (x.padding != Padding(0) && (n.kind == Pool::kAverage || x.padded_with > lowest)) {
-    if (x.padded_with != 0) throw Unsupported("padded with other than 0");
-    x = padded(net, node.name, x);
+    x = net.real(x);
   }
   const Padding before = x.padding;
   x.padding = 0;
@@ -282,7 +237,13 @@ Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
   x.padding = before;
   n.options.padding = net.padding_of(node, x, n.options.kernel, n.options.stride, 1);
   if (n.ceil_mode && n.kind == Pool::kAverage) {
-    if (pool_padding(n, net.shape(x)) != n.options.padding) throw Unsupported("with ceil_mode");
+    // What a window has beyond the padding does not count, so that the padding may not either.
+    const Padding wider = pool_padding(n, net.shape(x));
+    if (n.options.padding == Padding(0)) n.options.count_include_pad = false;
+    if (wider != n.options.padding && n.options.count_include_pad) {
+      throw Unsupported("with ceil_mode and padding that counts");
+    }
+    n.options.padding = wider;
     n.ceil_mode = false;
   }
   return {net.add_view(node.name, n, {x.id})};
@@ -291,7 +252,10 @@ Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
 Values import_global_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const View x = net.image(in[0]);
   if (net.shape(x).rank() == 2) return {x};
-  View y = net.add_view(node.name, GlobalAveragePoolNode{}, {x.id});
+  Pool2dNode largest;
+  largest.options.kernel = {net.shape(x)[2], net.shape(x)[3]};
+  View y = node.type == "GlobalMaxPool" ? net.add_view(node.name, largest, {x.id})
+                                        : net.add_view(node.name, GlobalAveragePoolNode{}, {x.id});
   y.dims.resize(x.dims.size());
   return {y};
 }

@@ -11,8 +11,8 @@ using io::OnnxNode;
 
 Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (integer_of(node, "training_mode", 0) != 0) throw Unsupported("in training mode");
-  const View x = net.real(in[0]);
-  if (!is_axis(x, 1, 1, net.shape(x))) throw Unsupported("over other than the channels");
+  View x = net.real(in[0]);
+  if (!is_axis(x, 1, 1, net.shape(x))) x = net.matrices(x, 1);
   BatchNormNode n{vector_of(floats(in, 1, "scale")), vector_of(floats(in, 2, "bias")),
                   vector_of(floats(in, 3, "mean")), vector_of(floats(in, 4, "variance")),
                   static_cast<double>(number_of(node, "epsilon", 1e-5F))};
@@ -20,11 +20,10 @@ Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in
 }
 
 Values import_layer_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const View x = net.real(in[0]);
+  View x = net.real(in[0]);
   const std::size_t last = axis_of(integer_of(node, "axis", -1), x.dims.size());
-  if (last + 1 != x.dims.size() || !is_axis(x, last, 1, net.shape(x))) {
-    throw Unsupported("over other than the channels");
-  }
+  if (last + 1 != x.dims.size()) throw Unsupported("over several dimensions");
+  if (!is_axis(x, last, 1, net.shape(x))) x = net.matrices(x, last);
   const std::size_t n = to_size(net.channels(x));
   LayerNormNode norm{vector_of(floats(in, 1, "scale")),
                      vector_of(constant(in, 2) ? floats(in, 2, "bias") : Floats(n, 0)),
@@ -63,16 +62,17 @@ Values import_group_norm(OnnxImport& net, const OnnxNode& node, const Values& in
 // Of [N, C, …], or of [N, groups, channels of a group and all positions], as exporters take a group
 // norm for one.
 Values import_instance_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const View x = net.real(in[0]);
-  const Shape& s = net.shape(x);
+  View x = net.real(in[0]);
+  const Shape s = net.shape(x);
   const std::size_t rank = x.dims.size();
   if (rank < 3 || s.rank() != 4 || !is_axis(x, 0, 0, s)) throw Unsupported("of another shape");
-  const std::int64_t groups = x.sizes()[1], channels = s[1];
-  const std::int64_t each = channels / std::max<std::int64_t>(groups, 1);
+  const std::int64_t groups = x.sizes()[1];
+  const std::int64_t each = s[1] / std::max<std::int64_t>(groups, 1);
   const std::vector<Axis> of_groups{{1, groups, each}};
-  if (groups < 1 || groups * each != channels || (groups > 1 && x.dims[1] != of_groups)) {
-    throw Unsupported("over other than groups of channels");
+  if (groups < 1 || groups * each != s[1] || (groups > 1 && x.dims[1] != of_groups)) {
+    x = net.matrices(x, 1);
   }
+  const std::int64_t channels = net.channels(x);
   GroupScaleNode n{by_group(floats(in, 1, "scale"), groups, channels),
                    by_group(floats(in, 2, "bias"), groups, channels), groups};
   return {group_norm(net, node, x, std::move(n))};

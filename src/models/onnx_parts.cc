@@ -25,7 +25,10 @@ Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t fir
   }
   const bool shuffled = axis == 1 && shuffled_groups(x, net.shape(x)) > 1;
   const bool image = is_image(x, net.shape(x)) && axis == 1;
-  if (!shuffled && !image) return part_of_channels(x, axis, first, count);
+  const std::vector<Axis>& axes = x.dims[axis];
+  const bool channels = axes.size() == 1 && axes[0].axis == 1;
+  if (!shuffled && !image && channels) return part_of_channels(x, axis, first, count);
+  if (!shuffled && !image) return net.cropped(x, axis, first, count);
   const View whole = net.image(x);
   if (net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
   return make({.what = "a part of the channels", .of = whole, .first = first, .count = count});
@@ -56,15 +59,18 @@ Values import_split(OnnxImport& net, const OnnxNode& node, const Values& in) {
 
 namespace {
 
-// Every step-th element of height or width from `first` on, as a depthwise convolution takes them
-// that is one at that tap.
+// Whether a dimension is height or width.
+bool goes_by_pixels(const OnnxImport& net, const View& x, std::size_t dim) {
+  const Shape& s = net.shape(x);
+  return s.rank() == 4 && !x.dims[dim].empty() && (is_axis(x, dim, 2, s) || is_axis(x, dim, 3, s));
+}
+
+// Every step-th element of that from `first` on, as a depthwise convolution takes them that is one
+// at that tap.
 View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, std::int64_t first,
            std::int64_t step) {
   x = net.real(x);
-  const int axis = x.dims[dim].size() == 1 ? x.dims[dim][0].axis : 0;
-  if (axis < 2 || net.shape(x).rank() != 4 || !is_axis(x, dim, axis, net.shape(x))) {
-    throw Unsupported("by steps of other than pixels");
-  }
+  const int axis = x.dims[dim][0].axis;
   const bool rows = axis == 2;
   Conv2dNode n = one_tap(net.channels(x), rows ? Size2d(first + 1, 1) : Size2d(1, first + 1));
   n.options.stride = rows ? Size2d(step, 1) : Size2d(1, step);
@@ -72,6 +78,16 @@ View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, st
   x.dims[dim] = {{axis, net.shape(x)[axis]}};
   if (net.shape(x)[axis] == 1) x.dims[dim].clear();
   return x;
+}
+
+// The same of a dimension that is the channels.
+View every_channel(const View& x, std::size_t dim, std::int64_t first, std::int64_t end,
+                   std::int64_t step) {
+  if (first >= end) throw Unsupported("of nothing");
+  const std::int64_t count = (end - first - 1) / step + 1;
+  View y = part_of_channels(x, dim, first, 1);
+  if (count > 1) y.dims[dim] = {{1, count, step * x.dims[dim][0].step}};
+  return y;
 }
 
 }  // namespace
@@ -94,19 +110,21 @@ Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
   }
   Value result = in[0];
   for (std::size_t i = 0; i < starts.size(); ++i) {
-    const View& x = view(result);
+    View x = view(i > 0 ? net.settled(result) : result);
     const std::size_t axis = axis_of(axes[i], x.dims.size());
     const std::int64_t size = x.sizes()[axis];
     const auto position = [size](std::int64_t p) {
       return std::clamp<std::int64_t>(p < 0 ? p + size : p, 0, size);
     };
     const std::int64_t first = position(starts[i]), step = i < steps.size() ? steps[i] : 1;
-    if (step > 1 && position(ends[i]) == size && first < std::min(step, size)) {
+    const std::int64_t end = position(ends[i]);
+    if (step == 1) {
+      result = part_of(net, x, axis, first, end - first);
+    } else if (end == size && first < std::min(step, size) && goes_by_pixels(net, x, axis)) {
       result = every(net, node.name, x, axis, first, step);
-      continue;
+    } else {
+      result = every_channel(net.matrices(x, axis), axis, first, end, step);
     }
-    if (step > 1) throw Unsupported("by steps, but not all of them");
-    result = part_of(net, x, axis, first, position(ends[i]) - first);
   }
   return {result};
 }

@@ -34,7 +34,6 @@ Values import_shape(OnnxImport&, const OnnxNode& node, const Values& in) {
   Dims sizes = x.sizes();
   if (part) sizes[1] = part->count;
   const auto rank = static_cast<std::int64_t>(sizes.size());
-  if (x.padding != Padding(0)) throw Unsupported("of padded values");
   const auto position = [rank](std::int64_t p) {
     return static_cast<std::ptrdiff_t>(std::clamp<std::int64_t>(p < 0 ? p + rank : p, 0, rank));
   };
@@ -47,7 +46,7 @@ Values import_shape(OnnxImport&, const OnnxNode& node, const Values& in) {
   return {OnnxConstant(result)};
 }
 
-Values import_reshape(OnnxImport&, const OnnxNode&, const Values& in) {
+Values import_reshape(OnnxImport& net, const OnnxNode&, const Values& in) {
   const View& x = view(in[0]);
   const OnnxConstant target = constant(in, 1);
   if (!target) throw Unsupported("to a shape that is no constant");
@@ -60,12 +59,16 @@ Values import_reshape(OnnxImport&, const OnnxNode&, const Values& in) {
     if (to[i] > 0) known = checked_multiply(known, to[i], "reshape");
   }
   for (std::int64_t& t : to) t = t == -1 ? all / known : t;
-  if (x.padding != Padding(0)) throw Unsupported("of padded values");
-  return {reshaped(x, to)};
+  try {
+    return {reshaped(x, to)};
+  } catch (const Unsupported&) {
+    return {reshaped(net.flat(x), to)};
+  }
 }
 
 // For products with something of that size, which broadcast anyway.
 Values import_expand(OnnxImport&, const OnnxNode&, const Values& in) {
+  if (expression(in[0], "norms") || expression(in[0], "norms over positions")) return {in[0]};
   const View& x = view(in[0]);
   const OnnxConstant to = constant(in, 1);
   if (!to) throw Unsupported("to a shape that is no constant");
@@ -128,37 +131,143 @@ Values import_transpose(OnnxImport&, const OnnxNode& node, const Values& in) {
     turned.what = "transposed attention weights";
     return {make(std::move(turned))};
   }
-  if (view(in[0]).padding != Padding(0)) throw Unsupported("of padded values");
   return {transposed(view(in[0]), list_of(node, "perm", {}, 0))};
 }
 
-Values import_pad(OnnxImport& net, const OnnxNode& node, const Values& in) {
+namespace {
+
+// Channels of blocks of pixels as pixels of their own, or those as channels.
+Value regrouped(OnnxImport& net, const Value& value, const Dims& apart, const Dims& order,
+                const Dims& together) {
+  return reshaped(transposed(reshaped(net.real(value), apart), order), together);
+}
+
+std::int64_t block_of(const OnnxNode& node, const Dims& sizes) {
+  const std::int64_t block = integer_of(node, "blocksize", 0);
+  constexpr std::int64_t kMost = 1 << 15;
+  if (block < 1 || block > kMost || sizes.size() != 4)
+    throw Unsupported("of other than blocks of an image");
+  return block;
+}
+
+}  // namespace
+
+Values import_depth_to_space(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const Dims s = view(in[0]).sizes();
+  const std::int64_t b = block_of(node, s), c = s[1] / (b * b);
   const auto mode = node.attributes.find("mode");
-  if (mode != node.attributes.end() && mode->second.text != "constant") {
-    throw Unsupported("by other than a constant");
+  const bool columns_first = mode == node.attributes.end() || mode->second.text != "CRD";
+  const Dims to{s[0], c, s[2] * b, s[3] * b};
+  if (columns_first) {
+    return {regrouped(net, in[0], {s[0], b, b, c, s[2], s[3]}, {0, 3, 4, 1, 5, 2}, to)};
   }
-  if (constant(in, 3)) throw Unsupported("with axes");
-  const OnnxConstant given = constant(in, 1);
-  if (!given) throw Unsupported("by amounts that are no constant");
+  return {regrouped(net, in[0], {s[0], c, b, b, s[2], s[3]}, {0, 1, 4, 2, 5, 3}, to)};
+}
+
+Values import_space_to_depth(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const Dims s = view(in[0]).sizes();
+  const std::int64_t b = block_of(node, s);
+  return {regrouped(net, in[0], {s[0], s[1], s[2] / b, b, s[3] / b, b}, {0, 3, 5, 1, 2, 4},
+                    {s[0], s[1] * b * b, s[2] / b, s[3] / b})};
+}
+
+namespace {
+
+// Before and behind each dimension.
+using Amounts = std::vector<std::pair<std::int64_t, std::int64_t>>;
+
+bool is_none(const Amounts::value_type& a) { return a.first == 0 && a.second == 0; }
+
+Amounts amounts_of(const Values& in, std::size_t rank) {
+  const OnnxConstant given = constant(in, 1), axes = constant(in, 3);
+  if (!given || !given->integer) throw Unsupported("by amounts that are no constant");
   const Dims& p = given->integers;
-  const bool none = std::all_of(p.begin(), p.end(), [](std::int64_t v) { return v == 0; });
-  if (none) return {in[0]};
-  const float with = static_cast<float>(in.size() > 2 ? scalar(in[2]).value_or(0) : 0);
-  if (p.size() != 8 || p[0] + p[1] + p[4] + p[5] != 0 || std::min({p[2], p[3], p[6], p[7]}) < 0) {
-    throw Unsupported("of other than height and width");
+  std::vector<std::size_t> dims(rank);
+  std::iota(dims.begin(), dims.end(), 0);
+  if (axes) {
+    dims.clear();
+    for (const std::int64_t a : axes->integers) dims.push_back(axis_of(a, rank));
   }
-  const Padding amount{p[2], p[6], p[3], p[7]};
-  if (const Expression* part = expression(in[0], "a part of the channels")) {
+  if (p.size() != 2 * dims.size()) throw Unsupported("by a list of another length");
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  for (const std::int64_t each : p) {
+    if (each < -kMost || each > kMost) throw Unsupported("by more than 2^31");
+  }
+  Amounts amounts(rank);
+  for (std::size_t i = 0; i < dims.size(); ++i) amounts[dims[i]] = {p[i], p[dims.size() + i]};
+  return amounts;
+}
+
+PadMode pad_mode(const OnnxNode& node) {
+  const auto mode = node.attributes.find("mode");
+  const std::string text = mode == node.attributes.end() ? "constant" : mode->second.text;
+  if (text == "reflect") return PadMode::kReflect;
+  if (text == "edge") return PadMode::kEdge;
+  if (text != "constant") throw Unsupported("by mode " + text);
+  return PadMode::kConstant;
+}
+
+// Negative amounts take off.
+View cropped(OnnxImport& net, View x, Amounts& amounts) {
+  for (std::size_t i = 0; i < amounts.size(); ++i) {
+    auto& [before, after] = amounts[i];
+    const std::int64_t first = std::max<std::int64_t>(-before, 0);
+    const std::int64_t off = first + std::max<std::int64_t>(-after, 0);
+    const std::int64_t size = x.sizes()[i];
+    if (off >= size) throw Unsupported("of nothing");
+    if (off > 0) x = net.real(net.cropped(x, i, first, size - off));
+    before = std::max<std::int64_t>(before, 0);
+    after = std::max<std::int64_t>(after, 0);
+  }
+  return x;
+}
+
+// One dimension after the other, as channels.
+View pad_channels(OnnxImport& net, const std::string& name, View x, PadNode n,
+                  const Amounts& amounts) {
+  for (std::size_t i = 0; i < amounts.size(); ++i) {
+    if (is_none(amounts[i])) continue;
+    const bool images = i == 0 && net.shape(x)[0] > 1;
+    if (images || n.mode != PadMode::kConstant) throw Unsupported("of other than an image");
+    if (net.shape(x).rank() != 4 || !is_axis(x, i, 1, net.shape(x))) x = net.matrices(x, i);
+    n.channels_before = amounts[i].first;
+    n.channels_after = amounts[i].second;
+    x.id = net.add(name, n, {x.id});
+    x.dims[i] = {{1, net.channels(x)}};
+  }
+  return x;
+}
+
+}  // namespace
+
+Values import_pad(OnnxImport& net, const OnnxNode& node, const Values& in) {
+  const Expression* part = expression(in[0], "a part of the channels");
+  const std::size_t rank = part ? part->of.dims.size() : view(in[0]).dims.size();
+  Amounts amounts = amounts_of(in, rank);
+  if (std::all_of(amounts.begin(), amounts.end(), is_none)) return {in[0]};
+  PadNode n;
+  n.mode = pad_mode(node);
+  n.value = static_cast<float>(scalar(in[2]).value_or(0));
+  const View x = part ? part->of : cropped(net, net.real(in[0]), amounts);
+  const bool plane = rank == 4 && is_none(amounts[0]) && is_none(amounts[1]);
+  if (!plane && !part) return {pad_channels(net, node.name, x, n, amounts)};
+  n.amount = {amounts[rank - 2].first, amounts[rank - 2].second, amounts[rank - 1].first,
+              amounts[rank - 1].second};
+  const Padding& p = n.amount;
+  const bool waits = n.mode == PadMode::kConstant && is_image(x, net.shape(x));
+  if (part) {
+    const bool fits =
+        plane && waits && n.value == 0 && std::min({p.top, p.bottom, p.left, p.right}) >= 0;
+    if (!fits) throw Unsupported("of a part of the channels by other than zeros");
     Expression padded = *part;
-    if (with != 0) throw Unsupported("of a part by other than 0");
-    padded.of.padding = amount;
+    padded.of.padding = n.amount;
     return {make(std::move(padded))};
   }
-  View x = net.real(in[0]);
-  if (!is_image(x, net.shape(x))) throw Unsupported("of something that is no [N, C, H, W]");
-  x.padding = amount;
-  x.padded_with = with;
-  return {x};
+  if (!waits) return {net.add_view(node.name, n, {net.image(x).id})};
+  View padded = x;
+  padded.padding = n.amount;
+  padded.padded_with = n.value;
+  return {padded};
 }
 
 namespace {

@@ -7,13 +7,13 @@
 
 namespace sepconv::models {
 
-namespace {
-
-std::int64_t product(const std::vector<Axis>& axes) {
+std::int64_t size_of(const std::vector<Axis>& axes) {
   std::int64_t p = 1;
   for (const Axis& a : axes) p *= a.size;
   return p;
 }
+
+namespace {
 
 // Takes axes from the front of `rest` until their sizes make `size`; splits one if it must.
 std::vector<Axis> take(std::vector<Axis>& rest, std::int64_t size) {
@@ -36,7 +36,8 @@ std::vector<Axis> take(std::vector<Axis>& rest, std::int64_t size) {
   return taken;
 }
 
-// Factors of an axis that go on where the one before has its next element are one.
+}  // namespace
+
 void join(std::vector<Axis>& axes) {
   for (std::size_t i = 0; i + 1 < axes.size();) {
     const Axis &slow = axes[i], &fast = axes[i + 1];
@@ -49,11 +50,9 @@ void join(std::vector<Axis>& axes) {
   }
 }
 
-}  // namespace
-
 std::vector<std::int64_t> View::sizes() const {
   std::vector<std::int64_t> sizes;
-  for (const auto& axes : dims) sizes.push_back(product(axes));
+  for (const auto& axes : dims) sizes.push_back(size_of(axes));
   return sizes;
 }
 

@@ -47,7 +47,13 @@ struct Expression {
   const io::OnnxNode* node = nullptr;                        ///< the convolution of these channels
   std::vector<io::OnnxConstant> constants = {};              ///< its weight and bias; a class token
   std::optional<std::vector<float>> scale = {}, shift = {};  ///< by channel
+  std::vector<bool> over = {};                               ///< which dimensions norms are over
 };
+
+/// How many elements a dimension has.
+std::int64_t size_of(const std::vector<Axis>& axes);
+/// Makes one of factors of an axis where each goes on where the one before has its next element.
+void join(std::vector<Axis>& axes);
 
 /// The value itself, axis by axis.
 View whole_view(ValueId id, const Shape& shape);

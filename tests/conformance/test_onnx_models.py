@@ -27,13 +27,16 @@ FILES = [
     "shufflenet_v2_x0_5", "regnetx_002", "regnety_004", "ghostnetv2_100", "starnet_s1",
     "repvgg_a0", "mobileone_s0", "repvit_m0_9", "repghostnet_050", "fastvit_t8",
     "mobilenetv4_hybrid_medium", "caformer_s18", "hgnetv2_b0", "mambaout_femto", "poolformer_s12",
-    "shvit_s1", "darknet17",
+    "shvit_s1", "darknet17", "edgenext_xx_small", "efficientvit_b0", "swiftformer_xs", "skresnet18",
+    "resnest14d",
 ]  # fmt: skip
 # Made for one size, by their biases for pairs of positions or their windows.
 FILES_OF_ONE_SIZE = {
     "efficientformer_l1": 224, "levit_128s": 224, "coatnet_nano_rw_224": 224,
     "visformer_tiny": 224, "deit3_small_patch16_224": 224, "tiny_vit_5m_224": 224,
-    "mobilevit_xxs": 256, "maxxvit_rmlp_nano_rw_256": 256,
+    "mobilevit_xxs": 256, "maxxvit_rmlp_nano_rw_256": 256, "mobilevitv2_050": 256,
+    "efficientformerv2_s0": 224, "efficientvit_m0": 224, "mixer_s32_224": 224,
+    "xcit_nano_12_p16_224": 224, "pit_ti_224": 224,
 }  # fmt: skip
 
 # Where every activation, norm and product of the export is part of a node of ours again.

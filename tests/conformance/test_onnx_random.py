@@ -52,7 +52,10 @@ class Graph:
         return self.transpose(x, [*order[:-2], order[-1], order[-2]])
 
     def activation(self, x):
-        return self.node(self.one_of("Relu", "Sigmoid", "LeakyRelu"), [x], self.shape[x])
+        kinds = ("Relu", "Sigmoid", "LeakyRelu", "Tanh", "Elu", "Selu", "Celu", "Softplus", "PRelu")
+        kind = self.one_of(*kinds)
+        slopes = [self.normal(*self.shape[x][1:2], *[1] * (len(self.shape[x]) - 2))]
+        return self.node(kind, [x, *(slopes if kind == "PRelu" else [])], self.shape[x])
 
     def model(self, result):
         values = [
@@ -131,6 +134,114 @@ def mean(g, x, i):
     return g.node("ReduceMean", [x], shape, axes=[i])
 
 
+def reduction(g, x, _):
+    shape, keep = list(g.shape[x]), g.one_of(0, 1)
+    axes = [i for i in range(len(shape)) if g.chance(0.4)]
+    if len(shape) - len(axes) < 2 or not axes:
+        return x
+    for i in reversed(axes):
+        shape[i : i + 1] = [1] if keep else []
+    kind = g.one_of("ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum")
+    if kind != "ReduceSum":
+        return g.node(kind, [x], shape, axes=axes, keepdims=keep)
+    return g.node(kind, [x, g.constant(np.array(axes, np.int64))], shape, keepdims=keep)
+
+
+def repeated(g, x, _):
+    """With what is smaller, in either order."""
+    shape = g.shape[x]
+    axes = [i for i in range(len(shape)) if g.chance(0.4)]
+    if not axes or len(axes) == len(shape):
+        return x
+    small = [1 if i in axes else s for i, s in enumerate(shape)]
+    y = g.activation(g.node(g.one_of("ReduceMean", "ReduceMax"), [x], small, axes=axes))
+    kind = g.one_of("Add", "Sub", "Mul", "Max", "Min")
+    return g.node(kind, g.one_of([x, y], [y, x]), shape)
+
+
+def divided(g, x, i):
+    small = list(g.shape[x])
+    small[i] = 1
+    y = g.one_of(g.node("ReduceMax", [x], small, axes=[i]), x)
+    y = g.node("Sigmoid", [y], g.shape[y])
+    y = g.node("Add", [y, g.constant(np.float32(0.5))], g.shape[y])
+    return g.node("Div", [x, y], g.shape[x])
+
+
+def normalized(g, x, i):
+    shape, small = g.shape[x], list(g.shape[x])
+    small[i] = 1
+    norm = g.node("ReduceL2", [x], small, axes=[i])
+    norm = g.node("Clip", [norm, g.constant(np.float32(0.3))], small)
+    if g.chance(0.5):
+        norm = g.node("Expand", [norm, g.constant(np.array(shape, np.int64))], shape)
+    return g.node("Div", [x, norm], shape)
+
+
+def product_of_values(g, x, _):
+    shape = g.shape[x]
+    if len(shape) < 2:
+        return x
+    y = g.activation(x)
+    first, second = g.one_of((x, g.turned(y)), (g.turned(x), y))
+    rows, columns = g.shape[first][-2], g.shape[second][-1]
+    return g.node("MatMul", [first, second], [*shape[:-2], rows, columns])
+
+
+def product_from_the_left(g, x, _):
+    shape, out = g.shape[x], int(g.rng.integers(2, 7))
+    if len(shape) < 2:
+        return x
+    return g.node("MatMul", [g.normal(out, shape[-2]), x], [*shape[:-2], out, shape[-1]])
+
+
+def padded(g, x, _):
+    shape = g.shape[x]
+    mode = g.one_of("constant", "reflect", "edge")
+    amounts = np.zeros((2, len(shape)), np.int64)
+    for i in g.rng.choice(len(shape), g.one_of(1, 2)):
+        most = min(2, shape[i] - 1)
+        amounts[:, i] = g.rng.integers(
+            -1 if mode == "constant" and shape[i] > 2 else 0, most + 1, 2
+        )
+    to = [int(s + a) for s, a in zip(shape, amounts.sum(0), strict=True)]
+    value = [g.constant(np.float32(g.one_of(0.0, 0.6)))] if mode == "constant" else []
+    return g.node("Pad", [x, g.constant(amounts.reshape(-1)), *value], to, mode=mode)
+
+
+def function(g, x, _):
+    shape = g.shape[x]
+    kind = g.one_of("Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Neg")
+    if kind == "Exp":
+        x = g.node("Sigmoid", [x], shape)
+    if kind in ("Log", "Sqrt", "Reciprocal"):
+        x = g.node("Abs", [x], shape)
+        x = g.node("Add", [x, g.constant(np.float32(0.5))], shape)
+    return g.node(kind, [x], shape)
+
+
+def blocks(g, x, _):
+    shape = g.shape[x]
+    if len(shape) != 4:
+        return x
+    n, c, h, w = shape
+    if c % 4 == 0 and g.chance(0.5):
+        return g.node("DepthToSpace", [x], [n, c // 4, 2 * h, 2 * w], blocksize=2,
+                      mode=g.one_of("DCR", "CRD"))  # fmt: skip
+    if h % 2 or w % 2:
+        return x
+    return g.node("SpaceToDepth", [x], [n, 4 * c, h // 2, w // 2], blocksize=2)
+
+
+def lines(g, x, _):
+    shape, out = g.shape[x], int(g.rng.integers(2, 7))
+    if len(shape) != 3:
+        return x
+    if g.chance(0.3):
+        return g.node("MaxPool", [x], shape, kernel_shape=[3], pads=[1, 1])
+    return g.node("Conv", [x, g.normal(out, shape[1], 3)], [shape[0], out, shape[2]], pads=[1, 1])
+
+
 def expanded(g, x, i):
     shape = g.shape[x]
     y = g.activation(mean(g, x, i))
@@ -196,7 +307,8 @@ def parts(g, x, i):
 
 STEPS = [split, join, shuffle, part, product, activation, with_constant, softmax, branches, mean,
          instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts,
-         expanded]  # fmt: skip
+         expanded, reduction, repeated, divided, normalized, product_of_values, padded, blocks,
+         product_from_the_left, lines, function]  # fmt: skip
 
 
 def layers(seed):

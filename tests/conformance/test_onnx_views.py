@@ -313,8 +313,7 @@ def test_keys_that_meet_heads_instead_of_images(tmp_path):
     path = str(tmp_path / "m.onnx")
     with torch.no_grad():
         export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
-    with pytest.raises(ValueError, match="MatMul .*: of two values"):
-        sepconv.load(path)(torch.zeros(N, C, H, W))
+        assert_as_good_as_onnx_runtime(path, (N, C, H, W), module.double())
 
 
 def test_a_gelus_gate_of_other_channels(tmp_path):
@@ -332,12 +331,11 @@ def test_a_gelus_gate_of_other_channels(tmp_path):
         sepconv.load(path)(torch.zeros(N, C, H, W))
 
 
-@pytest.mark.parametrize("steps", [{"stride": 2}, {"dilation": 2}])
-def test_attention_of_channels_by_steps(steps, tmp_path):
-    conv = torch.nn.Conv1d(1, 1, 3, padding=2, bias=False, **steps)
-    module = Module(lambda m, x: m.conv(x.mean((2, 3)).view(N, 1, C)), conv=conv)
+@pytest.mark.parametrize("steps", [{}, {"stride": 2}, {"dilation": 2}])
+def test_convolution_of_a_vectors_channels(steps, tmp_path):
+    conv = torch.nn.Conv1d(1, 1, 3, padding=2, **steps)
+    module = Module(lambda m, x: m.conv(x.mean((2, 3)).view(N, 1, C)), conv=conv).float()
     path = str(tmp_path / "m.onnx")
     with torch.no_grad():
         export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
-    with pytest.raises(ValueError, match="of a vector's channels by steps"):
-        sepconv.load(path)(torch.zeros(N, C, H, W))
+        assert_as_good_as_onnx_runtime(path, (N, C, H, W), module.double())

@@ -93,13 +93,14 @@ def test_no_file_and_a_folder(tmp_path):
 def test_everything_that_is_not_supported_is_listed_at_once(tmp_path):
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
-        helper.make_node("Elu", ["c"], ["d"], name="elu"),
+        helper.make_node("Hardmax", ["c"], ["d"], name="hardest"),
         helper.make_node("Relu", ["d"], ["e"], name="behind_it"),
         helper.make_node("Einsum", ["c", "c"], ["f"], name="sum", equation="abcd,abcd->abcd"),
         helper.make_node("Add", ["e", "f"], ["y"], name="both"),
     ]
     message = refusal(network(nodes), tmp_path)
-    assert message.endswith("not supported: Elu (elu); Einsum (sum)")
+    einsum = "Einsum (sum): of other than matrices"
+    assert message.endswith(f"not supported: Hardmax (hardest); {einsum}")
 
 
 def test_operators_of_another_domain(tmp_path):
@@ -246,10 +247,14 @@ def test_every_node_with_too_few_inputs(tmp_path):
         "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Conv", "Gemm", "MatMul", "Concat", "Split",
         "Reshape", "Gather", "Slice", "Pad", "BatchNormalization", "LayerNormalization", "Expand",
         "ReduceMean", "Unsqueeze", "Where", "Range", "ReduceL2", "Resize", "ConvTranspose",
+        "PRelu", "Tile", "CumSum", "ScatterND", "Einsum", "DepthToSpace", "SpaceToDepth",
+        "ReduceMax",
     ]:  # fmt: skip
         for inputs in ([], ["x"], ["", "x"], ["w"], ["", ""]):
             node = helper.make_node(operator, inputs, ["y"], name="n")
-            if operator == "Split" and inputs == ["x"]:
+            if operator in ("Split", "Sqrt", "Concat", "ReduceMean", "ReduceMax") and inputs == [
+                "x"
+            ]:
                 continue  # that is enough
             with pytest.raises(ValueError, match=r"m\.onnx: not supported|has no nodes|x is "):
                 run(save(network([node]), tmp_path / "m.onnx"))
@@ -269,6 +274,11 @@ def test_every_node_with_too_few_inputs(tmp_path):
         ("ConvTranspose", {"output_padding": [7, 0]}, "output padding 7"),
         ("ConvTranspose", {"output_shape": [1 << 40, 4]}, "output padding"),
         ("ConvTranspose", {"group": 0}, "groups"),
+        ("DepthToSpace", {"blocksize": 1 << 62}, "blocks of an image"),
+        ("DepthToSpace", {"blocksize": 9}, "a reshape"),
+        ("SpaceToDepth", {"blocksize": -2}, "blocks of an image"),
+        ("Einsum", {"equation": "ab,bc->"}, "of other than matrices"),
+        ("Einsum", {"equation": "abcd,efgh"}, "of other than two values"),
         ("Resize", {"mode": "quintic"}, "with mode quintic"),
         ("Resize", {"axes": [2, 7]}, ""),
     ],
