@@ -58,8 +58,18 @@ OnnxConstant of_one_image(const OnnxImport& net, const View& x, const OnnxConsta
   return std::make_shared<const io::OnnxTensor>(std::move(one));
 }
 
-// A value and a constant's number for each of its elements.
+// With as many dimensions as a constant that is added to it, or that it is multiplied by.
+View as_many(View x, const OnnxConstant& c) {
+  const std::size_t rank = std::max(x.dims.size(), c->dims.size());
+  x.dims.insert(x.dims.begin(), rank - x.dims.size(), std::vector<Axis>());
+  return x;
+}
+
+// A value, as large as a constant makes it, and the constant's number for each of its elements.
 std::pair<View, Constant> mapped(OnnxImport& net, View x, const OnnxConstant& constant) {
+  if (const Dims sizes = broadcast(x.sizes(), constant->dims); sizes != x.sizes()) {
+    x = net.real(net.expanded(x, sizes));
+  }
   const OnnxConstant c = of_one_image(net, x, constant);
   Constant map = net.map_for(x, c);
   if (!map && !x.dims.empty()) {
@@ -112,11 +122,11 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
   if (c) {
     if (const auto sum = sum_with(net, a, c)) return {*sum};
     if (const auto number = scalar(c)) {
-      View x = view(a);
+      View x = as_many(view(a), c);
       x.shift += *number;
       return {x};
     }
-    const View x = net.real(a);
+    const View x = as_many(net.real(a), c);
     if (const auto shift = net.by_channel(x, c)) {
       return {net.affine(node.name, x, Floats(shift->size(), 1), *shift)};
     }
@@ -155,7 +165,7 @@ Values import_sub(OnnxImport& net, const OnnxNode& node, const Values& in) {
     return import_add(net, node, {in[0], OnnxConstant(negative)});
   }
   if (const auto number = scalar(in[0])) {
-    View x = view(in[1]);
+    View x = as_many(view(in[1]), constant(in, 0));
     x.scale = -x.scale;
     x.shift = *number - x.shift;
     return {x};
@@ -298,13 +308,13 @@ Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
     if (const Expression* e = expression(a, "attention scores")) {
       return {scaled_scores(*e, *number)};
     }
-    View x = view(a);
+    View x = as_many(view(a), c);
     x.scale *= *number;
     x.shift *= *number;
     return {x};
   }
   if (c) {
-    const View x = net.real(a);
+    const View x = as_many(net.real(a), c);
     if (const auto scale = net.by_channel(x, c)) {
       return {net.affine(node.name, x, *scale, Floats(scale->size(), 0))};
     }
@@ -368,7 +378,7 @@ Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
     inverse->floats.push_back(1 / (c->integer ? static_cast<float>(c->integers[i]) : c->floats[i]));
   }
   if (const auto number = scalar(in[1]); number && std::holds_alternative<View>(in[0])) {
-    View x = view(in[0]);  // divided as a double: 1 / √2 must be recognised
+    View x = as_many(view(in[0]), c);  // divided as a double: 1 / √2 must be recognised
     x.scale /= *number;
     x.shift /= *number;
     return {x};

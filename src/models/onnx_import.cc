@@ -199,6 +199,8 @@ Value OnnxImport::settled(const Value& value) {
     x = class_tokens(*this, "tokens", e, nullptr);
   } else if (e.what == "a mean over channels") {
     x = mean_over_channels(*this, e);
+  } else if (e.what == "norms" || e.what == "norms over positions") {
+    x = norms_of(*this, e, true);
   } else if (e.what == "an expanded value") {
     x = expanded(e.of, e.constants[0]->integers);
   } else if (e.what == "attention scores") {

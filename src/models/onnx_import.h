@@ -134,6 +134,7 @@ Values import_mean(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_reduction(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_norm(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 View mean_over_channels(OnnxImport& net, const Expression& e);
+View norms_of(OnnxImport& net, const Expression& e, bool keeps_dims);
 // onnx_products.cc
 Values import_matmul(OnnxImport& net, const io::OnnxNode& node, const Values& in);
 Values import_einsum(OnnxImport& net, const io::OnnxNode& node, const Values& in);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include "base/sizes.h"
 #include "models/onnx_import.h"
@@ -164,15 +166,35 @@ Values import_mean(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {reduce(net, node.name, Pool::kAverage, x, reduced, keep)};
 }
 
+View norms_of(OnnxImport& net, const Expression& e, bool keep) {
+  std::int64_t count = 1;
+  for (std::size_t i = 0; i < e.over.size(); ++i) {
+    if (e.over[i]) count *= size_of(e.of.dims[i]);
+  }
+  const View squares = net.add_same("squares", MultiplyNode{}, e.of, {e.of.id});
+  View sum = reduce(net, "mean", Pool::kAverage, squares, e.over, keep);
+  sum.scale = static_cast<double>(count);
+  const View norms = net.add_same("norms", FunctionNode{Function::kSqrt}, net.real(sum));
+  const auto least = static_cast<float>(e.number);
+  if (least <= 0) return norms;
+  return net.add_same("least", ActivationNode{Activation::clamp(least, INFINITY)}, norms);
+}
+
 Values import_reduction(OnnxImport& net, const OnnxNode& node, const Values& in) {
   View x = view(in[0]);
+  if (node.type == "ReduceL1") {
+    x = net.add_same(node.name + ".abs", FunctionNode{Function::kAbs}, net.real(x));
+  } else if (node.type == "ReduceSumSquare") {
+    x = net.real(x);
+    x = net.add_same(node.name + ".squares", MultiplyNode{}, x, {x.id});
+  }
   const bool keep = integer_of(node, "keepdims", 1) != 0, least = node.type == "ReduceMin";
   const std::vector<bool> reduced = reduced_of(node, in, x);
   std::int64_t count = 1;
   for (std::size_t i = 0; i < reduced.size(); ++i) {
     if (reduced[i]) count *= size_of(x.dims[i]);
   }
-  if (node.type == "ReduceSum") {
+  if (node.type != "ReduceMax" && !least) {
     View y = reduce(net, node.name, Pool::kAverage, net.real(x), reduced, keep);
     y.scale = static_cast<double>(count);
     return {y};
@@ -190,10 +212,9 @@ Values import_reduction(OnnxImport& net, const OnnxNode& node, const Values& in)
 Values import_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
   const View x = net.real(in[0]);
   const std::vector<bool> reduced = reduced_of(node, in, x);
-  if (!integer_of(node, "keepdims", 1)) throw Unsupported("without its dimensions");
   const bool positions = over_positions(net, x, reduced);
-  Expression e{.what = positions ? "norms over positions" : "norms", .of = x};
-  for (const bool each : reduced) e.over.push_back(each);
+  Expression e{.what = positions ? "norms over positions" : "norms", .of = x, .over = reduced};
+  if (!integer_of(node, "keepdims", 1)) return {norms_of(net, e, false)};
   return {make(std::move(e))};
 }
 

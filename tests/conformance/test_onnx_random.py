@@ -111,8 +111,12 @@ def activation(g, x, _):
 
 
 def with_constant(g, x, _):
-    shape = g.shape[x]
-    return g.node(g.one_of("Add", "Mul"), [x, g.normal(*(g.one_of(1, s) for s in shape))], shape)
+    shape = list(g.shape[x])
+    constant = [g.one_of(1, s, 3 if s == 1 else s) for s in shape]
+    shape = [max(sizes) for sizes in zip(shape, constant, strict=True)]
+    if len(shape) < 4 and g.chance(0.1):
+        shape, constant = [1, *shape], [1, *constant]
+    return g.node(g.one_of("Add", "Mul"), [x, g.normal(*constant)], shape)
 
 
 def softmax(g, x, i):
@@ -141,7 +145,7 @@ def reduction(g, x, _):
         return x
     for i in reversed(axes):
         shape[i : i + 1] = [1] if keep else []
-    kind = g.one_of("ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum")
+    kind = g.one_of("ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2")
     if kind != "ReduceSum":
         return g.node(kind, [x], shape, axes=axes, keepdims=keep)
     return g.node(kind, [x, g.constant(np.array(axes, np.int64))], shape, keepdims=keep)
@@ -172,7 +176,8 @@ def normalized(g, x, i):
     shape, small = g.shape[x], list(g.shape[x])
     small[i] = 1
     norm = g.node("ReduceL2", [x], small, axes=[i])
-    norm = g.node("Clip", [norm, g.constant(np.float32(0.3))], small)
+    kind = g.one_of("Clip", "Clip", "Add")
+    norm = g.node(kind, [norm, g.constant(np.float32(0.3))], small)
     if g.chance(0.5):
         norm = g.node("Expand", [norm, g.constant(np.array(shape, np.int64))], shape)
     return g.node("Div", [x, norm], shape)
