@@ -9,8 +9,8 @@ namespace sepconv {
 
 namespace {
 
-// Pixels whose channels are all moved before the next pixels'.
-constexpr std::size_t kPixels = 256;
+// Pixels whose channels are all moved before the next pixels', and channels at once.
+constexpr std::size_t kPixels = 256, kRows = 64;
 
 }  // namespace
 
@@ -51,22 +51,22 @@ std::int64_t Arrangement::elements() const {
   return all;
 }
 
-// Runs of `run_` for each of `rows_`, which are adjacent in the value.
-void Arrangement::copy_block(const float* x, float* y) const {
-  const std::size_t size = to_size(run_.size), lanes = kernels_->lanes;
+// Runs of `run_` for `rows` of `rows_`, which are adjacent in the value.
+void Arrangement::copy_block(const float* x, std::size_t rows, float* y) const {
+  const std::size_t size = to_size(run_.size), to = to_size(rows_.to), lanes = kernels_->lanes;
   if (run_.step == 1) {
     std::copy_n(x, size, y);
-  } else if (rows_.size == 1) {
+  } else if (rows == 1) {
     for (std::int64_t i = 0; i < run_.size; ++i) y[i] = x[i * run_.step];
   } else if (size < lanes) {
     const auto planes = plane_pointers(x, size, to_size(run_.step));
-    kernels_->to_pixels(planes.data(), size, to_size(rows_.size), y, to_size(rows_.to));
+    kernels_->to_pixels(planes.data(), size, rows, y, to);
   } else {
     for (std::size_t p = 0; p < size; p += kPixels) {
-      for (std::size_t r = 0; r < to_size(rows_.size); r += lanes) {
-        const std::size_t rows = std::min(lanes, to_size(rows_.size) - r);
-        const auto planes = plane_pointers(y + r * to_size(rows_.to) + p, rows, to_size(rows_.to));
-        kernels_->to_planes(x + r + p * to_size(run_.step), to_size(run_.step), rows,
+      for (std::size_t r = 0; r < rows; r += lanes) {
+        const std::size_t some = std::min(lanes, rows - r);
+        const auto planes = plane_pointers(y + r * to + p, some, to);
+        kernels_->to_planes(x + r + p * to_size(run_.step), to_size(run_.step), some,
                             std::min(kPixels, size - p), planes.data(), false);
       }
     }
@@ -74,16 +74,20 @@ void Arrangement::copy_block(const float* x, float* y) const {
 }
 
 void Arrangement::copy(const float* x, float* y, std::size_t part, std::size_t parts) const {
-  std::size_t blocks = 1;
+  const std::size_t rows = to_size(rows_.size), groups = divide_up(rows, kRows);
+  std::size_t blocks = groups;
   for (const Factor& f : outer_) blocks *= to_size(f.size);
   for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
-    std::int64_t from = first_, to = 0, rest = static_cast<std::int64_t>(i);
+    const std::size_t row = i % groups * kRows;
+    std::int64_t from = first_ + static_cast<std::int64_t>(row);
+    std::int64_t to = static_cast<std::int64_t>(row) * rows_.to;
+    auto rest = static_cast<std::int64_t>(i / groups);
     for (std::size_t f = outer_.size(); f-- > 0; rest /= outer_[f].size) {
       const std::int64_t at = rest % outer_[f].size;
       from += at * outer_[f].step;
       to += at * outer_[f].to;
     }
-    copy_block(x + from, y + to);
+    copy_block(x + from, std::min(kRows, rows - row), y + to);
   }
 }
 

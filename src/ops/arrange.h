@@ -28,7 +28,7 @@ class Arrangement {
   struct Factor {
     std::int64_t size, step, to;
   };
-  void copy_block(const float* x, float* y) const;
+  void copy_block(const float* x, std::size_t rows, float* y) const;
 
   std::vector<Factor> outer_;            ///< loops over blocks
   Factor rows_{1, 0, 0}, run_{1, 1, 1};  ///< of a block: the copy's runs, and what is adjacent in
