@@ -174,7 +174,7 @@ View norms_of(OnnxImport& net, const Expression& e, bool keep) {
   const View squares = net.add_same("squares", MultiplyNode{}, e.of, {e.of.id});
   View sum = reduce(net, "mean", Pool::kAverage, squares, e.over, keep);
   sum.scale = static_cast<double>(count);
-  const View norms = net.add_same("norms", FunctionNode{Function::kSqrt}, net.real(sum));
+  View norms = net.add_same("norms", FunctionNode{Function::kSqrt}, net.real(sum));
   const auto least = static_cast<float>(e.number);
   if (least <= 0) return norms;
   return net.add_same("least", ActivationNode{Activation::clamp(least, INFINITY)}, norms);
