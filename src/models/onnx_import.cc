@@ -42,6 +42,16 @@ Constant vector_of(const Floats& values) {
   return tensor_of({static_cast<std::int64_t>(values.size())}, values);
 }
 
+Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn) {
+  if (!turn) return from;
+  Floats to(from.size());
+  for (std::size_t o = 0; o < to_size(out); ++o) {
+    for (std::size_t i = 0; i < to_size(k); ++i)
+      to[o * to_size(k) + i] = from[i * to_size(out) + o];
+  }
+  return to;
+}
+
 bool nearly(double a, double b) { return std::abs(a - b) <= 1e-5 * std::abs(b); }
 
 const View& view(const Value& value) {

@@ -102,6 +102,8 @@ Constant tensor_of(const Shape& shape, const Floats& values);
 /// A depthwise convolution that takes what lies under its window's last tap.
 Conv2dNode one_tap(std::int64_t channels, Size2d window);
 Constant vector_of(const Floats& values);
+/// Weights [out][k], from [k][out] where `turn`.
+Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn);
 bool nearly(double a, double b);
 
 const View& view(const Value& value);

@@ -26,21 +26,6 @@ View linear(OnnxImport& net, const std::string& name, ValueId x, const Floats& w
   return y;
 }
 
-// weights [out][k], from [k][out] where `turn`.
-Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn) {
-  if (!turn) return from;
-  Floats to(from.size());
-  for (std::size_t o = 0; o < to_size(out); ++o) {
-    for (std::size_t i = 0; i < to_size(k); ++i)
-      to[o * to_size(k) + i] = from[i * to_size(out) + o];
-  }
-  return to;
-}
-
-}  // namespace
-
-namespace {
-
 // A node over lines as one over images of width 1.
 OnnxNode planar(const OnnxNode& node) {
   OnnxNode image = node;

@@ -29,11 +29,7 @@ View times(OnnxImport& net, const std::string& name, View x, const OnnxConstant&
   if (size_of(x.dims[last]) != k) throw Unsupported("of matrices that do not fit");
   x = net.real(x);
   if (net.shape(x).rank() < 2 || !is_axis(x, last, 1, net.shape(x))) x = net.matrices(x, last);
-  Floats weights = w->floats;
-  for (std::int64_t o = 0; o < out && !transposed; ++o) {
-    for (std::int64_t i = 0; i < k; ++i)
-      weights[to_size(o * k + i)] = w->floats[to_size(i * out + o)];
-  }
+  const Floats weights = matrix(w->floats, out, k, !transposed);
   View y = x;
   if (net.shape(x).rank() == 2) {
     LinearNode n;

@@ -68,10 +68,13 @@ Values import_reshape(OnnxImport& net, const OnnxNode&, const Values& in) {
 
 // For products with something of that size, which broadcast anyway.
 Values import_expand(OnnxImport&, const OnnxNode&, const Values& in) {
-  if (expression(in[0], "norms") || expression(in[0], "norms over positions")) return {in[0]};
-  const View& x = view(in[0]);
   const OnnxConstant to = constant(in, 1);
   if (!to) throw Unsupported("to a shape that is no constant");
+  for (const char* what : {"norms", "norms over positions"}) {
+    const Expression* norms = expression(in[0], what);
+    if (norms && norms->of.sizes() == to->integers) return {in[0]};  // which they will divide
+  }
+  const View& x = view(in[0]);
   const Dims sizes = broadcast(x.sizes(), to->integers);
   if (sizes == x.sizes()) return {x};
   Expression e{.what = "an expanded value", .of = x};
