@@ -4,13 +4,9 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "models/onnx_constants.h"
+#include "importer/fold.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
-using io::OnnxTensor;
+namespace sepconv::importer {
 
 namespace {
 
@@ -99,8 +95,7 @@ OnnxConstant fold_tile(const OnnxNode&, const Arguments& in) {
 
 OnnxConstant fold_scatter_nd(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor &index = argument(in, 1), &updates = argument(in, 2);
-  const auto reduction = node.attributes.find("reduction");
-  if (reduction != node.attributes.end() && reduction->second.text != "none") {
+  if (text_of(node, "reduction", "none") != "none") {
     throw Unsupported("with a reduction");
   }
   OnnxTensor y = argument(in, 0);
@@ -211,7 +206,7 @@ OnnxConstant fold_slice(const OnnxNode& node, const Arguments& in) {
 
 OnnxConstant fold_transpose(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor& t = argument(in, 0);
-  Dims order = list_of(node, "perm", {}, 0);
+  Dims order = list_of(node, "perm");
   if (order.empty()) {
     order.resize(t.dims.size());
     std::iota(order.rbegin(), order.rend(), 0);
@@ -227,4 +222,4 @@ OnnxConstant fold_transpose(const OnnxNode& node, const Arguments& in) {
   });
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

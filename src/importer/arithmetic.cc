@@ -1,49 +1,40 @@
 // Sums, products and means, and what exporters take apart into them.
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <optional>
 
 #include "base/sizes.h"
-#include "models/onnx_constants.h"
-#include "models/onnx_import.h"
+#include "importer/constants.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
-// What a number added to an expression, or a constant to the response of a norm, makes of it; null
-// if nothing.
-std::optional<Value> sum_with(OnnxImport& net, const Value& a, const OnnxConstant& c) {
+// What a constant that is added to an expression makes of it; null if nothing.
+std::optional<Value> sum_with(GraphBuilder& net, const OnnxNode& node, const Value& a,
+                              const OnnxConstant& c) {
   const auto number = scalar(c);
-  for (const char* what : {"a variance", "a mean of norms"}) {
-    const Expression* e = expression(a, what);
-    if (!e || !number) continue;
-    Expression sum = *e;
-    sum.number += *number;
-    return make(std::move(sum));
+  if (const auto* e = expression<Variance>(a); e && number) {
+    return waiting(Variance{e->of, e->epsilon + *number});
   }
-  if (const Expression* e = expression(a, "erf"); e && number == 1.0) {
-    Expression sum = *e;
-    sum.what = "1 + erf";
-    sum.number = 1;
-    return make(std::move(sum));
+  if (const auto* e = expression<MeanOfNorms>(a); e && number) {
+    return waiting(MeanOfNorms{e->of, e->epsilon + *number});
   }
-  if (const Expression* e = expression(a, "a response"); e && net.by_channel(e->of, c)) {
-    Expression sum = *e;
+  if (const auto* e = expression<Erf>(a); e && number == 1.0) return waiting(OnePlusErf{e->of});
+  if (const auto* e = expression<Response>(a); e && net.by_channel(e->of, c)) {
+    Response sum = *e;
     sum.shift = net.by_channel(e->of, c);
-    return make(std::move(sum));
+    return waiting(std::move(sum));
   }
+  if (const auto* e = expression<AttentionScores>(a)) return biased_scores(net, *e, c);
+  if (const auto* e = expression<ClassTokens>(a)) return class_tokens(net, node.name, *e, c);
   return std::nullopt;
 }
 
 // A constant that has the same for each image once: positions that a file computes for all of them.
-OnnxConstant of_one_image(const OnnxImport& net, const View& x, const OnnxConstant& c) {
+OnnxConstant of_one_image(const GraphBuilder& net, const View& x, const OnnxConstant& c) {
   const std::int64_t images = net.shape(x)[0];
   if (images < 2 || c->integer || c->dims.size() != x.dims.size() || c->dims[0] != images ||
       !is_axis(x, 0, 0, net.shape(x))) {
@@ -52,10 +43,10 @@ OnnxConstant of_one_image(const OnnxImport& net, const View& x, const OnnxConsta
   const auto each = static_cast<std::ptrdiff_t>(c->size()) / images;
   const auto first = c->floats.begin();
   if (!std::equal(first + each, c->floats.end(), first)) return c;
-  io::OnnxTensor one = *c;
+  OnnxTensor one = *c;
   one.dims[0] = 1;
   one.floats.assign(first, first + each);
-  return std::make_shared<const io::OnnxTensor>(std::move(one));
+  return std::make_shared<const OnnxTensor>(std::move(one));
 }
 
 // With as many dimensions as a constant that is added to it, or that it is multiplied by.
@@ -66,7 +57,7 @@ View as_many(View x, const OnnxConstant& c) {
 }
 
 // A value, as large as a constant makes it, and the constant's number for each of its elements.
-std::pair<View, Constant> mapped(OnnxImport& net, View x, const OnnxConstant& constant) {
+std::pair<View, Constant> mapped(GraphBuilder& net, View x, const OnnxConstant& constant) {
   if (const Dims sizes = broadcast(x.sizes(), constant->dims); sizes != x.sizes()) {
     x = net.real(net.expanded(x, sizes));
   }
@@ -81,7 +72,7 @@ std::pair<View, Constant> mapped(OnnxImport& net, View x, const OnnxConstant& co
 }
 
 // Two values of the same shape that lie alike: as the larger one lies, if it is one.
-std::pair<View, View> alike(OnnxImport& net, const View& x, const View& y) {
+std::pair<View, View> alike(GraphBuilder& net, const View& x, const View& y) {
   const Dims sizes = broadcast(x.sizes(), y.sizes());
   if (x.sizes() == sizes) {
     const View like = net.real(x);
@@ -92,40 +83,29 @@ std::pair<View, View> alike(OnnxImport& net, const View& x, const View& y) {
 }
 
 // x + response(x): a global response norm, whose scale is 1 + weight · ….
-View response_norm(OnnxImport& net, const std::string& name, const View& x, const Expression& e) {
+View response_norm(GraphBuilder& net, const std::string& name, const View& x, const Response& e) {
   if (!e.of.same_elements(x) || !x.plain()) {
     throw Unsupported("of a response and another value");
   }
   const std::size_t n = to_size(net.channels(x));
   const ValueId factors =
       net.add(name + ".factors",
-              ResponseScaleNode{vector_of(e.scale.value_or(Floats(n, 1))), e.number}, {x.id});
+              ResponseScaleNode{vector_of(e.scale.value_or(Floats(n, 1))), e.epsilon}, {x.id});
   const View y = net.add_same(name, ScaleNode{}, x, {factors});
   return e.shift ? net.affine(name, y, Floats(n, 1), *e.shift) : y;
 }
 
 }  // namespace
 
-Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_add(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const Value &a = in[0], &b = in[1];
   if (std::holds_alternative<OnnxConstant>(a)) return import_add(net, node, {b, a});
-  if (const Expression* e = expression(b, "a response")) {
+  if (const auto* e = expression<Response>(b)) {
     return {response_norm(net, node.name, view(a), *e)};
   }
-  const OnnxConstant c = constant(in, 1);
-  if (const Expression* e = expression(a, "attention scores"); e && c) {
-    return {biased_scores(net, *e, c)};
-  }
-  if (const Expression* e = expression(a, "tokens behind a class token"); e && c) {
-    return {class_tokens(net, node.name, *e, c)};
-  }
-  if (c) {
-    if (const auto sum = sum_with(net, a, c)) return {*sum};
-    if (const auto number = scalar(c)) {
-      View x = as_many(view(a), c);
-      x.shift += *number;
-      return {x};
-    }
+  if (const OnnxConstant c = constant(in, 1)) {
+    if (const auto sum = sum_with(net, node, a, c)) return {*sum};
+    if (const auto number = scalar(c)) return {as_many(view(a), c).plus(*number)};
     const View x = as_many(net.real(a), c);
     if (const auto shift = net.by_channel(x, c)) {
       return {net.affine(node.name, x, Floats(shift->size(), 1), *shift)};
@@ -137,7 +117,7 @@ Values import_add(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {net.add_same(node.name, AddNode{}, x, {y.id})};
 }
 
-Values import_sum(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_sum(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   Values sum{in[0]};
   for (std::size_t i = 1; i < node.inputs.size(); ++i) {
     sum = import_add(net, node, {net.settled(sum[0]), in[i]});
@@ -145,48 +125,38 @@ Values import_sum(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return sum;
 }
 
-Values import_negative(OnnxImport&, const OnnxNode&, const Values& in) {
-  View x = view(in[0]);
-  x.scale = -x.scale;
-  x.shift = -x.shift;
-  return {x};
+Values import_negative(GraphBuilder&, const OnnxNode&, const Values& in) {
+  return {view(in[0]).times(-1)};
 }
 
-Values import_sub(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  if (const Expression* mean = expression(in[1], "a mean over channels")) {
+Values import_sub(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (const auto* mean = expression<ChannelMean>(in[1])) {
     if (std::holds_alternative<View>(in[0]) && mean->of.same_elements(view(in[0]))) {
-      return {make({.what = "a value without its mean", .of = mean->of})};
+      return {waiting(Centred{mean->of})};
     }
   }
   if (const OnnxConstant c = constant(in, 1)) {
-    auto negative = std::make_shared<io::OnnxTensor>(*c);
+    auto negative = std::make_shared<OnnxTensor>(*c);
     for (float& v : negative->floats) v = -v;
     for (std::int64_t& v : negative->integers) v = -v;
     return import_add(net, node, {in[0], OnnxConstant(negative)});
   }
   if (const auto number = scalar(in[0])) {
-    View x = as_many(view(in[1]), constant(in, 0));
-    x.scale = -x.scale;
-    x.shift = *number - x.shift;
-    return {x};
+    return {as_many(view(in[1]), constant(in, 0)).times(-1).plus(*number)};
   }
-  View negative = view(in[1]);
-  negative.scale = -negative.scale;
-  negative.shift = -negative.shift;
-  return import_add(net, node, {in[0], negative});
+  return import_add(net, node, {in[0], view(in[1]).times(-1)});
 }
 
 namespace {
 
 // What a value times its gate is: an activation, and a factor that is left.
-std::optional<std::pair<ActivationKind, double>> gated_by(OnnxImport& net, const View& value,
+std::optional<std::pair<ActivationKind, double>> gated_by(GraphBuilder& net, const View& value,
                                                           const View& gate) {
   const Node& node = net.graph.nodes[gate.id];
   const auto* activation = std::get_if<ActivationNode>(&node.op);
   if (!activation || gate.shift != 0 || gate.dims != value.dims) return std::nullopt;
   const ValueId of = node.inputs[0];
-  View above = value;  // x + 3, whose relu6 is six times the gate of a hard-swish
-  above.shift += 3;
+  const View above = value.plus(3);  // whose relu6 is six times the gate of a hard-swish
   switch (activation->activation.kind) {
     case ActivationKind::kSigmoid:
       if (net.is_real(of, value)) return std::pair(ActivationKind::kSilu, 1.0);
@@ -213,7 +183,7 @@ std::optional<std::pair<ActivationKind, double>> gated_by(OnnxImport& net, const
 
 // Two values: a SiLU or hard-swish with its gate, a factor for each channel, or one for each
 // element.
-View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y) {
+View product(GraphBuilder& net, const OnnxNode& node, const View& x, const View& y) {
   for (const auto& [value, gate] : {std::pair(x, y), std::pair(y, x)}) {
     if (const auto gated = gated_by(net, value, gate)) {
       View z = net.add_same(node.name, ActivationNode{gated->first}, net.real(value));
@@ -251,69 +221,64 @@ View product(OnnxImport& net, const OnnxNode& node, const View& x, const View& y
   return net.add_same(node.name, MultiplyNode{}, like, {other.id});
 }
 
-// A value and what stands for part of an activation or a norm.
-Value product(OnnxImport& net, const OnnxNode& node, const View& x, const Expression& e) {
-  if (!e.of.same_elements(x) || x.shift != 0) {
-    throw Unsupported(fmt::format("of {} and another value", e.what));
-  }
-  if (e.what == "1 + erf") {
+// A value and what stands for part of an activation or a norm; null if that is nothing.
+std::optional<Value> product_with(GraphBuilder& net, const OnnxNode& node, const View& x,
+                                  const Value& value) {
+  const auto* erf = expression<OnePlusErf>(value);
+  if (erf && erf->of.same_elements(x) && x.shift == 0) {
     View y = x;
     y.scale = 1;
     y = net.add_same(node.name, ActivationNode{ActivationKind::kGelu}, y);
-    y.scale = 2 * x.scale * e.number;
+    y.scale = 2 * x.scale * erf->factor;
     return y;
   }
-  if (e.what != "norms by their mean" || !x.plain()) {
-    throw Unsupported(fmt::format("of {}, in a form that is not known", e.what));
+  const auto* norms = expression<NormsByMean>(value);
+  if (norms && norms->of.same_elements(x) && x.plain()) {
+    return waiting(Response{norms->of, norms->epsilon});
   }
-  Expression response = e;
-  response.what = "a response";
-  return make(std::move(response));
+  return std::nullopt;
+}
+
+// What a factor makes of an expression; null if nothing.
+std::optional<Value> product_with(GraphBuilder& net, const Value& a, const OnnxConstant& c) {
+  const auto number = scalar(c);
+  if (const auto* e = expression<OnePlusErf>(a); e && number) {
+    return waiting(OnePlusErf{e->of, e->factor * *number});
+  }
+  if (const auto* e = expression<AttentionScores>(a); e && number) {
+    return scaled_scores(*e, *number);
+  }
+  if (const auto* e = expression<Response>(a)) {
+    const auto scale = net.by_channel(e->of, c);
+    if (!scale || e->shift) throw Unsupported("of a response by other than its weight");
+    Response scaled = *e;
+    if (!scaled.scale) scaled.scale = Floats(scale->size(), 1);
+    for (std::size_t i = 0; i < scale->size(); ++i) (*scaled.scale)[i] *= (*scale)[i];
+    return waiting(std::move(scaled));
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
-Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_mul(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const Value &a = in[0], &b = in[1];
-  if (const Expression* wide = expression(a, "an expanded value")) {
-    const bool fits = view(b).sizes() == wide->constants[0]->integers;
+  if (const auto* wide = expression<Expanded>(a)) {
+    const bool fits = view(b).sizes() == wide->sizes;
     if (!fits) throw Unsupported("of an expanded value and another of other sizes");
     return import_mul(net, node, {wide->of, b});
   }
-  if (std::holds_alternative<OnnxConstant>(a) || expression(b, "an expanded value")) {
+  if (std::holds_alternative<OnnxConstant>(a) || expression<Expanded>(b)) {
     return import_mul(net, node, {b, a});
   }
   if (std::holds_alternative<View>(b) && !std::holds_alternative<View>(a)) {
     return import_mul(net, node, {b, a});
   }
-  const Expression* d = expression(a, "a value without its mean");
-  if (d && expression(b, d->what.c_str())) {
-    return {make({.what = "squares", .of = d->of})};
-  }
-  const OnnxConstant c = constant(in, 1);
-  if (const Expression* e = expression(a, "1 + erf"); e && scalar(b)) {
-    Expression scaled = *e;
-    scaled.number *= *scalar(b);
-    return {make(std::move(scaled))};
-  }
-  if (const Expression* e = expression(a, "a response"); e && c) {
-    const auto scale = net.by_channel(e->of, c);
-    if (!scale || e->shift) throw Unsupported("of a response by other than its weight");
-    Expression scaled = *e;
-    if (!scaled.scale) scaled.scale = Floats(scale->size(), 1);
-    for (std::size_t i = 0; i < scale->size(); ++i) (*scaled.scale)[i] *= (*scale)[i];
-    return {make(std::move(scaled))};
-  }
-  if (const auto number = scalar(b)) {
-    if (const Expression* e = expression(a, "attention scores")) {
-      return {scaled_scores(*e, *number)};
-    }
-    View x = as_many(view(a), c);
-    x.scale *= *number;
-    x.shift *= *number;
-    return {x};
-  }
-  if (c) {
+  const auto *d = expression<Centred>(a), *same = expression<Centred>(b);
+  if (d && same) return {waiting(CentredSquares{d->of})};
+  if (const OnnxConstant c = constant(in, 1)) {
+    if (const auto product = product_with(net, a, c)) return {*product};
+    if (const auto number = scalar(c)) return {as_many(view(a), c).times(*number)};
     const View x = as_many(net.real(a), c);
     if (const auto scale = net.by_channel(x, c)) {
       return {net.affine(node.name, x, *scale, Floats(scale->size(), 0))};
@@ -321,44 +286,39 @@ Values import_mul(OnnxImport& net, const OnnxNode& node, const Values& in) {
     const auto [like, map] = mapped(net, x, c);
     return {net.add_same(node.name, MultiplyMapNode{map}, like)};
   }
-  const View& x = view(a);
-  if (const auto* e = std::get_if<std::shared_ptr<const Expression>>(&b)) {
-    return {product(net, node, x, **e)};
-  }
-  return {product(net, node, x, view(b))};
+  if (const auto product = product_with(net, node, view(a), b)) return {*product};
+  return {product(net, node, view(a), view(b))};
 }
 
 namespace {
 
 // A value by its norms.
-View normalized(OnnxImport& net, const std::string& name, const Expression& norms) {
+View normalized(GraphBuilder& net, const std::string& name, const Norms& norms) {
   View x = norms.of;
   bool channels = net.shape(x).rank() >= 2;
   for (std::size_t i = 0; i < x.dims.size(); ++i) {
     channels = channels && norms.over[i] == (is_axis(x, i, 1, net.shape(x)) && !x.dims[i].empty());
   }
   if (!channels) x = net.matrices(x, norms.over);
-  return net.add_same(name, NormalizeNode{norms.number}, x);
+  return net.add_same(name, NormalizeNode{norms.least}, x);
 }
 
 }  // namespace
 
-Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  if (const Expression* d = expression(in[0], "a value without its mean")) {
-    const Expression* by = expression(in[1], "a standard deviation");
+Values import_div(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (const auto* d = expression<Centred>(in[0])) {
+    const auto* by = expression<Deviation>(in[1]);
     if (!by || by->of.id != d->of.id) throw Unsupported("of a value without its mean");
     const std::size_t n = to_size(net.channels(d->of));
-    LayerNormNode norm{vector_of(Floats(n, 1)), vector_of(Floats(n, 0)), by->number};
+    LayerNormNode norm{vector_of(Floats(n, 1)), vector_of(Floats(n, 0)), by->epsilon};
     return {net.add_same(node.name, std::move(norm), d->of)};
   }
-  if (const Expression* norms = expression(in[0], "norms over positions")) {
-    const Expression* by = expression(in[1], "a mean of norms");
+  if (const auto* norms = expression<Norms>(in[0])) {
+    const auto* by = expression<MeanOfNorms>(in[1]);
     if (!by || by->of.id != norms->of.id) throw Unsupported("of norms by other than their mean");
-    return {make({.what = "norms by their mean", .of = by->of, .number = by->number})};
+    return {waiting(NormsByMean{by->of, by->epsilon})};
   }
-  for (const char* what : {"norms", "norms over positions"}) {
-    const Expression* norms = expression(in[1], what);
-    if (!norms) continue;
+  if (const auto* norms = expression<Norms>(in[1])) {
     if (!norms->of.same_elements(net.real(in[0]))) throw Unsupported("of norms and another value");
     return {normalized(net, node.name, *norms)};
   }
@@ -372,32 +332,23 @@ Values import_div(OnnxImport& net, const OnnxNode& node, const Values& in) {
     const auto [x, y] = alike(net, view(in[0]), view(in[1]));
     return {net.add_same(node.name, DivideNode{}, x, {y.id})};
   }
-  auto inverse = std::make_shared<io::OnnxTensor>();
+  auto inverse = std::make_shared<OnnxTensor>();
   inverse->dims = c->dims;
   for (std::size_t i = 0; i < c->size(); ++i) {
     inverse->floats.push_back(1 / (c->integer ? static_cast<float>(c->integers[i]) : c->floats[i]));
   }
   if (const auto number = scalar(in[1]); number && std::holds_alternative<View>(in[0])) {
-    View x = as_many(view(in[0]), c);  // divided as a double: 1 / √2 must be recognised
-    x.scale /= *number;
-    x.shift /= *number;
-    return {x};
+    return {as_many(view(in[0]), c).times(1 / *number)};  // a double: 1 / √2 must be recognised
   }
   return import_mul(net, node, {in[0], OnnxConstant(inverse)});
 }
 
 // Of any number of values and numbers; the smaller of two is the larger of both negated.
-Values import_maximum(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_maximum(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const bool least = node.type == "Min";
   std::optional<View> result;
   float limit = -INFINITY;
-  const auto turned = [least](View v) {
-    if (least) {
-      v.scale = -v.scale;
-      v.shift = -v.shift;
-    }
-    return v;
-  };
+  const auto turned = [least](const View& v) { return least ? v.times(-1) : v; };
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (const auto number = scalar(in[i])) {
       limit = std::max(limit, static_cast<float>(least ? -*number : *number));
@@ -420,19 +371,17 @@ Values import_maximum(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {turned(*result)};
 }
 
-Values import_pow(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_pow(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (scalar(in[1]) != 2.0) throw Unsupported("but for squares");
-  if (const Expression* d = expression(in[0], "a value without its mean")) {
-    return {make({.what = "squares", .of = d->of})};
-  }
+  if (const auto* d = expression<Centred>(in[0])) return {waiting(CentredSquares{d->of})};
   const View x = net.real(in[0]);
   return {net.add_same(node.name, MultiplyNode{}, x, {x.id})};
 }
 
-Values import_sqrt(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const Expression* v = expression(in[0], "a variance");
+Values import_sqrt(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  const auto* v = expression<Variance>(in[0]);
   if (!v) return import_function(net, node, in);
-  return {make({.what = "a standard deviation", .of = v->of, .number = v->number})};
+  return {waiting(Deviation{v->of, v->epsilon})};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,17 +1,16 @@
+// Activations, and functions of single elements.
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
-#include "models/onnx_import.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
-View elu(OnnxImport& net, const OnnxNode& node, View x) {
+View elu(GraphBuilder& net, const OnnxNode& node, View x) {
   if (node.type == "Selu") {
     const Activation a = Activation::elu(number_of(node, "alpha", 1.67326319F));
     View y = net.add_same(node.name, ActivationNode{a}, net.real(x));
@@ -23,16 +22,15 @@ View elu(OnnxImport& net, const OnnxNode& node, View x) {
     return net.add_same(node.name, ActivationNode{Activation::elu(alpha)}, net.real(x));
   }
   // alpha · elu(x / alpha).
-  x.scale /= static_cast<double>(alpha);
-  x.shift /= static_cast<double>(alpha);
-  View y = net.add_same(node.name, ActivationNode{ActivationKind::kElu}, net.real(x));
+  x = net.real(x.times(1 / static_cast<double>(alpha)));
+  View y = net.add_same(node.name, ActivationNode{ActivationKind::kElu}, x);
   y.scale = static_cast<double>(alpha);
   return y;
 }
 
 }  // namespace
 
-Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   static const std::map<std::string, ActivationKind> kinds = {
       {"Relu", ActivationKind::kRelu},
       {"LeakyRelu", ActivationKind::kLeakyRelu},
@@ -47,10 +45,7 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
       {"Softplus", ActivationKind::kSoftplus},
       {"Mish", ActivationKind::kMish}};
   ActivationKind kind = kinds.at(node.type);
-  const auto approximate = node.attributes.find("approximate");
-  if (approximate != node.attributes.end() && approximate->second.text == "tanh") {
-    kind = ActivationKind::kGeluTanh;
-  }
+  if (text_of(node, "approximate", "none") == "tanh") kind = ActivationKind::kGeluTanh;
   View x = view(in[0]);
   if (kind == ActivationKind::kLeakyRelu) {
     const Activation leaky = Activation::leaky_relu(number_of(node, "alpha", 0.01F));
@@ -62,13 +57,12 @@ Values import_activation(OnnxImport& net, const OnnxNode& node, const Values& in
     const double alpha = static_cast<double>(number_of(node, "alpha", 0.2F));
     const double beta = static_cast<double>(number_of(node, "beta", 0.5F));
     const double scale = nearly(6 * alpha, 1) ? 1 : 6 * alpha;
-    x.shift = x.shift * scale + 6 * beta - 3;
-    x.scale *= scale;
+    x = x.times(scale).plus(6 * beta - 3);
   }
   return {net.add_same(node.name, ActivationNode{kind}, net.real(x))};
 }
 
-Values import_function(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_function(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   static const std::map<std::string, Function> functions = {{"Abs", Function::kAbs},
                                                             {"Exp", Function::kExp},
                                                             {"Log", Function::kLog},
@@ -77,7 +71,7 @@ Values import_function(OnnxImport& net, const OnnxNode& node, const Values& in) 
   return {net.add_same(node.name, FunctionNode{functions.at(node.type)}, net.real(in[0]))};
 }
 
-Values import_prelu(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_prelu(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   View x = net.real(in[0]);
   const OnnxConstant c = constant(in, 1);
   if (const auto slope = scalar(in[1])) {
@@ -94,39 +88,37 @@ Values import_prelu(OnnxImport& net, const OnnxNode& node, const Values& in) {
 }
 
 // What chooses between a softplus and, where that is the same, its argument.
-Values import_greater(OnnxImport& net, const OnnxNode&, const Values& in) {
+Values import_greater(GraphBuilder& net, const OnnxNode&, const Values& in) {
   const auto than = scalar(in[1]);
   if (!than) throw Unsupported("than other than a number");
-  return {make({.what = "a comparison", .of = net.real(in[0]), .number = *than})};
+  return {waiting(Comparison{net.real(in[0]), *than})};
 }
 
-Values import_where(OnnxImport& net, const OnnxNode&, const Values& in) {
+Values import_where(GraphBuilder& net, const OnnxNode&, const Values& in) {
   constexpr double kLinear = 18;  // from there on log(1 + exp x) rounds to x
-  const Expression* greater = expression(in[0], "a comparison");
+  const auto* greater = expression<Comparison>(in[0]);
   const View x = net.real(in[1]), otherwise = view(in[2]);
   const Node& node = net.graph.nodes[otherwise.id];
   const auto* activation = std::get_if<ActivationNode>(&node.op);
   const bool softplus = activation && activation->activation == ActivationKind::kSoftplus &&
                         node.inputs[0] == x.id && otherwise.plain() && otherwise.dims == x.dims;
-  if (!greater || !softplus || !greater->of.same_elements(x) || greater->number < kLinear) {
+  if (!greater || !softplus || !greater->of.same_elements(x) || greater->than < kLinear) {
     throw Unsupported("but for a softplus");
   }
   return {otherwise};
 }
 
-Values import_clip(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_clip(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const auto limit = [&](std::size_t i, const char* name, float otherwise) {
     const auto given = i < in.size() ? scalar(in[i]) : std::nullopt;
     return given ? static_cast<float>(*given) : number_of(node, name, otherwise);
   };
   const float lo = limit(1, "min", -INFINITY), hi = limit(2, "max", INFINITY);
-  for (const char* what : {"norms", "norms over positions"}) {
-    const Expression* norms = expression(in[0], what);
-    if (!norms) continue;
+  if (const auto* norms = expression<Norms>(in[0])) {
     if (std::isfinite(hi)) throw Unsupported("of norms from above");
-    Expression some = *norms;
-    some.number = std::max(some.number, static_cast<double>(lo));
-    return {make(std::move(some))};
+    Norms some = *norms;
+    some.least = std::max(some.least, static_cast<double>(lo));
+    return {waiting(std::move(some))};
   }
   View x = view(in[0]);
   if (x.scale == 1 && x.shift == 3 && lo == 0 && hi == 6) {
@@ -140,22 +132,20 @@ Values import_clip(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {net.add_same(node.name, ActivationNode{a}, net.real(x))};
 }
 
-Values import_erf(OnnxImport&, const OnnxNode&, const Values& in) {
+Values import_erf(GraphBuilder&, const OnnxNode&, const Values& in) {
   const View& x = view(in[0]);
   if (!nearly(x.scale, 1 / std::numbers::sqrt2) || x.shift != 0)
     throw Unsupported("but for a gelu");
-  return {make({.what = "erf", .of = x})};
+  return {waiting(Erf{x})};
 }
 
-Values import_softmax(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_softmax(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const std::int64_t axis = integer_of(node, "axis", net.opset < 13 ? 1 : -1);
-  const Expression* s = expression(in[0], "attention scores");
-  if (s && node.type == "Softmax") {
-    const std::size_t rank = s->of.dims.size();
+  const auto* scores = expression<AttentionScores>(in[0]);
+  if (scores && node.type == "Softmax") {
+    const std::size_t rank = scores->queries.dims.size();
     if (axis_of(axis, rank) + 1 != rank) throw Unsupported("of scores over another axis");
-    Expression weights = *s;
-    weights.what = "attention weights";
-    return {make(std::move(weights))};
+    return {waiting(AttentionWeights{*scores})};
   }
   View x = net.real(in[0]);
   const std::size_t i = axis_of(axis, x.dims.size());
@@ -168,4 +158,4 @@ Values import_softmax(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {net.add_same(node.name, SoftmaxNode{node.type == "LogSoftmax"}, x)};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,14 +1,11 @@
-#include "models/onnx_constants.h"
+#include "importer/constants.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxTensor;
+namespace sepconv::importer {
 
 constexpr std::int64_t kMostElements = std::int64_t{1} << 26;
 
@@ -25,6 +22,10 @@ std::size_t count_of(const Dims& dims) {
 
 double at(const OnnxTensor& t, std::size_t i) {
   return t.integer ? static_cast<double>(t.integers[i]) : static_cast<double>(t.floats[i]);
+}
+
+Dims list_of(const OnnxNode& node, const char* name, const Arguments& in, std::size_t i) {
+  return list_of(node, name, i < in.size() ? in[i] : nullptr);
 }
 
 OnnxTensor like(const Dims& dims, bool integer) {
@@ -83,4 +84,4 @@ OnnxConstant expand(const OnnxTensor& t, const Dims& to) {
   });
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

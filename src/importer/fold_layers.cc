@@ -5,13 +5,9 @@
 #include <cmath>
 #include <utility>
 
-#include "models/onnx_constants.h"
+#include "importer/fold.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
-using io::OnnxTensor;
+namespace sepconv::importer {
 
 namespace {
 
@@ -88,7 +84,7 @@ OnnxConstant fold_matmul(const OnnxNode&, const Arguments& in) {
 // Of 1×1 windows: positions that a network computes from coordinates.
 OnnxConstant fold_conv(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor &x = argument(in, 0), &w = argument(in, 1);
-  const Dims strides_of = list_of(node, "strides", {}, 0), pads = list_of(node, "pads", {}, 0);
+  const Dims strides_of = list_of(node, "strides"), pads = list_of(node, "pads");
   const auto is = [](std::int64_t n) { return [n](std::int64_t v) { return v == n; }; };
   const bool plain = x.dims.size() == 4 && w.dims.size() == 4 && w.dims[1] == x.dims[1] &&
                      w.dims[2] * w.dims[3] == 1 && integer_of(node, "group", 1) == 1 &&
@@ -149,4 +145,4 @@ OnnxConstant fold_batch_norm(const OnnxNode& node, const Arguments& in) {
   return made(std::move(y));
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

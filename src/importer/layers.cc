@@ -6,17 +6,14 @@
 #include "base/check.h"
 #include "base/sizes.h"
 #include "graph/plan.h"
-#include "models/onnx_import.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
 // A linear layer on [N, C], its result with `rank` dimensions.
-View linear(OnnxImport& net, const std::string& name, ValueId x, const Floats& weights,
+View linear(GraphBuilder& net, const std::string& name, ValueId x, const Floats& weights,
             std::int64_t out, Constant bias, std::size_t rank) {
   LinearNode n;
   n.weight = tensor_of({out, net.shapes[x][1]}, weights);
@@ -41,7 +38,7 @@ OnnxNode planar(const OnnxNode& node) {
 }
 
 // A handler's result for a value [N, C, L].
-Value along_lines(OnnxImport& net, const OnnxNode& node, Values in, OnnxHandler handler) {
+Value along_lines(GraphBuilder& net, const OnnxNode& node, Values in, Handler handler) {
   View x = net.real(in[0]);
   x.dims.emplace_back();
   in[0] = x;
@@ -57,20 +54,16 @@ bool is_line(const Value& value) {
 
 }  // namespace
 
-Values import_conv(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  if (const Expression* part = expression(in[0], "a part of the channels")) {
-    Expression e = *part;
-    e.what = "a convolution of a part of the channels";
-    e.node = &node;
-    e.constants = {constant(in, 1), constant(in, 2)};
-    return {make(std::move(e))};
+Values import_conv(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (const auto* part = expression<SomeChannels>(in[0])) {
+    return {waiting(ConvolvedChannels{*part, &node, constant(in, 1), constant(in, 2)})};
   }
   View x = view(in[0]);
   if (const OnnxConstant w = constant(in, 1); w && w->dims.size() == 3 && is_line(in[0])) {
-    io::OnnxTensor image = *w;
+    OnnxTensor image = *w;
     image.dims.push_back(1);
     Values all = in;
-    all[1] = std::make_shared<const io::OnnxTensor>(std::move(image));
+    all[1] = std::make_shared<const OnnxTensor>(std::move(image));
     return {along_lines(net, node, std::move(all), import_conv)};
   }
   if (x.padding != Padding(0) && x.padded_with != 0) x = net.real(x);
@@ -100,9 +93,8 @@ namespace {
 
 // Pads a transposed convolution so that its result has the size that a node asks for.
 void fit_output(const OnnxNode& node, const Shape& x, ConvTranspose2dNode& n) {
-  Dims size = list_of(node, "output_shape", {}, 0);
-  const auto mode = node.attributes.find("auto_pad");
-  const std::string how = mode == node.attributes.end() ? "NOTSET" : mode->second.text;
+  Dims size = list_of(node, "output_shape");
+  const std::string how = text_of(node, "auto_pad", "NOTSET");
   const bool same = how == "SAME_UPPER" || how == "SAME_LOWER";
   if (size.empty() && !same) return;
   if (size.empty()) size = {x[2] * n.stride.height, x[3] * n.stride.width};
@@ -139,7 +131,7 @@ Floats turned(const Floats& from, std::int64_t channels, std::int64_t out, std::
 
 }  // namespace
 
-Values import_conv_transpose(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_conv_transpose(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View x = net.image(in[0]);
   const OnnxConstant w = constant(in, 1);
   const Floats& weights = floats(in, 1, "weight");
@@ -161,14 +153,14 @@ Values import_conv_transpose(OnnxImport& net, const OnnxNode& node, const Values
   if (node.attributes.contains("output_padding")) {
     n.output_padding = pair_of(node, "output_padding");
   }
-  const Dims pads = list_of(node, "pads", {}, 0);
+  const Dims pads = list_of(node, "pads");
   if (!pads.empty() && pads.size() != 4) throw Unsupported("over other than two dimensions");
   if (!pads.empty()) n.padding = {pads[0], pads[2], pads[1], pads[3]};
   fit_output(node, net.shape(x), n);
   return {net.add_view(node.name, std::move(n), {x.id})};
 }
 
-Values import_gemm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View x = net.real(in[0]);
   const OnnxConstant w = constant(in, 1);
   if (!w || w->dims.size() != 2 || integer_of(node, "transA", 0) != 0) {
@@ -201,7 +193,7 @@ Values import_gemm(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {linear(net, node.name, net.as_vector(x, node.name), weights, out, std::move(bias), 2)};
 }
 
-Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_pool(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (is_line(in[0])) return {along_lines(net, node, in, import_pool)};
   View x = view(in[0]);
   Pool2dNode n;
@@ -234,7 +226,7 @@ Values import_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {net.add_view(node.name, n, {x.id})};
 }
 
-Values import_global_pool(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_global_pool(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View x = net.image(in[0]);
   if (net.shape(x).rank() == 2) return {x};
   Pool2dNode largest;
@@ -245,4 +237,4 @@ Values import_global_pool(OnnxImport& net, const OnnxNode& node, const Values& i
   return {y};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,5 +1,5 @@
 // From an ONNX graph to ours, node by node. A value is a constant, a view of one of our graph's
-// values (onnx_view.h), or an expression that waits to become part of something: whatever exporters
+// values (view.h), or an expression that waits to become part of something: whatever exporters
 // take apart, a GELU, a layer norm, attention, is put together again when its last node is met.
 
 #include "sepconv/onnx.h"
@@ -10,95 +10,14 @@
 
 #include "base/check.h"
 #include "base/sizes.h"
-#include "models/onnx_import.h"
+#include "importer/fold.h"
+#include "importer/handlers.h"
 
 namespace sepconv {
 
-namespace models {
+namespace importer {
 
 namespace {
-
-using io::OnnxConstant;
-using io::OnnxNode;
-
-// Handlers need not ask how many inputs there are: those that are not given are null constants.
-constexpr std::size_t kMostInputs = 8;
-
-const std::map<std::string, OnnxHandler>& handlers() {
-  static const std::map<std::string, OnnxHandler> table = {
-      {"Abs", import_function},
-      {"Add", import_add},
-      {"AveragePool", import_pool},
-      {"BatchNormalization", import_batch_norm},
-      {"Cast", import_cast},
-      {"Celu", import_activation},
-      {"Clip", import_clip},
-      {"Concat", import_concat},
-      {"Conv", import_conv},
-      {"ConvTranspose", import_conv_transpose},
-      {"DepthToSpace", import_depth_to_space},
-      {"Div", import_div},
-      {"Dropout", import_dropout},
-      {"Einsum", import_einsum},
-      {"Elu", import_activation},
-      {"Erf", import_erf},
-      {"Exp", import_function},
-      {"Expand", import_expand},
-      {"Flatten", import_flatten},
-      {"Gather", import_gather},
-      {"Gelu", import_activation},
-      {"Gemm", import_gemm},
-      {"GlobalAveragePool", import_global_pool},
-      {"GlobalMaxPool", import_global_pool},
-      {"Greater", import_greater},
-      {"GroupNormalization", import_group_norm},
-      {"HardSigmoid", import_activation},
-      {"HardSwish", import_activation},
-      {"Identity", import_same},
-      {"InstanceNormalization", import_instance_norm},
-      {"LayerNormalization", import_layer_norm},
-      {"LeakyRelu", import_activation},
-      {"Log", import_function},
-      {"LogSoftmax", import_softmax},
-      {"MatMul", import_matmul},
-      {"Max", import_maximum},
-      {"MaxPool", import_pool},
-      {"Min", import_maximum},
-      {"Mish", import_activation},
-      {"Mul", import_mul},
-      {"Neg", import_negative},
-      {"PRelu", import_prelu},
-      {"Pad", import_pad},
-      {"Pow", import_pow},
-      {"Reciprocal", import_function},
-      {"ReduceL1", import_reduction},
-      {"ReduceL2", import_norm},
-      {"ReduceMax", import_reduction},
-      {"ReduceMean", import_mean},
-      {"ReduceMin", import_reduction},
-      {"ReduceSum", import_reduction},
-      {"ReduceSumSquare", import_reduction},
-      {"Relu", import_activation},
-      {"Reshape", import_reshape},
-      {"Resize", import_resize},
-      {"Selu", import_activation},
-      {"Shape", import_shape},
-      {"Sigmoid", import_activation},
-      {"Slice", import_slice},
-      {"Softmax", import_softmax},
-      {"Softplus", import_activation},
-      {"SpaceToDepth", import_space_to_depth},
-      {"Split", import_split},
-      {"Sqrt", import_sqrt},
-      {"Squeeze", import_squeeze},
-      {"Sub", import_sub},
-      {"Sum", import_sum},
-      {"Tanh", import_activation},
-      {"Transpose", import_transpose},
-      {"Unsqueeze", import_unsqueeze},
-      {"Where", import_where}};
-  return table;
-}
 
 class Importer {
  public:
@@ -147,13 +66,13 @@ class Importer {
 
   // Nothing, without complaint, where an input is what is left of a node that is not supported.
   Values import(const OnnxNode& node, const Values& in) {
-    const auto handler = handlers().find(node.type);
+    const Handler handler = handler_of(node.type);
     const auto is_constant = [](const Value& v) { return std::holds_alternative<OnnxConstant>(v); };
     const auto is_unknown = [](const Value& v) {
       return std::holds_alternative<std::monostate>(v);
     };
     const bool folds = can_fold(node.type);
-    if (handler == handlers().end() && !folds) throw Unsupported("");
+    if (!handler && !folds) throw Unsupported("");
     if (std::any_of(in.begin(), in.end(), is_unknown)) return {};
     if (folds && std::all_of(in.begin(), in.end(), is_constant)) {
       std::vector<OnnxConstant> constants;
@@ -163,7 +82,7 @@ class Importer {
       room_ -= result->size();
       return {result};
     }
-    if (handler == handlers().end()) throw Unsupported("of other than constants");
+    if (!handler) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
     Values all = in;
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
@@ -174,16 +93,16 @@ class Importer {
       }
     }
     // What waits to become part of something may have to be a value of its own after all.
-    const bool waits = std::any_of(in.begin(), in.end(), [](const Value& v) {
-      return std::holds_alternative<std::shared_ptr<const Expression>>(v);
-    });
-    if (!waits) return handler->second(net_, node, all);
+    const bool waits = std::any_of(
+        in.begin(), in.end(), [](const Value& v) { return std::holds_alternative<Waiting>(v); });
+    if (!waits) return handler(net_, node, all);
     try {
-      return handler->second(net_, node, all);
+      return handler(net_, node, all);
     } catch (const Unsupported&) {
-      for (Value& v : all) v = net_.settled(v);
-      return handler->second(net_, node, all);
+    } catch (const ArgumentError&) {
     }
+    for (Value& v : all) v = net_.settled(v);
+    return handler(net_, node, all);
   }
 
   // Operators that padding may become part of: others look at values that have it.
@@ -232,14 +151,14 @@ class Importer {
   }
 
   const io::OnnxFile& file_;
-  OnnxImport net_;
+  GraphBuilder net_;
   std::map<std::string, Value> values_;
   std::vector<std::string> problems_;
   std::size_t room_ = std::size_t{1} << 24;  ///< elements that constants may be folded into
 };
 
 }  // namespace
-}  // namespace models
+}  // namespace importer
 
 OnnxModel::OnnxModel(const std::string& path)
     : file_(std::make_shared<const io::OnnxFile>(io::read_onnx(path))) {
@@ -264,7 +183,7 @@ Graph OnnxModel::graph(const Shape& input) const {
     check(size < 0 || size == input[i], "x: shape is {}, {} was made for {}", to_string(input),
           file_->path, to_string(input_shape()));
   }
-  return models::Importer(*file_, input).run();
+  return importer::Importer(*file_, input).run();
 }
 
 }  // namespace sepconv

@@ -3,13 +3,11 @@
 #include <algorithm>
 
 #include "base/sizes.h"
-#include "models/onnx_import.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
+namespace sepconv::importer {
 
-using io::OnnxNode;
-
-Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_batch_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (integer_of(node, "training_mode", 0) != 0) throw Unsupported("in training mode");
   View x = net.real(in[0]);
   if (!is_axis(x, 1, 1, net.shape(x))) x = net.matrices(x, 1);
@@ -19,7 +17,7 @@ Values import_batch_norm(OnnxImport& net, const OnnxNode& node, const Values& in
   return {net.add_same(node.name, std::move(n), x)};
 }
 
-Values import_layer_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_layer_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   View x = net.real(in[0]);
   const std::size_t last = axis_of(integer_of(node, "axis", -1), x.dims.size());
   if (last + 1 != x.dims.size()) throw Unsupported("over several dimensions");
@@ -33,7 +31,7 @@ Values import_layer_norm(OnnxImport& net, const OnnxNode& node, const Values& in
 
 namespace {
 
-View group_norm(OnnxImport& net, const OnnxNode& node, const View& x, GroupScaleNode n) {
+View group_norm(GraphBuilder& net, const OnnxNode& node, const View& x, GroupScaleNode n) {
   n.epsilon = static_cast<double>(number_of(node, "epsilon", 1e-5F));
   const ValueId factors = net.add(node.name + ".factors", std::move(n), {x.id});
   return net.add_same(node.name, ScaleShiftNode{}, x, {factors});
@@ -50,7 +48,7 @@ Constant by_group(const Floats& values, std::int64_t groups, std::int64_t channe
 
 }  // namespace
 
-Values import_group_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_group_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View x = net.image(in[0]);
   const std::int64_t groups = integer_of(node, "num_groups", 1), channels = net.channels(x);
   if (groups < 1 || channels % groups != 0) throw Unsupported("of groups that are not alike");
@@ -61,7 +59,7 @@ Values import_group_norm(OnnxImport& net, const OnnxNode& node, const Values& in
 
 // Of [N, C, …], or of [N, groups, channels of a group and all positions], as exporters take a group
 // norm for one.
-Values import_instance_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_instance_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   View x = net.real(in[0]);
   const Shape s = net.shape(x);
   const std::size_t rank = x.dims.size();
@@ -78,4 +76,4 @@ Values import_instance_norm(OnnxImport& net, const OnnxNode& node, const Values&
   return {group_norm(net, node, x, std::move(n))};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -3,17 +3,14 @@
 #include <algorithm>
 
 #include "base/sizes.h"
-#include "models/onnx_import.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
 // Elements [first, first + count) of one dimension: one of the channels' factor, or some channels.
-Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t first,
+Value part_of(GraphBuilder& net, const View& x, std::size_t axis, std::int64_t first,
               std::int64_t count) {
   const std::int64_t size = x.sizes()[axis];
   if (first < 0 || count < 1 || first + count > size) throw Unsupported("of nothing");
@@ -31,17 +28,17 @@ Value part_of(OnnxImport& net, const View& x, std::size_t axis, std::int64_t fir
   if (!shuffled && !image) return net.cropped(x, axis, first, count);
   const View whole = net.image(x);
   if (net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
-  return make({.what = "a part of the channels", .of = whole, .first = first, .count = count});
+  return waiting(SomeChannels{whole, first, count});
 }
 
 }  // namespace
 
-Values import_split(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_split(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View& x = view(in[0]);
   const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
   const std::int64_t size = x.sizes()[axis];
   const auto parts = static_cast<std::int64_t>(node.outputs.size());
-  Dims sizes = list_of(node, "split", {OnnxConstant(), constant(in, 1)}, 1);
+  Dims sizes = list_of(node, "split", constant(in, 1));
   if (sizes.empty()) {
     const std::int64_t each = (size + parts - 1) / parts;
     sizes.assign(to_size(parts), each);
@@ -60,14 +57,14 @@ Values import_split(OnnxImport& net, const OnnxNode& node, const Values& in) {
 namespace {
 
 // Whether a dimension is height or width.
-bool goes_by_pixels(const OnnxImport& net, const View& x, std::size_t dim) {
+bool goes_by_pixels(const GraphBuilder& net, const View& x, std::size_t dim) {
   const Shape& s = net.shape(x);
   return s.rank() == 4 && !x.dims[dim].empty() && (is_axis(x, dim, 2, s) || is_axis(x, dim, 3, s));
 }
 
 // Every step-th element of that from `first` on, as a depthwise convolution takes them that is one
 // at that tap.
-View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, std::int64_t first,
+View every(GraphBuilder& net, const std::string& name, View x, std::size_t dim, std::int64_t first,
            std::int64_t step) {
   x = net.real(x);
   const int axis = x.dims[dim][0].axis;
@@ -75,8 +72,7 @@ View every(OnnxImport& net, const std::string& name, View x, std::size_t dim, st
   Conv2dNode n = one_tap(net.channels(x), rows ? Size2d(first + 1, 1) : Size2d(1, first + 1));
   n.options.stride = rows ? Size2d(step, 1) : Size2d(1, step);
   x.id = net.add(name, std::move(n), {x.id});
-  x.dims[dim] = {{axis, net.shape(x)[axis]}};
-  if (net.shape(x)[axis] == 1) x.dims[dim].clear();
+  x.dims[dim] = single_axis(axis, net.shape(x)[axis]);
   return x;
 }
 
@@ -86,21 +82,17 @@ View every_channel(const View& x, std::size_t dim, std::int64_t first, std::int6
   if (first >= end) throw Unsupported("of nothing");
   const std::int64_t count = (end - first - 1) / step + 1;
   View y = part_of_channels(x, dim, first, 1);
-  if (count > 1) y.dims[dim] = {{1, count, step * x.dims[dim][0].step}};
+  y.dims[dim] = single_axis(1, count, step * x.dims[dim][0].step);
   return y;
 }
 
 }  // namespace
 
-Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const auto list = [&](const char* name, std::size_t i) {
-    std::vector<OnnxConstant> inputs(i + 1);
-    inputs[i] = constant(in, i);
-    return list_of(node, name, inputs, i);
-  };
-  const Dims starts = list("starts", 1), ends = list("ends", 2);
-  Dims axes = list("axes", 3);
-  const Dims steps = list("steps", 4);
+Values import_slice(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  const Dims starts = list_of(node, "starts", constant(in, 1));
+  const Dims ends = list_of(node, "ends", constant(in, 2));
+  Dims axes = list_of(node, "axes", constant(in, 3));
+  const Dims steps = list_of(node, "steps", constant(in, 4));
   for (std::size_t i = axes.size(); i < starts.size(); ++i) {
     axes.push_back(static_cast<std::int64_t>(i));
   }
@@ -129,4 +121,4 @@ Values import_slice(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {result};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

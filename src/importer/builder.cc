@@ -1,16 +1,12 @@
-#include "models/onnx_import.h"
+#include "importer/builder.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "base/check.h"
 #include "base/sizes.h"
 #include "graph/plan.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
@@ -54,52 +50,18 @@ Floats matrix(const Floats& from, std::int64_t out, std::int64_t k, bool turn) {
 
 bool nearly(double a, double b) { return std::abs(a - b) <= 1e-5 * std::abs(b); }
 
-const View& view(const Value& value) {
-  const auto* v = std::get_if<View>(&value);
-  if (const auto* e = std::get_if<std::shared_ptr<const Expression>>(&value)) {
-    throw Unsupported(fmt::format("of {}, in a form that is not known", (*e)->what));
-  }
-  if (!v) throw Unsupported("of a constant");
-  return *v;
-}
-
-OnnxConstant constant(const Values& in, std::size_t i) {
-  const auto* c = i < in.size() ? std::get_if<OnnxConstant>(&in[i]) : nullptr;
-  return c ? *c : nullptr;
-}
-
-const Floats& floats(const Values& in, std::size_t i, const char* what) {
-  const OnnxConstant c = constant(in, i);
-  if (!c || c->integer) throw Unsupported(fmt::format("whose {} is no constant", what));
-  return c->floats;
-}
-
-std::optional<double> scalar(const Value& value) {
-  const auto* c = std::get_if<OnnxConstant>(&value);
-  if (!c || !*c || (*c)->size() != 1) return std::nullopt;
-  return (*c)->integer ? static_cast<double>((*c)->integers[0])
-                       : static_cast<double>((*c)->floats[0]);
-}
-
-const Expression* expression(const Value& value, const char* what) {
-  const auto* e = std::get_if<std::shared_ptr<const Expression>>(&value);
-  return e && (*e)->what == what ? e->get() : nullptr;
-}
-
-Value make(Expression e) { return std::make_shared<const Expression>(std::move(e)); }
-
 Size2d pair_of(const OnnxNode& node, const char* name) {
-  const Dims list = list_of(node, name, {}, 0);
+  const Dims list = list_of(node, name);
   if (list.empty()) return 1;
   if (list.size() != 2) throw Unsupported("over other than two dimensions");
   return {list[0], list[1]};
 }
 
-OnnxImport::OnnxImport(const io::OnnxFile& file, const Shape& in)
+GraphBuilder::GraphBuilder(const io::OnnxFile& file, const Shape& in)
     : shapes(infer_shapes(graph, in)), input(in), opset(file.opset) {}
 
-ValueId OnnxImport::add(const std::string& name, decltype(Node::op) op,
-                        std::vector<ValueId> inputs) {
+ValueId GraphBuilder::add(const std::string& name, decltype(Node::op) op,
+                          std::vector<ValueId> inputs) {
   const ValueId id = graph.add(name, std::move(op), std::move(inputs));
   try {
     const Shape shape = infer_shape(graph, id, shapes, input);
@@ -112,14 +74,14 @@ ValueId OnnxImport::add(const std::string& name, decltype(Node::op) op,
   return id;
 }
 
-View OnnxImport::add_view(const std::string& name, decltype(Node::op) op,
-                          std::vector<ValueId> inputs) {
+View GraphBuilder::add_view(const std::string& name, decltype(Node::op) op,
+                            std::vector<ValueId> inputs) {
   const ValueId id = add(name, std::move(op), std::move(inputs));
   return whole_view(id, shapes[id]);
 }
 
-View OnnxImport::add_same(const std::string& name, decltype(Node::op) op, const View& x,
-                          const std::vector<ValueId>& others) {
+View GraphBuilder::add_same(const std::string& name, decltype(Node::op) op, const View& x,
+                            const std::vector<ValueId>& others) {
   std::vector<ValueId> inputs{x.id};
   inputs.insert(inputs.end(), others.begin(), others.end());
   View y = x;
@@ -128,7 +90,7 @@ View OnnxImport::add_same(const std::string& name, decltype(Node::op) op, const 
 }
 
 // A value of its own for some of another one's channels, a range where they are side by side.
-View OnnxImport::some_channels(const View& x) {
+View GraphBuilder::some_channels(const View& x) {
   std::int64_t count = 1;
   bool adjacent = true;
   std::size_t dim = x.dims.size() - 1;
@@ -153,7 +115,7 @@ View OnnxImport::some_channels(const View& x) {
 }
 
 // With its padding in place.
-View OnnxImport::padded(View x) {
+View GraphBuilder::padded(View x) {
   PadNode n;
   n.amount = x.padding;
   n.value = x.padded_with;
@@ -164,7 +126,7 @@ View OnnxImport::padded(View x) {
   return y;
 }
 
-View OnnxImport::real(const Value& value) {
+View GraphBuilder::real(const Value& value) {
   View v = view(value);
   if (v.padding != Padding(0)) v = padded(v);
   if (v.partial) v = some_channels(v);
@@ -186,47 +148,14 @@ View OnnxImport::real(const Value& value) {
   return v;
 }
 
-bool OnnxImport::is_real(ValueId id, const View& v) const {
+bool GraphBuilder::is_real(ValueId id, const View& v) const {
   if (v.padding != Padding(0) || v.partial) return false;
   if (v.scale == 1 && v.shift == 0) return id == v.id;
   const auto known = done_.find({v.id, v.scale, v.shift});
   return known != done_.end() && known->second == id;
 }
 
-Value OnnxImport::settled(const Value& value) {
-  const auto* given = std::get_if<std::shared_ptr<const Expression>>(&value);
-  if (!given) return value;
-  const auto known = settled_.find(*given);
-  if (known != settled_.end()) return known->second;
-  const Expression& e = **given;
-  View x;
-  if (e.what == "a part of the channels" || e.what == "a convolution of a part of the channels") {
-    x = add_same("channels", ChannelsNode{e.first, e.count}, e.of);
-    x.dims[1].clear();
-    if (e.count > 1) x.dims[1].push_back({1, e.count});
-    if (e.node) x = view(import_conv(*this, *e.node, {x, e.constants[0], e.constants[1]}).front());
-  } else if (e.what == "tokens behind a class token") {
-    x = class_tokens(*this, "tokens", e, nullptr);
-  } else if (e.what == "a mean over channels") {
-    x = mean_over_channels(*this, e);
-  } else if (e.what == "norms" || e.what == "norms over positions") {
-    x = norms_of(*this, e, true);
-  } else if (e.what == "an expanded value") {
-    x = expanded(e.of, e.constants[0]->integers);
-  } else if (e.what == "attention scores") {
-    x = scores_of(*this, e);
-  } else if (e.what == "attention weights") {
-    x = weights_of(*this, e);
-  } else if (e.what == "transposed attention weights") {
-    x = weights_of(*this, e);
-    std::swap(x.dims[x.dims.size() - 1], x.dims[x.dims.size() - 2]);
-  } else {
-    return value;
-  }
-  return settled_[*given] = x;
-}
-
-View OnnxImport::image(const Value& value) {
+View GraphBuilder::image(const Value& value) {
   View v = real(value);
   if (const std::int64_t groups = shuffled_groups(v, shape(v)); groups > 1) {
     auto known = shuffled_.find({v.id, groups});
@@ -253,8 +182,8 @@ Constant scaled(const Constant& weight, const Floats& scale, const Floats* shift
 
 }  // namespace
 
-View OnnxImport::affine(const std::string& name, const View& x, const Floats& scale,
-                        const Floats& shift) {
+View GraphBuilder::affine(const std::string& name, const View& x, const Floats& scale,
+                          const Floats& shift) {
   const auto reads_it = [&x](const Node& node) {
     return std::find(node.inputs.begin(), node.inputs.end(), x.id) != node.inputs.end();
   };
@@ -292,13 +221,13 @@ View OnnxImport::affine(const std::string& name, const View& x, const Floats& sc
       BatchNormNode{vector_of(scale), vector_of(shift), vector_of(zeros), vector_of(ones), 0.0}, x);
 }
 
-ValueId OnnxImport::as_vector(const View& v, const std::string& name) {
+ValueId GraphBuilder::as_vector(const View& v, const std::string& name) {
   if (shape(v).rank() == 2) return v.id;
   if (shape(v)[2] * shape(v)[3] != 1) throw Unsupported("of an image");
   return add(name + ".flat", FirstTokenNode{}, {v.id});
 }
 
-std::optional<Floats> OnnxImport::by_channel(const View& x, const OnnxConstant& c) const {
+std::optional<Floats> GraphBuilder::by_channel(const View& x, const OnnxConstant& c) const {
   if (!c || c->dims.size() > x.dims.size()) return std::nullopt;
   const std::size_t n = to_size(channels(x)), lead = x.dims.size() - c->dims.size();
   const auto value = [&](std::size_t i) {
@@ -314,7 +243,7 @@ std::optional<Floats> OnnxImport::by_channel(const View& x, const OnnxConstant& 
   return values;
 }
 
-Constant OnnxImport::map_for(const View& x, const OnnxConstant& c) const {
+Constant GraphBuilder::map_for(const View& x, const OnnxConstant& c) const {
   const Shape& s = shape(x);
   const std::size_t rank = x.dims.size();
   if (!c || c->integer || c->dims.size() > rank || s.rank() != 4) return nullptr;
@@ -347,11 +276,10 @@ Constant OnnxImport::map_for(const View& x, const OnnxConstant& c) const {
   return map;
 }
 
-Padding OnnxImport::padding_of(const OnnxNode& node, const View& x, Size2d kernel, Size2d stride,
-                               Size2d dilation) const {
+Padding GraphBuilder::padding_of(const OnnxNode& node, const View& x, Size2d kernel, Size2d stride,
+                                 Size2d dilation) const {
   const Padding pad = x.padding;
-  const auto mode = node.attributes.find("auto_pad");
-  const std::string how = mode == node.attributes.end() ? "NOTSET" : mode->second.text;
+  const std::string how = text_of(node, "auto_pad", "NOTSET");
   if (how == "SAME_UPPER" || how == "SAME_LOWER") {
     if (pad != Padding(0)) throw Unsupported("of padded values with padding of its own");
     Padding same = Padding::same({shape(x)[2], shape(x)[3]}, kernel, stride, dilation);
@@ -361,10 +289,10 @@ Padding OnnxImport::padding_of(const OnnxNode& node, const View& x, Size2d kerne
     }
     return same;
   }
-  const Dims pads = list_of(node, "pads", {}, 0);
+  const Dims pads = list_of(node, "pads");
   if (how == "VALID" || pads.empty()) return pad;
   if (pads.size() != 4) throw Unsupported("over other than two dimensions");
   return {pad.top + pads[0], pad.bottom + pads[2], pad.left + pads[1], pad.right + pads[3]};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -3,13 +3,10 @@
 #include <algorithm>
 
 #include "base/sizes.h"
-#include "models/onnx_constants.h"
-#include "models/onnx_import.h"
+#include "importer/constants.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
@@ -59,7 +56,7 @@ AttentionWindow window_of(const Shape& shape, const std::vector<Axis>& tokens,
   return {{sizes[0], sizes[1]}, !adjacent};
 }
 
-Heads heads_of(const OnnxImport& net, const View& v, bool transposed) {
+Heads heads_of(const GraphBuilder& net, const View& v, bool transposed) {
   const Shape& shape = net.shape(v);
   const std::size_t rank = v.dims.size();
   if (rank < 3 || shape.rank() != 4 || v.shift != 0) throw Unsupported("of two values");
@@ -97,7 +94,7 @@ bool go_along(const std::vector<Axis>& part, const std::vector<Axis>& queries) {
 
 // Whether images, windows and heads of `part` meet the same ones of the queries when the two are
 // multiplied.
-bool meets(const OnnxImport& net, const View& part, bool transposed, const View& queries) {
+bool meets(const GraphBuilder& net, const View& part, bool transposed, const View& queries) {
   const Heads p = heads_of(net, part, transposed), q = heads_of(net, queries, false);
   const Shape &of_part = net.shape(part), &of_queries = net.shape(queries);
   bool all = part.dims.size() <= queries.dims.size() && p.window == q.window;
@@ -112,86 +109,84 @@ bool meets(const OnnxImport& net, const View& part, bool transposed, const View&
 
 }  // namespace
 
-Value attention_scores(const OnnxImport& net, const View& q, const View& k) {
+Value attention_scores(const GraphBuilder& net, const View& q, const View& k) {
   if (!meets(net, k, true, q)) throw Unsupported("of two values");
-  Expression e{.what = "attention scores", .of = q, .with = k, .number = q.scale * k.scale};
-  return make(std::move(e));
+  return waiting(AttentionScores{q, k, q.scale * k.scale});
 }
 
-Value scaled_scores(const Expression& scores, double by) {
-  if (!scores.constants.empty()) throw Unsupported("of scores that something was added to");
-  Expression scaled = scores;
-  scaled.number *= by;
-  return make(std::move(scaled));
+Value scaled_scores(const AttentionScores& scores, double by) {
+  if (scores.bias) throw Unsupported("of scores that something was added to");
+  return waiting(AttentionScores{scores.queries, scores.keys, scores.scale * by});
 }
 
 // To [heads, queries, keys].
-Value biased_scores(const OnnxImport& net, const Expression& scores, const OnnxConstant& by) {
-  const std::int64_t heads = heads_of(net, scores.of, false).count;
-  const Dims q = scores.of.sizes(), k = scores.with.sizes();
+Value biased_scores(const GraphBuilder& net, const AttentionScores& scores,
+                    const OnnxConstant& by) {
+  const std::int64_t heads = heads_of(net, scores.queries, false).count;
+  const Dims q = scores.queries.sizes(), k = scores.keys.sizes();
   const Dims to{heads, q[q.size() - 2], k.back()};
-  io::OnnxTensor each = *by;
+  OnnxTensor each = *by;
   while (each.dims.size() > 3 && each.dims[0] == 1) each.dims.erase(each.dims.begin());
   if (each.dims.size() == 3 && each.dims[0] > 1) {
-    const std::vector<Axis>& of_heads = scores.of.dims[q.size() - 3];
+    const std::vector<Axis>& of_heads = scores.queries.dims[q.size() - 3];
     if (of_heads.size() != 1 || of_heads[0].axis != 1) throw Unsupported("of scores by window");
   }
   OnnxConstant bias = expand(each, to);
-  if (!scores.constants.empty() || each.integer || bias->dims != to) {
+  if (scores.bias || each.integer || bias->dims != to) {
     throw Unsupported("of scores and a constant of another shape");
   }
-  Expression biased = scores;
-  biased.constants = {std::move(bias)};
-  return make(std::move(biased));
+  return waiting(AttentionScores{scores.queries, scores.keys, scores.scale, std::move(bias)});
 }
 
-View attend(OnnxImport& net, const OnnxNode& node, const Expression& weights, const View& v) {
-  const Heads queries = heads_of(net, weights.of, false), keys = heads_of(net, weights.with, true);
-  const Heads values = heads_of(net, v, false);
-  if (!meets(net, v, false, weights.of)) throw Unsupported("of two values");
+View attend(GraphBuilder& net, const OnnxNode& node, const AttentionScores& scores, const View& v) {
+  const Heads queries = heads_of(net, scores.queries, false);
+  const Heads keys = heads_of(net, scores.keys, true), values = heads_of(net, v, false);
+  if (!meets(net, v, false, scores.queries)) throw Unsupported("of two values");
   AttentionNode n{{.heads = queries.count,
                    .q = queries.channels,
                    .k = keys.channels,
                    .v = values.channels,
-                   .scale = weights.number},
+                   .scale = scores.scale},
                   nullptr,
                   queries.window};
-  if (!weights.constants.empty()) {
-    const OnnxConstant& bias = weights.constants[0];
+  if (const OnnxConstant& bias = scores.bias) {
     n.bias = tensor_of({bias->dims[0], bias->dims[1], bias->dims[2]}, bias->floats);
   }
-  View y{net.add(node.name, std::move(n), {weights.of.id, weights.with.id, v.id}), weights.of.dims};
+  View y{net.add(node.name, std::move(n), {scores.queries.id, scores.keys.id, v.id}),
+         scores.queries.dims};
   y.scale = v.scale;
   for (std::vector<Axis>& axes : y.dims) {
     for (Axis& axis : axes) {
       if (axis.axis == 1) axis = {1, queries.count, values.channels.count};
     }
   }
-  y.dims.back().clear();
-  if (values.channels.count > 1) y.dims.back().push_back({1, values.channels.count});
+  y.dims.back() = single_axis(1, values.channels.count);
   return y;
 }
 
-View scores_of(OnnxImport& net, const Expression& e) {
-  View q = e.of, k = e.with;
-  q.scale = k.scale = 1;  // in the number
+View scores_of(GraphBuilder& net, const AttentionScores& e) {
+  View q = e.queries, k = e.keys;
+  q.scale = k.scale = 1;  // in the scores' own
   View scores = matrix_product(net, "scores", q, k);
-  scores.scale = e.number;
-  if (e.constants.empty()) return scores;
+  scores.scale = e.scale;
+  if (!e.bias) return scores;
   scores = net.real(scores);
-  Constant map = net.map_for(scores, e.constants[0]);
+  Constant map = net.map_for(scores, e.bias);
   if (!map) throw Unsupported("of scores and a constant of another shape");
   return net.add_same("bias", AddMapNode{std::move(map)}, scores);
 }
 
-View weights_of(OnnxImport& net, const Expression& e) {
-  const View scores = scores_of(net, e);
-  return net.add_same("weights", SoftmaxNode{}, net.matrices(scores, scores.dims.size() - 1));
+View weights_of(GraphBuilder& net, const AttentionWeights& e) {
+  const View scores = scores_of(net, e.scores);
+  View weights =
+      net.add_same("weights", SoftmaxNode{}, net.matrices(scores, scores.dims.size() - 1));
+  if (e.transposed) swap_last(weights);
+  return weights;
 }
 
 namespace {
 
-View element(OnnxImport& net, const OnnxNode& node, const View& x, std::size_t axis,
+View element(GraphBuilder& net, const OnnxNode& node, const View& x, std::size_t axis,
              std::int64_t index) {
   if (is_tokens(x, net.shape(x)) && axis == 1 && index == 0) {
     return net.add_view(node.name, FirstTokenNode{}, {net.real(x).id});
@@ -212,7 +207,7 @@ View element(OnnxImport& net, const OnnxNode& node, const View& x, std::size_t a
 
 }  // namespace
 
-Values import_gather(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View& x = view(in[0]);
   const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
   const OnnxConstant index = constant(in, 1);
@@ -233,7 +228,7 @@ Values import_gather(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {reshaped(x, sizes)};
 }
 
-View class_tokens(OnnxImport& net, const std::string& name, const Expression& e,
+View class_tokens(GraphBuilder& net, const std::string& name, const ClassTokens& e,
                   const OnnxConstant& positions) {
   const View& x = e.of;
   const Shape& s = net.shape(x);
@@ -243,7 +238,7 @@ View class_tokens(OnnxImport& net, const std::string& name, const Expression& e,
   if (!tokens || x.dims[1] != pixels.dims[2] || s[2] != s[3]) {
     throw Unsupported("of other than the pixels of a square image");
   }
-  const OnnxConstant& token = e.constants[0];
+  const OnnxConstant& token = e.token;
   const std::size_t count = to_size((grid * grid + 1) * channel);
   const bool fits = !positions || positions->floats.size() == count;
   if (!fits || !token || token->floats.size() < to_size(channel)) {
@@ -260,4 +255,4 @@ View class_tokens(OnnxImport& net, const std::string& name, const Expression& e,
   return y;
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,15 +1,12 @@
 #pragma once
 
-#include <memory>
-#include <optional>
-#include <string>
-#include <variant>
+#include <cstdint>
 #include <vector>
 
-#include "models/onnx_fold.h"
+#include "importer/attributes.h"
 #include "sepconv/graph.h"
 
-namespace sepconv::models {
+namespace sepconv::importer {
 
 using Axis = AxisFactor;
 
@@ -26,30 +23,18 @@ struct View {
   std::int64_t first = 0;  ///< from this one on
 
   bool plain() const { return scale == 1 && shift == 0 && padding == Padding(0) && !partial; }
-  std::vector<std::int64_t> sizes() const;
+  Dims sizes() const;
+  /// The tensor times a number, or with one added.
+  View times(double by) const;
+  View plus(double by) const;
   /// Whether the tensor is made of the same elements in the same order, before any arithmetic.
   bool same_elements(const View& other) const {
     return id == other.id && dims == other.dims && partial == other.partial && first == other.first;
   }
 };
 
-/// Something that is not yet anything of ours, but may become part of it: the 1 + erf of a GELU.
-struct Expression;
-
-using Value =
-    std::variant<std::monostate, io::OnnxConstant, View, std::shared_ptr<const Expression>>;
-
-struct Expression {
-  std::string what;
-  View of, with = {};                                        ///< what it is computed from
-  double number = 0;                                         ///< an epsilon, a factor
-  std::int64_t first = 0, count = 0;                         ///< which channels
-  const io::OnnxNode* node = nullptr;                        ///< the convolution of these channels
-  std::vector<io::OnnxConstant> constants = {};              ///< its weight and bias; a class token
-  std::optional<std::vector<float>> scale = {}, shift = {};  ///< by channel
-  std::vector<bool> over = {};                               ///< which dimensions norms are over
-};
-
+/// All of an axis as a dimension: nothing where it has size 1.
+std::vector<Axis> single_axis(int axis, std::int64_t size, std::int64_t step = 1);
 /// How many elements a dimension has.
 std::int64_t size_of(const std::vector<Axis>& axes);
 /// Makes one of factors of an axis where each goes on where the one before has its next element.
@@ -60,10 +45,12 @@ View whole_view(ValueId id, const Shape& shape);
 
 /// The same elements in other dimensions; throws Unsupported unless every dimension is a product of
 /// axes or of factors of these.
-View reshaped(const View& view, const std::vector<std::int64_t>& sizes);
+View reshaped(const View& view, const Dims& sizes);
 /// Elements [first, first + count) of a dimension that is a factor of the channels.
 View part_of_channels(const View& view, std::size_t dim, std::int64_t first, std::int64_t count);
-View transposed(const View& view, const std::vector<std::int64_t>& order);
+/// The last two dimensions change places.
+void swap_last(View& view);
+View transposed(const View& view, const Dims& order);
 
 /// Whether dimension i is this axis (or has size 1, as the axis has then).
 bool is_axis(const View& view, std::size_t i, int axis, const Shape& shape);
@@ -79,4 +66,4 @@ bool is_tokens(const View& view, const Shape& shape);
 /// [N, C, H, W]; otherwise 1.
 std::int64_t shuffled_groups(const View& view, const Shape& shape);
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,42 +1,12 @@
-#include "models/onnx_fold.h"
-
-#include <fmt/format.h>
+// Operators whose inputs are all constants.
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
 
-#include "base/sizes.h"
-#include "models/onnx_constants.h"
+#include "importer/fold.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
-using io::OnnxTensor;
-
-std::int64_t integer_of(const OnnxNode& node, const char* name, std::int64_t otherwise) {
-  const auto found = node.attributes.find(name);
-  return found == node.attributes.end() ? otherwise : found->second.integer;
-}
-
-float number_of(const OnnxNode& node, const char* name, float otherwise) {
-  const auto found = node.attributes.find(name);
-  return found == node.attributes.end() ? otherwise : found->second.number;
-}
-
-std::vector<std::int64_t> list_of(const OnnxNode& node, const char* name,
-                                  const std::vector<OnnxConstant>& inputs, std::size_t input) {
-  if (input < inputs.size() && inputs[input]) return inputs[input]->integers;
-  const auto found = node.attributes.find(name);
-  return found == node.attributes.end() ? std::vector<std::int64_t>() : found->second.integers;
-}
-
-std::size_t axis_of(std::int64_t axis, std::size_t rank) {
-  const auto r = static_cast<std::int64_t>(rank);
-  if (axis < -r || axis >= r) throw Unsupported(fmt::format("axis {} of {}", axis, rank));
-  return to_size(axis < 0 ? axis + r : axis);
-}
+namespace sepconv::importer {
 
 namespace {
 
@@ -238,4 +208,4 @@ OnnxConstant fold(const OnnxNode& node, const Arguments& inputs) {
   return folds().at(node.type)(node, inputs);
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

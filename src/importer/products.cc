@@ -2,24 +2,14 @@
 
 #include <algorithm>
 
-#include "base/sizes.h"
-#include "models/onnx_import.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
-void swap_last(View& x) {
-  const std::size_t rank = x.dims.size();
-  if (rank < 2) throw Unsupported("of a vector");
-  std::swap(x.dims[rank - 1], x.dims[rank - 2]);
-}
-
 // x · w, [k][out].
-View times(OnnxImport& net, const std::string& name, View x, const OnnxConstant& w,
+View times(GraphBuilder& net, const std::string& name, View x, const OnnxConstant& w,
            bool transposed) {
   if (w->integer || w->dims.size() != 2 || x.dims.empty()) {
     throw Unsupported("by other than a constant matrix");
@@ -40,8 +30,7 @@ View times(OnnxImport& net, const std::string& name, View x, const OnnxConstant&
     n.weight = tensor_of({out, k, 1, 1}, weights);
     y.id = net.add(name, std::move(n), {x.id});
   }
-  y.dims[last].clear();
-  if (out > 1) y.dims[last].push_back({1, out});
+  y.dims[last] = single_axis(1, out);
   return y;
 }
 
@@ -62,7 +51,7 @@ void match(View& a, View& b) {
 
 }  // namespace
 
-View matrix_product(OnnxImport& net, const std::string& name, const Value& left,
+View matrix_product(GraphBuilder& net, const std::string& name, const Value& left,
                     const Value& right) {
   View a = view(left), b = view(right);
   match(a, b);
@@ -82,19 +71,18 @@ View matrix_product(OnnxImport& net, const std::string& name, const Value& left,
   n.matrices /= std::max<std::int64_t>(net.shape(a)[0], 1);
   View y = a;
   y.id = net.add(name, n, {a.id, b.id});
-  y.dims[rank - 1].clear();
-  if (net.channels(y) > 1) y.dims[rank - 1].push_back({1, net.channels(y)});
+  y.dims[rank - 1] = single_axis(1, net.channels(y));
   return y;
 }
 
-Values import_matmul(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  if (const Expression* weights = expression(in[0], "attention weights")) {
-    return {attend(net, node, *weights, view(in[1]))};
+Values import_matmul(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (const auto* weights = expression<AttentionWeights>(in[0]); weights && !weights->transposed) {
+    return {attend(net, node, weights->scores, view(in[1]))};
   }
-  if (const Expression* weights = expression(in[1], "transposed attention weights")) {
+  if (const auto* weights = expression<AttentionWeights>(in[1]); weights && weights->transposed) {
     View v = view(in[0]);
     swap_last(v);
-    View y = attend(net, node, *weights, v);
+    View y = attend(net, node, weights->scores, v);
     swap_last(y);
     return {y};
   }
@@ -148,9 +136,8 @@ Dims order_of(const std::string& letters, const std::string& in) {
 }  // namespace
 
 // As a product of matrices: letters of both that stay go along, one is summed over.
-Values import_einsum(OnnxImport& net, const OnnxNode& node, const Values& in) {
-  const auto text = node.attributes.find("equation");
-  const Equation e(text == node.attributes.end() ? "" : text->second.text);
+Values import_einsum(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  const Equation e(text_of(node, "equation", ""));
   std::string both, summed, rows, columns;
   for (const char letter : e.a) {
     const bool in_b = e.b.find(letter) != std::string::npos;
@@ -177,4 +164,4 @@ Values import_einsum(OnnxImport& net, const OnnxNode& node, const Values& in) {
   return {ordered(product, e.result, both + rows + columns)};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,31 +1,25 @@
 // Means, sums and largest values over some dimensions.
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <optional>
 
-#include "base/sizes.h"
-#include "models/onnx_import.h"
+#include "importer/handlers.h"
 
-namespace sepconv::models {
-
-using io::OnnxConstant;
-using io::OnnxNode;
+namespace sepconv::importer {
 
 namespace {
 
 // Which dimensions of x a reduction is over.
 std::vector<bool> reduced_of(const OnnxNode& node, const Values& in, const View& x) {
-  const Dims list = list_of(node, "axes", {OnnxConstant(), constant(in, 1)}, 1);
+  const Dims list = list_of(node, "axes", constant(in, 1));
   std::vector<bool> reduced(x.dims.size(), list.empty());
   for (const std::int64_t a : list) reduced[axis_of(a, x.dims.size())] = true;
   return reduced;
 }
 
 // Whether that is all positions and nothing else.
-bool over_positions(OnnxImport& net, const View& x, const std::vector<bool>& reduced) {
+bool over_positions(GraphBuilder& net, const View& x, const std::vector<bool>& reduced) {
   bool all = net.shape(x).rank() == 4;
   for (std::size_t i = 0; i < reduced.size(); ++i) {
     for (const Axis& axis : x.dims[i]) {
@@ -36,7 +30,7 @@ bool over_positions(OnnxImport& net, const View& x, const std::vector<bool>& red
 }
 
 // Whether that is the channels and nothing else.
-bool over_channels(OnnxImport& net, const View& x, const std::vector<bool>& reduced) {
+bool over_channels(GraphBuilder& net, const View& x, const std::vector<bool>& reduced) {
   bool all = true, any = false;
   for (std::size_t i = 0; i < reduced.size(); ++i) {
     const bool channels = is_axis(x, i, 1, net.shape(x)) && !x.dims[i].empty();
@@ -47,7 +41,7 @@ bool over_channels(OnnxImport& net, const View& x, const std::vector<bool>& redu
 }
 
 // Whether that is all of height or of width, and nothing else.
-bool over_lines(OnnxImport& net, const View& x, const std::vector<bool>& reduced, int axis) {
+bool over_lines(GraphBuilder& net, const View& x, const std::vector<bool>& reduced, int axis) {
   const Shape& s = net.shape(x);
   bool all = s.rank() == 4 && s[axis] > 1, any = false;
   for (std::size_t i = 0; i < reduced.size() && all; ++i) {
@@ -70,7 +64,7 @@ std::optional<std::size_t> over_parts(const View& x, const std::vector<bool>& re
 }
 
 // Their mean.
-View mean_of_parts(OnnxImport& net, const std::string& name, const View& x, std::size_t dim) {
+View mean_of_parts(GraphBuilder& net, const std::string& name, const View& x, std::size_t dim) {
   const std::int64_t count = size_of(x.dims[dim]);
   View sum = net.real(part_of_channels(x, dim, 0, 1));
   for (std::int64_t i = 1; i < count; ++i) {
@@ -83,7 +77,7 @@ View mean_of_parts(OnnxImport& net, const std::string& name, const View& x, std:
 }
 
 // As columns of rows whose pixels keep their channels, if some are not reduced.
-std::optional<View> as_columns(OnnxImport& net, const View& x, const std::vector<bool>& reduced) {
+std::optional<View> as_columns(GraphBuilder& net, const View& x, const std::vector<bool>& reduced) {
   constexpr std::int64_t kLeast = 8;
   std::vector<int> places;
   bool channels = false;
@@ -98,7 +92,7 @@ std::optional<View> as_columns(OnnxImport& net, const View& x, const std::vector
 }
 
 // The largest or the mean; over whatever is neither positions nor channels, as channels of a copy.
-View reduce(OnnxImport& net, const std::string& name, Pool kind, View x,
+View reduce(GraphBuilder& net, const std::string& name, Pool kind, View x,
             const std::vector<bool>& reduced, bool keep) {
   const Shape s = net.shape(x);
   ValueId id = 0;
@@ -139,7 +133,7 @@ View reduce(OnnxImport& net, const std::string& name, Pool kind, View x,
 
 }  // namespace
 
-View mean_over_channels(OnnxImport& net, const Expression& e) {
+View mean_of(GraphBuilder& net, const ChannelMean& e) {
   std::vector<bool> channels;
   for (std::size_t i = 0; i < e.of.dims.size(); ++i) {
     channels.push_back(is_axis(e.of, i, 1, net.shape(e.of)) && !e.of.dims[i].empty());
@@ -147,26 +141,26 @@ View mean_over_channels(OnnxImport& net, const Expression& e) {
   return reduce(net, "mean", Pool::kAverage, e.of, channels, true);
 }
 
-Values import_mean(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_mean(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const bool keep = integer_of(node, "keepdims", 1) != 0;
-  for (const auto& [what, becomes] :
-       {std::pair("squares", "a variance"), std::pair("norms over positions", "a mean of norms")}) {
-    const Expression* e = expression(in[0], what);
-    if (!e) continue;
-    if (!keep || !over_channels(net, e->of, reduced_of(node, in, e->of))) {
-      throw Unsupported(fmt::format("of {} over other than the channels", what));
-    }
-    return {make({.what = becomes, .of = e->of})};
+  const auto over_channels_of = [&](const View& of) {
+    return keep && over_channels(net, of, reduced_of(node, in, of));
+  };
+  if (const auto* squares = expression<CentredSquares>(in[0])) {
+    if (!over_channels_of(squares->of)) throw Unsupported("of squares over other dimensions");
+    return {waiting(Variance{squares->of})};
+  }
+  if (const auto* norms = expression<Norms>(in[0]); norms && norms->positions) {
+    if (!over_channels_of(norms->of)) throw Unsupported("of norms over other dimensions");
+    return {waiting(MeanOfNorms{norms->of})};
   }
   const View x = net.real(in[0]);
+  if (over_channels_of(x)) return {waiting(ChannelMean{x})};
   const std::vector<bool> reduced = reduced_of(node, in, x);
-  if (keep && over_channels(net, x, reduced)) {
-    return {make({.what = "a mean over channels", .of = x})};
-  }
   return {reduce(net, node.name, Pool::kAverage, x, reduced, keep)};
 }
 
-View norms_of(OnnxImport& net, const Expression& e, bool keep) {
+View norms_of(GraphBuilder& net, const Norms& e, bool keep) {
   std::int64_t count = 1;
   for (std::size_t i = 0; i < e.over.size(); ++i) {
     if (e.over[i]) count *= size_of(e.of.dims[i]);
@@ -175,12 +169,12 @@ View norms_of(OnnxImport& net, const Expression& e, bool keep) {
   View sum = reduce(net, "mean", Pool::kAverage, squares, e.over, keep);
   sum.scale = static_cast<double>(count);
   View norms = net.add_same("norms", FunctionNode{Function::kSqrt}, net.real(sum));
-  const auto least = static_cast<float>(e.number);
+  const auto least = static_cast<float>(e.least);
   if (least <= 0) return norms;
   return net.add_same("least", ActivationNode{Activation::clamp(least, INFINITY)}, norms);
 }
 
-Values import_reduction(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_reduction(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   View x = view(in[0]);
   if (node.type == "ReduceL1") {
     x = net.add_same(node.name + ".abs", FunctionNode{Function::kAbs}, net.real(x));
@@ -199,23 +193,18 @@ Values import_reduction(OnnxImport& net, const OnnxNode& node, const Values& in)
     y.scale = static_cast<double>(count);
     return {y};
   }
-  if (least) {
-    x.scale = -x.scale;
-    x.shift = -x.shift;
-  }
-  View y = reduce(net, node.name, Pool::kMax, net.real(x), reduced, keep);
-  if (least) y.scale = -1;
-  return {y};
+  const View of = net.real(least ? x.times(-1) : x);
+  const View y = reduce(net, node.name, Pool::kMax, of, reduced, keep);
+  return {least ? y.times(-1) : y};
 }
 
 // Until it is known what becomes of them.
-Values import_norm(OnnxImport& net, const OnnxNode& node, const Values& in) {
+Values import_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View x = net.real(in[0]);
   const std::vector<bool> reduced = reduced_of(node, in, x);
-  const bool positions = over_positions(net, x, reduced);
-  Expression e{.what = positions ? "norms over positions" : "norms", .of = x, .over = reduced};
-  if (!integer_of(node, "keepdims", 1)) return {norms_of(net, e, false)};
-  return {make(std::move(e))};
+  const Norms norms{x, reduced, over_positions(net, x, reduced)};
+  if (!integer_of(node, "keepdims", 1)) return {norms_of(net, norms, false)};
+  return {waiting(norms)};
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

@@ -1,16 +1,15 @@
 // What no view can say of a value is copied into one that lies so.
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/check.h"
 #include "base/sizes.h"
-#include "models/onnx_import.h"
+#include "importer/builder.h"
 
-namespace sepconv::models {
+namespace sepconv::importer {
 
-View OnnxImport::copied(const View& x, const Axes& axes, Axes dims,
-                        std::array<std::int64_t, 4> first) {
+View GraphBuilder::copied(const View& x, const Axes& axes, Axes dims,
+                          std::array<std::int64_t, 4> first) {
   if (x.partial) first[1] += x.first;
   const auto same = [&](const Copy& c) {
     return c.of == x.id && c.first == first && c.axes == axes;
@@ -26,13 +25,14 @@ View OnnxImport::copied(const View& x, const Axes& axes, Axes dims,
   return real(y);
 }
 
-View OnnxImport::matrices(const Value& value, std::size_t columns, bool keeps_images) {
+View GraphBuilder::matrices(const Value& value, std::size_t columns, bool keeps_images) {
   std::vector<bool> these(view(value).dims.size(), false);
   these[columns] = true;
   return matrices(value, these, keeps_images);
 }
 
-View OnnxImport::matrices(const Value& value, const std::vector<bool>& columns, bool keeps_images) {
+View GraphBuilder::matrices(const Value& value, const std::vector<bool>& columns,
+                            bool keeps_images) {
   std::vector<int> places(columns.size(), 2);
   for (std::size_t i = 0; i < columns.size(); ++i) {
     if (columns[i]) places[i] = 1;
@@ -40,7 +40,7 @@ View OnnxImport::matrices(const Value& value, const std::vector<bool>& columns, 
   return placed(value, places, keeps_images);
 }
 
-View OnnxImport::placed(const Value& value, const std::vector<int>& places, bool keeps_images) {
+View GraphBuilder::placed(const Value& value, const std::vector<int>& places, bool keeps_images) {
   const View& x = view(value);
   Axes axes(4), dims(x.dims.size());
   for (std::size_t i = 0; i < x.dims.size(); ++i) {
@@ -65,25 +65,25 @@ View OnnxImport::placed(const Value& value, const std::vector<int>& places, bool
   return lies_so ? real(x) : copied(x, axes, std::move(dims));
 }
 
-View OnnxImport::four_dimensions(const View& x) {
+View GraphBuilder::four_dimensions(const View& x) {
   if (x.dims.size() != 4) throw Unsupported("of something that is no [N, C, H, W]");
-  const std::vector<std::int64_t> s = x.sizes();
+  const Dims s = x.sizes();
   const View whole = whole_view(x.id, {s[0], s[1], s[2], s[3]});
   return copied(x, x.dims, whole.dims);
 }
 
-View OnnxImport::flat(const View& x) {
+View GraphBuilder::flat(const View& x) {
   Axes axes(4);
   for (const std::vector<Axis>& each : x.dims) {
     axes[1].insert(axes[1].end(), each.begin(), each.end());
   }
-  const std::vector<std::int64_t> sizes = x.sizes();
+  const Dims sizes = x.sizes();
   View y = copied(x, axes, {});
   if (const std::int64_t all = shape(y).elements(); all > 1) y.dims = {{{1, all}}};
   return reshaped(y, sizes);
 }
 
-View OnnxImport::laid_out_as(const Value& value, const View& like) {
+View GraphBuilder::laid_out_as(const Value& value, const View& like) {
   View y = view(value);
   if (y.dims.size() > like.dims.size()) throw Unsupported("of values of different shapes");
   y.dims.insert(y.dims.begin(), like.dims.size() - y.dims.size(), std::vector<Axis>());
@@ -100,7 +100,7 @@ View OnnxImport::laid_out_as(const Value& value, const View& like) {
     }
     View dim = y;
     dim.dims = {y.dims[i]};
-    std::vector<std::int64_t> sizes;
+    Dims sizes;
     for (const Axis& a : like.dims[i]) sizes.push_back(a.size);
     if (size_of(y.dims[i]) != size_of(like.dims[i])) {
       throw Unsupported("of values of different shapes");
@@ -122,8 +122,8 @@ View OnnxImport::laid_out_as(const Value& value, const View& like) {
   return y;
 }
 
-std::optional<ValueId> OnnxImport::by_channels_of(const View& x, const Value& value) {
-  const std::vector<std::int64_t> sizes = view(value).sizes();
+std::optional<ValueId> GraphBuilder::by_channels_of(const View& x, const Value& value) {
+  const Dims sizes = view(value).sizes();
   if (shape(x).rank() != 4 || sizes.size() != x.dims.size()) return std::nullopt;
   View pooled = x;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
@@ -133,8 +133,8 @@ std::optional<ValueId> OnnxImport::by_channels_of(const View& x, const Value& va
   return as_vector(laid_out_as(value, pooled), "factors");
 }
 
-View OnnxImport::cropped(const Value& value, std::size_t dim, std::int64_t first,
-                         std::int64_t count) {
+View GraphBuilder::cropped(const Value& value, std::size_t dim, std::int64_t first,
+                           std::int64_t count) {
   View x = real(value);
   const Shape& s = shape(x);
   const bool whole = s.rank() == 4 && x.dims[dim].size() == 1 && x.dims[dim][0].axis >= 2 &&
@@ -145,12 +145,11 @@ View OnnxImport::cropped(const Value& value, std::size_t dim, std::int64_t first
   axes[to_size(axis)] = {{axis, count}};
   std::array<std::int64_t, 4> from{};
   from[to_size(axis)] = first;
-  x.dims[dim] = {{axis, count}};
-  if (count == 1) x.dims[dim].clear();
+  x.dims[dim] = single_axis(axis, count);
   return copied(x, axes, x.dims, from);
 }
 
-View OnnxImport::expanded(const Value& value, const std::vector<std::int64_t>& sizes) {
+View GraphBuilder::expanded(const Value& value, const Dims& sizes) {
   View x = view(value);
   if (x.sizes() == sizes) return x;
   if (sizes.size() < x.dims.size()) throw Unsupported("to fewer dimensions");
@@ -167,4 +166,4 @@ View OnnxImport::expanded(const Value& value, const std::vector<std::int64_t>& s
   return matrices(x, x.dims.size() - 1);
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer

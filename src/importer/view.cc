@@ -1,11 +1,14 @@
-#include "models/onnx_view.h"
+#include "importer/view.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/sizes.h"
 
-namespace sepconv::models {
+namespace sepconv::importer {
+
+std::vector<Axis> single_axis(int axis, std::int64_t size, std::int64_t step) {
+  return size == 1 ? std::vector<Axis>() : std::vector<Axis>{{axis, size, step}};
+}
 
 std::int64_t size_of(const std::vector<Axis>& axes) {
   std::int64_t p = 1;
@@ -50,22 +53,34 @@ void join(std::vector<Axis>& axes) {
   }
 }
 
-std::vector<std::int64_t> View::sizes() const {
-  std::vector<std::int64_t> sizes;
+Dims View::sizes() const {
+  Dims sizes;
   for (const auto& axes : dims) sizes.push_back(size_of(axes));
   return sizes;
+}
+
+View View::times(double by) const {
+  View y = *this;
+  y.scale *= by;
+  y.shift *= by;
+  return y;
+}
+
+View View::plus(double by) const {
+  View y = *this;
+  y.shift += by;
+  return y;
 }
 
 View whole_view(ValueId id, const Shape& shape) {
   View view{id, {}};
   for (int a = 0; a < shape.rank(); ++a) {
-    view.dims.emplace_back();
-    if (shape[a] != 1) view.dims.back().push_back({a, shape[a]});
+    view.dims.push_back(single_axis(a, shape[a]));
   }
   return view;
 }
 
-View reshaped(const View& view, const std::vector<std::int64_t>& sizes) {
+View reshaped(const View& view, const Dims& sizes) {
   std::vector<Axis> rest;
   for (const auto& axes : view.dims) rest.insert(rest.end(), axes.begin(), axes.end());
   join(rest);
@@ -82,12 +97,17 @@ View part_of_channels(const View& view, std::size_t dim, std::int64_t first, std
   if (axes.size() != 1 || axes[0].axis != 1) throw Unsupported("of other than the channels");
   part.partial = true;
   part.first += first * axes[0].step;
-  axes[0].size = count;
-  if (count == 1) axes.clear();
+  axes = single_axis(1, count, axes[0].step);
   return part;
 }
 
-View transposed(const View& view, const std::vector<std::int64_t>& order) {
+void swap_last(View& view) {
+  const std::size_t rank = view.dims.size();
+  if (rank < 2) throw Unsupported("of a vector");
+  std::swap(view.dims[rank - 1], view.dims[rank - 2]);
+}
+
+View transposed(const View& view, const Dims& order) {
   View result = view;
   if (order.empty()) {
     std::reverse(result.dims.begin(), result.dims.end());
@@ -141,4 +161,4 @@ std::int64_t shuffled_groups(const View& view, const Shape& shape) {
   return slow.size * fast.size == shape[1] && is_image(whole, shape) ? fast.size : 1;
 }
 
-}  // namespace sepconv::models
+}  // namespace sepconv::importer
