@@ -68,6 +68,8 @@ struct BatchNormNode {
 struct LayerNormNode {
   Constant weight, bias;
   double epsilon = 1e-6;
+  bool centred = true;  ///< or else to mean square 1, whatever the mean: an RMS norm (Zhang and
+                        ///< Sennrich, 2019)
 };
 
 /// [N,C,H,W] → [N,C], the factors of a global response normalisation (Woo et al., "ConvNeXt V2",
@@ -137,6 +139,11 @@ struct PReluNode {
 /// activation(a + b) for two inputs of the same shape.
 struct AddNode {
   Activation activation = {};
+};
+
+/// The map, [C,H,W], for every image of the network's input, which it reads for their number.
+struct ConstantNode {
+  Constant map;
 };
 
 /// x + map, [C,H,W], for every image: positions.
@@ -259,13 +266,14 @@ using ValueId = std::size_t;
 
 struct Node {
   std::string name;  ///< as its weights are named, e.g. "blocks.2.0.conv_dw"
-  std::variant<InputNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode, BatchNormNode,
-               ActivationNode, FunctionNode, PReluNode, AddNode, AddMapNode, MultiplyMapNode,
-               MultiplyNode, DivideNode, MaximumNode, ScaleNode, ScalePixelsNode, MatrixProductNode,
-               LayerNormNode, NormalizeNode, PadNode, ChannelPoolNode, ResponseScaleNode,
-               GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode, FirstTokenNode,
-               PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode, ResizeNode, Pool2dNode,
-               GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode, TokensNode>
+  std::variant<InputNode, ConstantNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode,
+               BatchNormNode, ActivationNode, FunctionNode, PReluNode, AddNode, AddMapNode,
+               MultiplyMapNode, MultiplyNode, DivideNode, MaximumNode, ScaleNode, ScalePixelsNode,
+               MatrixProductNode, LayerNormNode, NormalizeNode, PadNode, ChannelPoolNode,
+               ResponseScaleNode, GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode,
+               FirstTokenNode, PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode,
+               ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode,
+               TokensNode>
       op;
   std::vector<ValueId> inputs;
 };

@@ -105,6 +105,11 @@ struct ShapeOf {
           to_string(in(1)));
     return in();
   }
+  Shape operator()(const ConstantNode& n) const {
+    const Shape& map = n.map->shape();
+    check(map.rank() == 3, "a constant of shape {}, expected [C, H, W]", to_string(map));
+    return {in()[0], map[0], map[1], map[2]};
+  }
   Shape operator()(const AddMapNode& n) const {
     check(is_map(n.map), "adds {} to images of {}", to_string(n.map->shape()), to_string(in()));
     return in();

@@ -106,7 +106,7 @@ struct RowOpOf {
   }
   std::shared_ptr<RowOp> operator()(const LayerNormNode& n) const {
     return std::make_shared<LayerNormRows>(image(in), n.weight->data(), n.bias->data(),
-                                           static_cast<float>(n.epsilon));
+                                           static_cast<float>(n.epsilon), n.centred);
   }
   std::shared_ptr<RowOp> operator()(const ResponseScaleNode& n) const {
     return std::make_shared<ResponseScaleRows>(image(in), n.weight->data(),
@@ -175,6 +175,9 @@ struct RowOpOf {
   }
   std::shared_ptr<RowOp> operator()(const AddNode& n) const {
     return std::make_shared<ElementwiseRows>(image(in), Epilogue(n.activation), true);
+  }
+  std::shared_ptr<RowOp> operator()(const ConstantNode& n) const {
+    return std::make_shared<ConstantRows>(image(in), image(out), n.map->data());
   }
   std::shared_ptr<RowOp> operator()(const AddMapNode& n) const {
     return std::make_shared<MapRows>(image(in), n.map->data(), false);

@@ -43,6 +43,7 @@ Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& 
       {"Selu", ActivationKind::kElu},
       {"Celu", ActivationKind::kElu},
       {"Softplus", ActivationKind::kSoftplus},
+      {"Swish", ActivationKind::kSilu},
       {"Mish", ActivationKind::kMish}};
   ActivationKind kind = kinds.at(node.type);
   if (text_of(node, "approximate", "none") == "tanh") kind = ActivationKind::kGeluTanh;
@@ -52,6 +53,12 @@ Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& 
     return {net.add_same(node.name, ActivationNode{leaky}, net.real(x))};
   }
   if (kind == ActivationKind::kElu) return {elu(net, node, x)};
+  if (kind == ActivationKind::kSilu) {
+    // x · sigmoid(alpha · x).
+    const auto alpha = static_cast<double>(number_of(node, "alpha", 1.0F));
+    const View scaled = net.real(x.times(alpha));
+    return {net.add_same(node.name, ActivationNode{kind}, scaled).times(1 / alpha)};
+  }
   if (kind == ActivationKind::kHardSigmoid) {
     // clip(alpha · x + beta, 0, 1) is ours of 6 alpha · x + 6 beta − 3.
     const double alpha = static_cast<double>(number_of(node, "alpha", 0.2F));
@@ -68,6 +75,10 @@ Values import_function(GraphBuilder& net, const OnnxNode& node, const Values& in
                                                             {"Log", Function::kLog},
                                                             {"Reciprocal", Function::kReciprocal},
                                                             {"Sqrt", Function::kSqrt}};
+  const auto* root = expression<RootMeanSquare>(in[0]);
+  if (root && !root->inverse && node.type == "Reciprocal") {
+    return {waiting(RootMeanSquare{root->of, root->epsilon, true})};
+  }
   return {net.add_same(node.name, FunctionNode{functions.at(node.type)}, net.real(in[0]))};
 }
 

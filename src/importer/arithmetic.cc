@@ -19,6 +19,9 @@ std::optional<Value> sum_with(GraphBuilder& net, const OnnxNode& node, const Val
   if (const auto* e = expression<Variance>(a); e && number) {
     return waiting(Variance{e->of, e->epsilon + *number});
   }
+  if (const auto* e = expression<MeanSquare>(a); e && number) {
+    return waiting(MeanSquare{e->of, e->epsilon + *number});
+  }
   if (const auto* e = expression<MeanOfNorms>(a); e && number) {
     return waiting(MeanOfNorms{e->of, e->epsilon + *number});
   }
@@ -181,6 +184,13 @@ std::optional<std::pair<ActivationKind, double>> gated_by(GraphBuilder& net, con
   return std::nullopt;
 }
 
+// A value by the root of its mean square.
+View rms_norm(GraphBuilder& net, const std::string& name, const RootMeanSquare& e) {
+  const std::size_t n = to_size(net.channels(e.of));
+  LayerNormNode norm{vector_of(Floats(n, 1)), vector_of(Floats(n, 0)), e.epsilon, false};
+  return net.add_same(name, std::move(norm), e.of);
+}
+
 // Two values: a SiLU or hard-swish with its gate, a factor for each channel, or one for each
 // element.
 View product(GraphBuilder& net, const OnnxNode& node, const View& x, const View& y) {
@@ -232,6 +242,10 @@ std::optional<Value> product_with(GraphBuilder& net, const OnnxNode& node, const
     y.scale = 2 * x.scale * erf->factor;
     return y;
   }
+  const auto* root = expression<RootMeanSquare>(value);
+  if (root && root->inverse && root->of.same_elements(x) && x.plain()) {
+    return rms_norm(net, node.name, *root);
+  }
   const auto* norms = expression<NormsByMean>(value);
   if (norms && norms->of.same_elements(x) && x.plain()) {
     return waiting(Response{norms->of, norms->epsilon});
@@ -275,7 +289,7 @@ Values import_mul(GraphBuilder& net, const OnnxNode& node, const Values& in) {
     return import_mul(net, node, {b, a});
   }
   const auto *d = expression<Centred>(a), *same = expression<Centred>(b);
-  if (d && same) return {waiting(CentredSquares{d->of})};
+  if (d && same && d->of.same_elements(same->of)) return {waiting(CentredSquares{d->of})};
   if (const OnnxConstant c = constant(in, 1)) {
     if (const auto product = product_with(net, a, c)) return {*product};
     if (const auto number = scalar(c)) return {as_many(view(a), c).times(*number)};
@@ -287,6 +301,9 @@ Values import_mul(GraphBuilder& net, const OnnxNode& node, const Values& in) {
     return {net.add_same(node.name, MultiplyMapNode{map}, like)};
   }
   if (const auto product = product_with(net, node, view(a), b)) return {*product};
+  if (view(a).same_elements(view(b)) && view(a).plain() && view(b).plain()) {
+    return {waiting(Squares{view(a)})};
+  }
   return {product(net, node, view(a), view(b))};
 }
 
@@ -321,6 +338,12 @@ Values import_div(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (const auto* norms = expression<Norms>(in[1])) {
     if (!norms->of.same_elements(net.real(in[0]))) throw Unsupported("of norms and another value");
     return {normalized(net, node.name, *norms)};
+  }
+  if (const auto* root = expression<RootMeanSquare>(in[1]); root && !root->inverse) {
+    if (scalar(in[0]) == 1.0) return {waiting(RootMeanSquare{root->of, root->epsilon, true})};
+    const View& x = view(in[0]);
+    if (!root->of.same_elements(x) || !x.plain()) throw Unsupported("of a root and another value");
+    return {rms_norm(net, node.name, *root)};
   }
   const OnnxConstant c = constant(in, 1);
   if (constant(in, 0)) {
@@ -371,14 +394,40 @@ Values import_maximum(GraphBuilder& net, const OnnxNode& node, const Values& in)
   return {turned(*result)};
 }
 
+namespace {
+
+OnnxNode of_type(const OnnxNode& node, const char* type) {
+  OnnxNode other = node;
+  other.type = type;
+  return other;
+}
+
+}  // namespace
+
 Values import_pow(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  if (scalar(in[1]) != 2.0) throw Unsupported("but for squares");
-  if (const auto* d = expression<Centred>(in[0])) return {waiting(CentredSquares{d->of})};
-  const View x = net.real(in[0]);
-  return {net.add_same(node.name, MultiplyNode{}, x, {x.id})};
+  const double power = scalar(in[1]).value_or(0);
+  if (power == 1.0) return {in[0]};
+  if (power == 2.0) {
+    if (const auto* d = expression<Centred>(in[0])) return {waiting(CentredSquares{d->of})};
+    return {waiting(Squares{net.real(in[0])})};
+  }
+  if (power == 3.0) {
+    const View x = net.real(in[0]);
+    const View squares = net.add_same(node.name + ".squares", MultiplyNode{}, x, {x.id});
+    return {net.add_same(node.name, MultiplyNode{}, squares, {x.id})};
+  }
+  if (std::abs(power) != 0.5 && power != -1.0)
+    throw Unsupported("but for squares, cubes and roots");
+  Value root = in[0];
+  if (power != -1.0) root = import_sqrt(net, of_type(node, "Sqrt"), {root}).front();
+  if (power > 0) return {root};
+  return import_function(net, of_type(node, "Reciprocal"), {root});
 }
 
 Values import_sqrt(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (const auto* e = expression<MeanSquare>(in[0])) {
+    return {waiting(RootMeanSquare{e->of, e->epsilon})};
+  }
   const auto* v = expression<Variance>(in[0]);
   if (!v) return import_function(net, node, in);
   return {waiting(Deviation{v->of, v->epsilon})};

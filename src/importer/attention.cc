@@ -1,6 +1,8 @@
 // Attention as exporters take it apart, and the tokens around it.
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 
 #include "base/sizes.h"
 #include "importer/constants.h"
@@ -170,10 +172,10 @@ View scores_of(GraphBuilder& net, const AttentionScores& e) {
   View scores = matrix_product(net, "scores", q, k);
   scores.scale = e.scale;
   if (!e.bias) return scores;
-  scores = net.real(scores);
-  Constant map = net.map_for(scores, e.bias);
-  if (!map) throw Unsupported("of scores and a constant of another shape");
-  return net.add_same("bias", AddMapNode{std::move(map)}, scores);
+  OnnxNode sum;
+  sum.type = "Add";
+  sum.name = "bias";
+  return view(apply(import_add, net, sum, {scores, e.bias}).front());
 }
 
 View weights_of(GraphBuilder& net, const AttentionWeights& e) {
@@ -186,62 +188,138 @@ View weights_of(GraphBuilder& net, const AttentionWeights& e) {
 
 namespace {
 
-View element(GraphBuilder& net, const OnnxNode& node, const View& x, std::size_t axis,
-             std::int64_t index) {
-  if (is_tokens(x, net.shape(x)) && axis == 1 && index == 0) {
-    return net.add_view(node.name, FirstTokenNode{}, {net.real(x).id});
+// [N, heads, tokens, depth], from that or [N, tokens, heads · depth].
+View heads_apart(GraphBuilder& net, const OnnxNode& node, const Value& value, const char* heads) {
+  View x = net.real(value);
+  if (x.dims.size() == 4) return x;
+  const std::int64_t count = integer_of(node, heads, 0);
+  const Dims s = x.sizes();
+  if (s.size() != 3 || count < 1 || s[2] % count != 0) throw Unsupported("of other than heads");
+  return transposed(reshaped(x, {s[0], s[1], count, s[2] / count}), {0, 2, 1, 3});
+}
+
+// Which keys a query looks at by its place: those up to its own where attention is causal, those
+// of a window around it.
+struct Reach {
+  std::int64_t left, right;  ///< −1: any
+
+  explicit Reach(const OnnxNode& node)
+      : left(integer_of(node, "left_window_size", -1)),
+        right(integer_of(node, "right_window_size", -1)) {
+    if (integer_of(node, "is_causal", 0) != 0) right = 0;
   }
-  if (size_of(x.dims[axis]) == 1) {
-    View y = x;
-    y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
-    return y;
+  bool whole() const { return left < 0 && right < 0; }
+  bool has(std::int64_t query, std::int64_t key) const {
+    return (left < 0 || key >= query - left) && (right < 0 || key <= query + right);
   }
-  const std::size_t place = axis_of(index, to_size(x.sizes()[axis]));
-  const std::vector<Axis>& axes = x.dims[axis];
-  const bool channels = axes.size() == 1 && axes[0].axis == 1;
-  const auto first = static_cast<std::int64_t>(place);
-  View y = channels ? part_of_channels(x, axis, first, 1) : net.cropped(x, axis, first, 1);
-  y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
-  return y;
+};
+
+// What is added to scores [.., queries, keys]: a constant mask, and minus infinity where a query
+// does not look; null if nothing.
+OnnxConstant mask_of(const OnnxNode& node, const OnnxConstant& given, std::int64_t queries,
+                     std::int64_t keys) {
+  const Reach reach(node);
+  if (!given && reach.whole()) return nullptr;
+  OnnxTensor mask = given ? *given : like({queries, keys}, false);
+  if (mask.integer) {  // whether a query looks at a key
+    for (const std::int64_t looks : mask.integers) mask.floats.push_back(looks ? 0 : -INFINITY);
+    mask.integer = false;
+    mask.integers.clear();
+  }
+  mask = *expand(mask, broadcast(mask.dims, {queries, keys}));
+  for (std::size_t i = 0; i < mask.size(); ++i) {
+    const auto at = static_cast<std::int64_t>(i);
+    if (!reach.has(at / keys % queries, at % keys)) mask.floats[i] = -INFINITY;
+  }
+  for (auto row = mask.floats.begin(); row != mask.floats.end(); row += keys) {
+    const bool none = std::all_of(row, row + keys, [](float v) { return v == -INFINITY; });
+    if (none) throw Unsupported("of queries that look at no key");
+  }
+  return made(std::move(mask));
+}
+
+void check_attributes(const OnnxNode& node) {
+  static const std::set<std::string> known = {"is_causal",
+                                              "kv_num_heads",
+                                              "left_window_size",
+                                              "q_num_heads",
+                                              "qk_matmul_output_mode",
+                                              "right_window_size",
+                                              "scale",
+                                              "softcap",
+                                              "softmax_precision"};
+  for (const auto& [name, value] : node.attributes) {
+    if (!known.contains(name)) throw Unsupported("with " + name);
+  }
+  if (number_of(node, "softcap", 0) != 0) throw Unsupported("with softcap");
 }
 
 }  // namespace
 
-Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  const View& x = view(in[0]);
-  const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
-  const OnnxConstant index = constant(in, 1);
-  if (!index || !index->integer) throw Unsupported("by other than constants");
-  if (index->integers.size() == 1 && index->dims.empty()) {
-    return {element(net, node, x, axis, index->integers[0])};
+// softmax(scale · q·kᵀ + mask)·v, by what the same in several nodes becomes.
+Values import_attention(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  const auto given = [&](std::size_t i) {
+    return constant(in, i) || !std::holds_alternative<OnnxConstant>(in[i]);
+  };
+  if (given(4) || given(5) || given(6)) throw Unsupported("with a cache of keys and values");
+  for (std::size_t i = 1; i < node.outputs.size(); ++i) {
+    if (!node.outputs[i].empty()) throw Unsupported("with more than one result");
   }
-  // All elements in their order: another shape for that dimension.
-  Dims sizes = x.sizes();
-  bool in_order = index->integers.size() == to_size(sizes[axis]);
-  for (std::size_t i = 0; i < index->integers.size(); ++i) {
-    in_order = in_order && index->integers[i] == static_cast<std::int64_t>(i);
+  check_attributes(node);
+  const View q = heads_apart(net, node, in[0], "q_num_heads");
+  View k = heads_apart(net, node, in[1], "kv_num_heads");
+  View v = heads_apart(net, node, in[2], "kv_num_heads");
+  const Dims queries = q.sizes(), keys = k.sizes();
+  if (keys[1] < 1 || queries[1] % keys[1] != 0) throw Unsupported("of heads that do not fit");
+  if (const std::int64_t share = queries[1] / keys[1]; share > 1) {
+    k.dims[1].push_back({0, share, 0});
+    v.dims[1].push_back({0, share, 0});
   }
-  if (!in_order) throw Unsupported("of more than one element");
-  sizes.erase(sizes.begin() + static_cast<std::ptrdiff_t>(axis));
-  sizes.insert(sizes.begin() + static_cast<std::ptrdiff_t>(axis), index->dims.begin(),
-               index->dims.end());
-  return {reshaped(x, sizes)};
+  swap_last(k);
+  const double depth = static_cast<double>(queries[3]);
+  const bool scaled = node.attributes.contains("scale");
+  const double scale =
+      scaled ? static_cast<double>(number_of(node, "scale", 1)) : 1 / std::sqrt(depth);
+  Value scores = apply(import_matmul, net, node, {View(q).times(scale), k}).front();
+  if (given(3) && !constant(in, 3)) {
+    scores = apply(import_add, net, node, {scores, in[3]}).front();
+  }
+  const OnnxConstant mask = mask_of(node, constant(in, 3), queries[2], keys[2]);
+  if (mask) scores = apply(import_add, net, node, {scores, mask}).front();
+  OnnxNode softmax;
+  softmax.type = "Softmax";
+  softmax.name = node.name;
+  const Value weights = apply(import_softmax, net, softmax, {scores}).front();
+  const View y = view(apply(import_matmul, net, node, {weights, v}).front());
+  if (view(in[0]).dims.size() == 4) return {y};
+  const Dims s = y.sizes();
+  return {reshaped(transposed(y, {0, 2, 1, 3}), {s[0], s[2], s[1] * s[3]})};
+}
+
+bool takes_class_token(const GraphBuilder& net, const ClassTokens& e) {
+  const View& x = e.of;
+  const Shape& s = net.shape(x);
+  const bool tokens = s.rank() == 4 && x.dims.size() == 3 && is_axis(x, 0, 0, s) &&
+                      is_pixels(x, 1, s) && is_axis(x, 2, 1, s) && s[2] == s[3];
+  const std::vector<float>& token = e.token->floats;
+  const auto each = static_cast<std::ptrdiff_t>(s[1]);
+  const bool whole =
+      tokens && e.token->dims.size() == 3 && e.token->dims[1] == 1 && e.token->dims[2] == s[1];
+  bool alike = whole && !token.empty();
+  for (auto next = token.begin(); alike && next != token.end(); next += each) {
+    alike = std::equal(next, next + each, token.begin());
+  }
+  return alike;
 }
 
 View class_tokens(GraphBuilder& net, const std::string& name, const ClassTokens& e,
                   const OnnxConstant& positions) {
   const View& x = e.of;
   const Shape& s = net.shape(x);
-  const bool tokens = x.dims.size() == 3 && is_axis(x, 0, 0, s) && is_axis(x, 2, 1, s);
-  const View pixels = reshaped(whole_view(x.id, s), {s[0], s[1], s[2] * s[3]});
   const std::int64_t grid = s[2], channel = s[1];
-  if (!tokens || x.dims[1] != pixels.dims[2] || s[2] != s[3]) {
-    throw Unsupported("of other than the pixels of a square image");
-  }
   const OnnxConstant& token = e.token;
   const std::size_t count = to_size((grid * grid + 1) * channel);
-  const bool fits = !positions || positions->floats.size() == count;
-  if (!fits || !token || token->floats.size() < to_size(channel)) {
+  if (positions && positions->floats.size() != count) {
     throw Unsupported("of a class token with other positions");
   }
   ClassTokensNode n;

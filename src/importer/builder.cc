@@ -57,8 +57,8 @@ Size2d pair_of(const OnnxNode& node, const char* name) {
   return {list[0], list[1]};
 }
 
-GraphBuilder::GraphBuilder(const io::OnnxFile& file, const Shape& in)
-    : shapes(infer_shapes(graph, in)), input(in), opset(file.opset) {}
+GraphBuilder::GraphBuilder(std::int64_t operators, const Shape& in)
+    : shapes(infer_shapes(graph, in)), input(in), opset(operators) {}
 
 ValueId GraphBuilder::add(const std::string& name, decltype(Node::op) op,
                           std::vector<ValueId> inputs) {
@@ -192,8 +192,9 @@ View GraphBuilder::affine(const std::string& name, const View& x, const Floats& 
   const Node source = shared ? Node() : graph.nodes[x.id];
   View y = x;
   if (const auto* norm = std::get_if<LayerNormNode>(&source.op)) {
-    LayerNormNode n{scaled(norm->weight, scale, nullptr), scaled(norm->bias, scale, &shift),
-                    norm->epsilon};
+    LayerNormNode n = *norm;
+    n.weight = scaled(norm->weight, scale, nullptr);
+    n.bias = scaled(norm->bias, scale, &shift);
     y.id = add(source.name, std::move(n), {source.inputs[0]});
     return y;
   }

@@ -16,7 +16,8 @@ namespace sepconv::importer {
 /// Unsupported where something has no place in it.
 class GraphBuilder {
  public:
-  GraphBuilder(const io::OnnxFile& file, const Shape& input);
+  /// A graph whose input has this shape; operators are those of the file's operator set.
+  GraphBuilder(std::int64_t opset, const Shape& input);
 
   ValueId add(const std::string& name, decltype(Node::op) op, std::vector<ValueId> inputs);
   View add_view(const std::string& name, decltype(Node::op) op, std::vector<ValueId> inputs);
@@ -55,6 +56,9 @@ class GraphBuilder {
   View expanded(const Value& value, const Dims& sizes);
   /// Elements [first, first + count) of a dimension.
   View cropped(const Value& value, std::size_t dim, std::int64_t first, std::int64_t count);
+
+  /// A constant as a value of every image.
+  View constant_view(const std::string& name, const OnnxTensor& constant);
 
   /// x · scale + shift by channel, within the node that makes x where that can be.
   View affine(const std::string& name, const View& x, const Floats& scale, const Floats& shift);

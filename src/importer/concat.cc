@@ -169,9 +169,19 @@ std::optional<View> concat_new(GraphBuilder& net, const std::string& name, const
 
 // Along whatever dimension, as the channels of copies.
 View concat_copies(GraphBuilder& net, const std::string& name, const Pieces& pieces) {
-  std::vector<View> parts;
-  for (const View& piece : pieces.views) parts.push_back(net.matrices(piece, pieces.axis));
-  return side_by_side(net, name, std::move(parts), pieces.axis);
+  const auto parts = [&](bool keep_images) {
+    std::vector<View> views;
+    for (const View& piece : pieces.views) {
+      views.push_back(net.matrices(piece, pieces.axis, keep_images));
+    }
+    return views;
+  };
+  try {
+    return side_by_side(net, name, parts(true), pieces.axis);
+  } catch (const Unsupported&) {
+    // What are images of one are something else of another.
+    return side_by_side(net, name, parts(false), pieces.axis);
+  }
 }
 
 // What a concatenation of positions needs of a part: [N, positions, channels] in any order, where
@@ -234,7 +244,8 @@ Values import_concat(GraphBuilder& net, const OnnxNode& node, const Values& in) 
   const auto end = in.begin() + static_cast<std::ptrdiff_t>(node.inputs.size());
   if (std::all_of(in.begin(), end, is_part)) return {join(net, node, in)};
   if (constant(in, 0) && node.inputs.size() == 2) {
-    return {waiting(ClassTokens{net.real(in[1]), constant(in, 0)})};
+    const ClassTokens tokens{net.real(in[1]), constant(in, 0)};
+    if (takes_class_token(net, tokens)) return {waiting(tokens)};
   }
   const Pieces pieces(net, node, in);
   const View first = net.real(pieces.views[0]);

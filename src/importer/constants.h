@@ -28,6 +28,8 @@ std::vector<std::size_t> strides(const Dims& dims);
 Dims broadcast(const Dims& a, const Dims& b);
 OnnxConstant expand(const OnnxTensor& t, const Dims& to);
 
+OnnxConstant transposed(const OnnxTensor& t, const Dims& order);
+
 Dims list_of(const OnnxNode& node, const char* name, const Arguments& in, std::size_t i);
 
 /// A result whose element i is element source(i's coordinates) of t.

@@ -166,4 +166,28 @@ View GraphBuilder::expanded(const Value& value, const Dims& sizes) {
   return matrices(x, x.dims.size() - 1);
 }
 
+View GraphBuilder::constant_view(const std::string& name, const OnnxTensor& constant) {
+  if (constant.integer || constant.floats.empty()) throw Unsupported("of a constant");
+  const Dims& dims = constant.dims;
+  const auto first = constant.floats.begin();
+  const auto all = static_cast<std::int64_t>(constant.size());
+  const std::int64_t images = input[0];
+  // Where it has as many images, and they are alike: those of the value.
+  const bool by_image = dims.size() > 1 && dims[0] == images &&
+                        std::equal(first + all / images, constant.floats.end(), first);
+  const std::int64_t each = by_image ? all / images : all;
+  // The last dimension is the channels, the others are rows.
+  const std::int64_t channels = dims.empty() ? 1 : dims.back(), rows = each / channels;
+  auto map = std::make_shared<Tensor>(Shape{channels, rows, 1});
+  for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      map->data()[c * rows + r] = constant.floats[to_size(r * channels + c)];
+    }
+  }
+  View x{add(name, ConstantNode{std::move(map)}, {0}), {}};
+  x.dims = {single_axis(0, by_image ? images : 1), single_axis(2, rows), single_axis(1, channels)};
+  // Or else one for all images, which only a copy is.
+  return reshaped(by_image || images == 1 ? x : matrices(x, 2), dims);
+}
+
 }  // namespace sepconv::importer

@@ -68,6 +68,23 @@ struct Deviation {
   double epsilon;
 };
 
+// An RMS norm: x / √(mean of squares + epsilon), over the channels.
+struct Squares {
+  static constexpr const char* kName = "squares of a value";
+  View of;
+};
+struct MeanSquare {
+  static constexpr const char* kName = "a mean of squares";
+  View of;
+  double epsilon = 0;
+};
+struct RootMeanSquare {
+  static constexpr const char* kName = "a root of a mean of squares";
+  View of;
+  double epsilon;
+  bool inverse = false;
+};
+
 /// Euclidean norms over some dimensions, no less than a number.
 struct Norms {
   static constexpr const char* kName = "norms";
@@ -121,10 +138,10 @@ struct ClassTokens {
   OnnxConstant token;
 };
 
-using Expression =
-    std::variant<Comparison, Erf, OnePlusErf, SomeChannels, ConvolvedChannels, ChannelMean, Centred,
-                 CentredSquares, Variance, Deviation, Norms, MeanOfNorms, NormsByMean, Response,
-                 Expanded, AttentionScores, AttentionWeights, ClassTokens>;
+using Expression = std::variant<Comparison, Erf, OnePlusErf, SomeChannels, ConvolvedChannels,
+                                ChannelMean, Centred, CentredSquares, Variance, Deviation, Squares,
+                                MeanSquare, RootMeanSquare, Norms, MeanOfNorms, NormsByMean,
+                                Response, Expanded, AttentionScores, AttentionWeights, ClassTokens>;
 const char* name_of(const Expression& e);
 
 /// What an ONNX tensor is to us; nothing where its node is not supported.

@@ -153,6 +153,14 @@ const std::map<std::string, Fold>& folds() {
          throw Unsupported("a constant that is no tensor of numbers");
        }},
       {"ReduceSum", fold_reduce},
+      {"ReduceProd", fold_reduce},
+      {"ReduceMax", fold_reduce},
+      {"ReduceMin", fold_reduce},
+      {"Flatten", fold_flatten},
+      {"Size",
+       [](const OnnxNode&, const Arguments& in) {
+         return made({{}, true, {}, {static_cast<std::int64_t>(argument(in, 0).size())}});
+       }},
       {"ReduceMean", fold_reduce},
       {"BatchNormalization", fold_batch_norm},
       {"Conv", fold_conv},

@@ -15,6 +15,7 @@ OnnxConstant fold(const OnnxNode& node, const Arguments& inputs);
 
 // fold_moves.cc: operators that only move elements.
 OnnxConstant fold_reshape(const OnnxNode& node, const Arguments& in);
+OnnxConstant fold_flatten(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_squeeze(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_unsqueeze(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_gather(const OnnxNode& node, const Arguments& in);

@@ -16,7 +16,7 @@ constexpr std::size_t kMostProducts = std::size_t{1} << 29;
 
 }  // namespace
 
-// ReduceSum and ReduceMean.
+// ReduceSum, ReduceMean, ReduceProd, ReduceMax and ReduceMin.
 OnnxConstant fold_reduce(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor& t = argument(in, 0);
   const Dims axes = list_of(node, "axes", in, 1);
@@ -29,13 +29,20 @@ OnnxConstant fold_reduce(const OnnxNode& node, const Arguments& in) {
     if (!reduced[d] || integer_of(node, "keepdims", 1) != 0) dims.push_back(kept[d]);
   }
   const auto step = strides(t.dims), to_step = strides(kept);
-  std::vector<double> sums(count_of(kept), 0.0);
+  const bool product = node.type == "ReduceProd", most = node.type == "ReduceMax";
+  const bool least = node.type == "ReduceMin";
+  const double start = most ? -INFINITY : least ? INFINITY : product ? 1 : 0;
+  std::vector<double> sums(count_of(kept), start);
   for (std::size_t i = 0; i < t.size(); ++i) {
     std::size_t to = 0;
     for (std::size_t d = 0; d < reduced.size(); ++d) {
       if (!reduced[d]) to += i / step[d] % to_size(t.dims[d]) * to_step[d];
     }
-    sums[to] += at(t, i);
+    const double v = at(t, i), so_far = sums[to];
+    sums[to] = most      ? std::max(so_far, v)
+               : least   ? std::min(so_far, v)
+               : product ? so_far * v
+                         : so_far + v;
   }
   const double each = static_cast<double>(t.size()) / static_cast<double>(sums.size());
   OnnxTensor y = like(dims, t.integer);

@@ -33,6 +33,16 @@ OnnxConstant fold_reshape(const OnnxNode& node, const Arguments& in) {
   return reshaped(t, std::move(dims));
 }
 
+OnnxConstant fold_flatten(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor& t = argument(in, 0);
+  const std::int64_t axis = integer_of(node, "axis", 1);
+  const auto rank = static_cast<std::int64_t>(t.dims.size());
+  const auto split = to_size(std::clamp<std::int64_t>(axis < 0 ? axis + rank : axis, 0, rank));
+  Dims dims{1, 1};
+  for (std::size_t d = 0; d < t.dims.size(); ++d) dims[d < split ? 0 : 1] *= t.dims[d];
+  return reshaped(t, std::move(dims));
+}
+
 OnnxConstant fold_squeeze(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor& t = argument(in, 0);
   const Dims axes = list_of(node, "axes", in, 1);
@@ -204,13 +214,7 @@ OnnxConstant fold_slice(const OnnxNode& node, const Arguments& in) {
   });
 }
 
-OnnxConstant fold_transpose(const OnnxNode& node, const Arguments& in) {
-  const OnnxTensor& t = argument(in, 0);
-  Dims order = list_of(node, "perm");
-  if (order.empty()) {
-    order.resize(t.dims.size());
-    std::iota(order.rbegin(), order.rend(), 0);
-  }
+OnnxConstant transposed(const OnnxTensor& t, const Dims& order) {
   if (order.size() != t.dims.size()) throw Unsupported("an order of other length than the shape");
   const auto step = strides(t.dims);
   Dims dims;
@@ -220,6 +224,16 @@ OnnxConstant fold_transpose(const OnnxNode& node, const Arguments& in) {
     for (std::size_t d = 0; d < where.size(); ++d) from += where[d] * step[to_size(order[d])];
     return from;
   });
+}
+
+OnnxConstant fold_transpose(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor& t = argument(in, 0);
+  Dims order = list_of(node, "perm");
+  if (order.empty()) {
+    order.resize(t.dims.size());
+    std::iota(order.rbegin(), order.rend(), 0);
+  }
+  return transposed(t, order);
 }
 
 }  // namespace sepconv::importer

@@ -6,6 +6,7 @@ Handler handler_of(const std::string& type) {
   static const std::map<std::string, Handler> table = {
       {"Abs", import_function},
       {"Add", import_add},
+      {"Attention", import_attention},
       {"AveragePool", import_pool},
       {"BatchNormalization", import_batch_norm},
       {"Cast", import_cast},
@@ -46,6 +47,7 @@ Handler handler_of(const std::string& type) {
       {"Mul", import_mul},
       {"Neg", import_negative},
       {"PRelu", import_prelu},
+      {"RMSNormalization", import_rms_norm},
       {"Pad", import_pad},
       {"Pow", import_pow},
       {"Reciprocal", import_function},
@@ -71,7 +73,9 @@ Handler handler_of(const std::string& type) {
       {"Squeeze", import_squeeze},
       {"Sub", import_sub},
       {"Sum", import_sum},
+      {"Swish", import_activation},
       {"Tanh", import_activation},
+      {"Tile", import_tile},
       {"Transpose", import_transpose},
       {"Unsqueeze", import_unsqueeze},
       {"Where", import_where}};

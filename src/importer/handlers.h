@@ -10,16 +10,19 @@ using Handler = Values (*)(GraphBuilder&, const OnnxNode&, const Values& in);
 /// kMostInputs of them, so that handlers need not ask.
 Handler handler_of(const std::string& type);
 inline constexpr std::size_t kMostInputs = 8;
+/// What a handler makes of the inputs or, where it cannot take expressions or constants, of these
+/// as values of their own.
+Values apply(Handler handler, GraphBuilder& net, const OnnxNode& node, Values in);
 
 // layers.cc
 Values import_conv(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_conv_transpose(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_pool(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_global_pool(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // norms.cc
 Values import_batch_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_layer_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_rms_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_group_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_instance_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // reductions.cc
@@ -29,6 +32,7 @@ Values import_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 View mean_of(GraphBuilder& net, const ChannelMean& e);
 View norms_of(GraphBuilder& net, const Norms& e, bool keeps_dims);
 // products.cc
+Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_matmul(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_einsum(GraphBuilder& net, const OnnxNode& node, const Values& in);
 /// a·b of the last two dimensions, the others side by side.
@@ -59,6 +63,7 @@ Values import_cast(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_shape(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_reshape(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_expand(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_tile(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_flatten(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_squeeze(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_unsqueeze(GraphBuilder& net, const OnnxNode& node, const Values& in);
@@ -72,10 +77,11 @@ Values import_resize(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // parts.cc
 Values import_split(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_slice(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // concat.cc
 Values import_concat(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // attention.cc
-Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_attention(GraphBuilder& net, const OnnxNode& node, const Values& in);
 /// q·kᵀ, and that times a number or plus a constant, until it is known what becomes of it.
 Value attention_scores(const GraphBuilder& net, const View& q, const View& k);
 Value scaled_scores(const AttentionScores& scores, double by);
@@ -85,6 +91,8 @@ View attend(GraphBuilder& net, const OnnxNode& node, const AttentionScores& scor
 /// The scores, and their softmax, as values of their own.
 View scores_of(GraphBuilder& net, const AttentionScores& e);
 View weights_of(GraphBuilder& net, const AttentionWeights& e);
+/// Whether tokens are the pixels of a square image, and the constant one token.
+bool takes_class_token(const GraphBuilder& net, const ClassTokens& e);
 /// Tokens behind a class token, with positions or, where these are null, as they are.
 View class_tokens(GraphBuilder& net, const std::string& name, const ClassTokens& e,
                   const OnnxConstant& positions);

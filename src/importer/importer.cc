@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/sizes.h"
+#include "importer/computed.h"
 #include "importer/fold.h"
 #include "importer/handlers.h"
 
@@ -21,7 +22,7 @@ namespace {
 
 class Importer {
  public:
-  Importer(const io::OnnxFile& file, const Shape& input) : file_(file), net_(file, input) {
+  Importer(const io::OnnxFile& file, const Shape& input) : file_(file), net_(file.opset, input) {
     values_[file_.input] = whole_view(0, input);
     for (const auto& [name, constant] : file_.constants) {
       values_[name] = constant;
@@ -74,35 +75,34 @@ class Importer {
     const bool folds = can_fold(node.type);
     if (!handler && !folds) throw Unsupported("");
     if (std::any_of(in.begin(), in.end(), is_unknown)) return {};
-    if (folds && std::all_of(in.begin(), in.end(), is_constant)) {
-      std::vector<OnnxConstant> constants;
-      for (std::size_t i = 0; i < in.size(); ++i) constants.push_back(constant(in, i));
-      OnnxConstant result = fold(node, constants);
-      if (result->size() > room_) throw Unsupported("constants of too many elements in all");
-      room_ -= result->size();
-      return {result};
-    }
+    const bool constants = std::all_of(in.begin(), in.end(), is_constant);
+    if (folds && constants) return of_constants({fold(node, constants_of(in))});
     if (!handler) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
     Values all = in;
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
+    if (constants) return of_constants(computed(handler, net_.opset, node, all));
     if (!takes_padding(node.type)) {
       for (Value& v : all) {
         const auto* x = std::get_if<View>(&v);
         if (x && x->padding != Padding(0)) v = net_.real(v);
       }
     }
-    // What waits to become part of something may have to be a value of its own after all.
-    const bool waits = std::any_of(
-        in.begin(), in.end(), [](const Value& v) { return std::holds_alternative<Waiting>(v); });
-    if (!waits) return handler(net_, node, all);
-    try {
-      return handler(net_, node, all);
-    } catch (const Unsupported&) {
-    } catch (const ArgumentError&) {
+    return apply(handler, net_, node, std::move(all));
+  }
+
+  static Arguments constants_of(const Values& in) {
+    Arguments constants;
+    for (std::size_t i = 0; i < in.size(); ++i) constants.push_back(constant(in, i));
+    return constants;
+  }
+
+  Values of_constants(const Arguments& results) {
+    for (const OnnxConstant& result : results) {
+      if (result->size() > room_) throw Unsupported("constants of too many elements in all");
+      room_ -= result->size();
     }
-    for (Value& v : all) v = net_.settled(v);
-    return handler(net_, node, all);
+    return {results.begin(), results.end()};
   }
 
   // Operators that padding may become part of: others look at values that have it.

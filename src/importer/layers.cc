@@ -160,39 +160,6 @@ Values import_conv_transpose(GraphBuilder& net, const OnnxNode& node, const Valu
   return {net.add_view(node.name, std::move(n), {x.id})};
 }
 
-Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  const View x = net.real(in[0]);
-  const OnnxConstant w = constant(in, 1);
-  if (!w || w->dims.size() != 2 || integer_of(node, "transA", 0) != 0) {
-    throw Unsupported("of other than x and a constant matrix");
-  }
-  const bool transposed = integer_of(node, "transB", 0) != 0;
-  const std::int64_t out = w->dims[transposed ? 0 : 1], k = w->dims[transposed ? 1 : 0];
-  Floats weights = matrix(floats(in, 1, "weight"), out, k, !transposed);
-  for (float& v : weights) v *= number_of(node, "alpha", 1);
-  Constant bias;
-  if (constant(in, 2)) {
-    Floats b = floats(in, 2, "bias");
-    if (b.size() == 1) b.assign(to_size(out), b[0]);
-    if (b.size() != to_size(out)) throw Unsupported("with other than one bias for each output");
-    for (float& v : b) v *= number_of(node, "beta", 1);
-    bias = vector_of(b);
-  }
-  // An image whose pixels were put one behind the other: a convolution over all of it.
-  if (net.shape(x).rank() == 4 && x.dims.size() == 2 && net.shape(x)[2] * net.shape(x)[3] > 1) {
-    const View all = reshaped(whole_view(x.id, net.shape(x)), {net.shape(x)[0], k});
-    if (all.dims != x.dims) throw Unsupported("of a transposed image");
-    Conv2dNode n;
-    n.weight = tensor_of({out, net.channels(x), net.shape(x)[2], net.shape(x)[3]}, weights);
-    n.bias = std::move(bias);
-    View y = net.add_view(node.name, std::move(n), {x.id});
-    y.dims.resize(2);
-    return {y};
-  }
-  if (!is_image(x, net.shape(x)) || x.dims.size() != 2) throw Unsupported("of other than [N, C]");
-  return {linear(net, node.name, net.as_vector(x, node.name), weights, out, std::move(bias), 2)};
-}
-
 Values import_pool(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (is_line(in[0])) return {along_lines(net, node, in, import_pool)};
   View x = view(in[0]);

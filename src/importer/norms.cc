@@ -1,8 +1,11 @@
 // Norms that are one node of a file.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/sizes.h"
+#include "importer/constants.h"
 #include "importer/handlers.h"
 
 namespace sepconv::importer {
@@ -17,16 +20,39 @@ Values import_batch_norm(GraphBuilder& net, const OnnxNode& node, const Values& 
   return {net.add_same(node.name, std::move(n), x)};
 }
 
-Values import_layer_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+namespace {
+
+// Over the dimensions from `axis` on, as channels; a weight and a bias for each element of these.
+View norm_over_last(GraphBuilder& net, const OnnxNode& node, const Values& in, bool centred) {
   View x = net.real(in[0]);
-  const std::size_t last = axis_of(integer_of(node, "axis", -1), x.dims.size());
-  if (last + 1 != x.dims.size()) throw Unsupported("over several dimensions");
-  if (!is_axis(x, last, 1, net.shape(x))) x = net.matrices(x, last);
-  const std::size_t n = to_size(net.channels(x));
-  LayerNormNode norm{vector_of(floats(in, 1, "scale")),
-                     vector_of(constant(in, 2) ? floats(in, 2, "bias") : Floats(n, 0)),
-                     static_cast<double>(number_of(node, "epsilon", 1e-5F))};
-  return {net.add_same(node.name, std::move(norm), x)};
+  const std::size_t first = axis_of(integer_of(node, "axis", -1), x.dims.size());
+  const Dims sizes = x.sizes(),
+             over(sizes.begin() + static_cast<std::ptrdiff_t>(first), sizes.end());
+  std::vector<bool> columns(x.dims.size(), false);
+  std::fill(columns.begin() + static_cast<std::ptrdiff_t>(first), columns.end(), true);
+  const bool as_it_lies = over.size() == 1 && is_axis(x, first, 1, net.shape(x));
+  if (!as_it_lies) x = net.matrices(x, columns);
+  const auto by_element = [&](std::size_t i, const char* name) {
+    floats(in, i, name);
+    const OnnxConstant all = expand(*constant(in, i), over);
+    if (all->dims != over) throw Unsupported(fmt::format("with a {} of another shape", name));
+    return vector_of(all->floats);
+  };
+  LayerNormNode norm{by_element(1, "scale"), nullptr,
+                     static_cast<double>(number_of(node, "epsilon", 1e-5F)), centred};
+  norm.bias =
+      constant(in, 2) ? by_element(2, "bias") : vector_of(Floats(to_size(net.channels(x)), 0));
+  return net.add_same(node.name, std::move(norm), x);
+}
+
+}  // namespace
+
+Values import_layer_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  return {norm_over_last(net, node, in, true)};
+}
+
+Values import_rms_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  return {norm_over_last(net, node, in, false)};
 }
 
 namespace {
@@ -61,9 +87,15 @@ Values import_group_norm(GraphBuilder& net, const OnnxNode& node, const Values& 
 // norm for one.
 Values import_instance_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   View x = net.real(in[0]);
-  const Shape s = net.shape(x);
   const std::size_t rank = x.dims.size();
-  if (rank < 3 || s.rank() != 4 || !is_axis(x, 0, 0, s)) throw Unsupported("of another shape");
+  if (rank < 3) throw Unsupported("of another shape");
+  if (net.shape(x).rank() != 4 || !is_axis(x, 0, 0, net.shape(x))) {
+    std::vector<int> places(rank, 2);
+    places[0] = 0;
+    places[1] = 1;
+    x = net.placed(x, places, false);
+  }
+  const Shape s = net.shape(x);
   const std::int64_t groups = x.sizes()[1];
   const std::int64_t each = s[1] / std::max<std::int64_t>(groups, 1);
   const std::vector<Axis> of_groups{{1, groups, each}};

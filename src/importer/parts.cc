@@ -1,8 +1,10 @@
-// Parts of a value: some of its channels, pixels by steps, the first token.
+// Parts of a value: some of its channels, pixels by steps, windows, the first token.
 
 #include <algorithm>
+#include <optional>
 
 #include "base/sizes.h"
+#include "importer/constants.h"
 #include "importer/handlers.h"
 
 namespace sepconv::importer {
@@ -119,6 +121,93 @@ Values import_slice(GraphBuilder& net, const OnnxNode& node, const Values& in) {
     }
   }
   return {result};
+}
+
+namespace {
+
+View element(GraphBuilder& net, const OnnxNode& node, const View& x, std::size_t axis,
+             std::int64_t index) {
+  if (is_tokens(x, net.shape(x)) && axis == 1 && index == 0) {
+    return net.add_view(node.name, FirstTokenNode{}, {net.real(x).id});
+  }
+  if (size_of(x.dims[axis]) == 1) {
+    View y = x;
+    y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
+    return y;
+  }
+  const std::size_t place = axis_of(index, to_size(x.sizes()[axis]));
+  const std::vector<Axis>& axes = x.dims[axis];
+  const bool channels = axes.size() == 1 && axes[0].axis == 1;
+  const auto first = static_cast<std::int64_t>(place);
+  View y = channels ? part_of_channels(x, axis, first, 1) : net.cropped(x, axis, first, 1);
+  y.dims.erase(y.dims.begin() + static_cast<std::ptrdiff_t>(axis));
+  return y;
+}
+
+Dims strides_of(const Dims& dims) {
+  const std::vector<std::size_t> from = strides(dims);
+  return {from.begin(), from.end()};
+}
+
+// Indices that go by a step along every dimension of theirs: windows, whether they overlap or not.
+struct Steps {
+  std::int64_t first = 0;
+  Dims by;
+};
+
+std::optional<Steps> steps_of(const OnnxTensor& index, std::int64_t size) {
+  if (index.size() == 0) return std::nullopt;
+  const auto value = [&](std::size_t i) {
+    return static_cast<std::int64_t>(axis_of(index.integers[i], to_size(size)));
+  };
+  const Dims stride = strides_of(index.dims);
+  Steps steps{value(0), Dims(index.dims.size(), 1)};
+  for (std::size_t d = 0; d < index.dims.size(); ++d) {
+    if (index.dims[d] > 1) steps.by[d] = value(to_size(stride[d])) - steps.first;
+    if (steps.by[d] < 0) return std::nullopt;
+  }
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    std::int64_t expected = steps.first;
+    for (std::size_t d = 0; d < index.dims.size(); ++d) {
+      expected += static_cast<std::int64_t>(i) / stride[d] % index.dims[d] * steps.by[d];
+    }
+    if (value(i) != expected) return std::nullopt;
+  }
+  return steps;
+}
+
+// These elements of a dimension, as channels of a copy.
+View picked(GraphBuilder& net, const View& x, std::size_t axis, const OnnxTensor& index,
+            const Steps& steps) {
+  View all = net.matrices(x, axis);
+  all.dims[axis].clear();
+  for (std::size_t d = 0; d < index.dims.size(); ++d) {
+    if (index.dims[d] > 1) all.dims[axis].push_back({1, index.dims[d], steps.by[d]});
+  }
+  all.partial = true;
+  all.first = steps.first;
+  return net.matrices(all, axis);
+}
+
+}  // namespace
+
+Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  const View& x = view(in[0]);
+  const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
+  const OnnxConstant index = constant(in, 1);
+  if (!index || !index->integer) throw Unsupported("by other than constants");
+  if (index->integers.size() == 1 && index->dims.empty()) {
+    return {element(net, node, x, axis, index->integers[0])};
+  }
+  const std::optional<Steps> steps = steps_of(*index, x.sizes()[axis]);
+  if (!steps) throw Unsupported("of elements that are not evenly spaced");
+  Dims sizes = x.sizes();
+  sizes.erase(sizes.begin() + static_cast<std::ptrdiff_t>(axis));
+  sizes.insert(sizes.begin() + static_cast<std::ptrdiff_t>(axis), index->dims.begin(),
+               index->dims.end());
+  const bool in_order = steps->first == 0 && index->size() == to_size(x.sizes()[axis]) &&
+                        steps->by == strides_of(index->dims);
+  return {reshaped(in_order ? x : picked(net, x, axis, *index, *steps), sizes)};
 }
 
 }  // namespace sepconv::importer

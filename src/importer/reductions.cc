@@ -13,7 +13,8 @@ namespace {
 // Which dimensions of x a reduction is over.
 std::vector<bool> reduced_of(const OnnxNode& node, const Values& in, const View& x) {
   const Dims list = list_of(node, "axes", constant(in, 1));
-  std::vector<bool> reduced(x.dims.size(), list.empty());
+  const bool none = list.empty() && integer_of(node, "noop_with_empty_axes", 0) != 0;
+  std::vector<bool> reduced(x.dims.size(), list.empty() && !none);
   for (const std::int64_t a : list) reduced[axis_of(a, x.dims.size())] = true;
   return reduced;
 }
@@ -149,6 +150,10 @@ Values import_mean(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (const auto* squares = expression<CentredSquares>(in[0])) {
     if (!over_channels_of(squares->of)) throw Unsupported("of squares over other dimensions");
     return {waiting(Variance{squares->of})};
+  }
+  if (const auto* squares = expression<Squares>(in[0])) {
+    if (!over_channels_of(squares->of)) throw Unsupported("of squares over other dimensions");
+    return {waiting(MeanSquare{squares->of})};
   }
   if (const auto* norms = expression<Norms>(in[0]); norms && norms->positions) {
     if (!over_channels_of(norms->of)) throw Unsupported("of norms over other dimensions");

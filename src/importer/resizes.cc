@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "importer/constants.h"
 #include "importer/handlers.h"
 
 namespace sepconv::importer {
@@ -60,9 +61,28 @@ std::pair<T, T> height_width(const std::vector<T>& list, const Dims& axes, const
   return found;
 }
 
+// [N, C, L] as images of width 1.
+Value of_lines(GraphBuilder& net, const OnnxNode& node, Values in) {
+  View x = view(in[0]);
+  x.dims.emplace_back();
+  in[0] = x;
+  for (const std::size_t i : {2U, 3U}) {
+    const OnnxConstant list = constant(in, i);
+    if (!list || list->size() != 3) continue;
+    OnnxTensor longer = *list;
+    longer.dims = {4};
+    (longer.integer ? longer.integers.push_back(1) : longer.floats.push_back(1));
+    in[i] = made(std::move(longer));
+  }
+  View y = view(import_resize(net, node, in).front());
+  y.dims.pop_back();
+  return y;
+}
+
 }  // namespace
 
 Values import_resize(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (view(in[0]).dims.size() == 3) return {of_lines(net, node, in)};
   View x = net.image(in[0]);
   if (x.dims.size() != 4) throw Unsupported("of other than an image");
   if (net.shape(x).rank() == 2) {  // what a global pool has left

@@ -75,6 +75,25 @@ Values import_expand(GraphBuilder&, const OnnxNode&, const Values& in) {
   return {waiting(Expanded{x, sizes})};
 }
 
+Values import_tile(GraphBuilder& net, const OnnxNode&, const Values& in) {
+  View x = net.real(in[0]);
+  const OnnxConstant repeats = constant(in, 1);
+  if (!repeats || !repeats->integer || repeats->size() != x.dims.size()) {
+    throw Unsupported("by repeats that are no constants");
+  }
+  bool repeated = false;
+  for (std::size_t i = 0; i < x.dims.size(); ++i) {
+    const std::int64_t times = repeats->integers[i];
+    if (times < 1) throw Unsupported("of nothing");
+    if (times == 1) continue;
+    checked_multiply(net.shape(x).elements(), times, "repeats");
+    x.dims[i].insert(x.dims[i].begin(), {0, times, 0});
+    repeated = true;
+  }
+  if (!repeated) return {x};
+  return {net.matrices(x, x.dims.size() - 1)};
+}
+
 Values import_flatten(GraphBuilder&, const OnnxNode& node, const Values& in) {
   const View& x = view(in[0]);
   const Dims sizes = x.sizes();

@@ -305,20 +305,26 @@ HWY_INLINE float sum_of(const float* x, size_t n, const Term& term) {
   return hn::GetLane(hn::SumOfLanes(d, all));
 }
 
-void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, float* y,
-                size_t pixels, size_t channels) {
+// Less their mean if kCentred.
+template <bool kCentred>
+void norm_pixels(const float* x, const float* weight, const float* bias, float epsilon, float* y,
+                 size_t pixels, size_t channels) {
   const D d;
+  V mean = hn::Zero(d);
   for (size_t p = 0; p < pixels; ++p, x += channels, y += channels) {
-    const float sum = sum_of(x, channels, [](V v, size_t, size_t) HWY_ATTR { return v; });
-    const V mean = hn::Set(d, sum / static_cast<float>(channels));
+    if constexpr (kCentred) {
+      const float sum = sum_of(x, channels, [](V v, size_t, size_t) HWY_ATTR { return v; });
+      mean = hn::Set(d, sum / static_cast<float>(channels));
+    }
     const float squares = sum_of(x, channels, [&](V v, size_t, size_t) HWY_ATTR {
-      const V apart = hn::Sub(v, mean);
+      const V apart = kCentred ? hn::Sub(v, mean) : v;
       return hn::Mul(apart, apart);
     });
     const float variance = squares / static_cast<float>(channels);
     const V scale = hn::Set(d, 1.0f / std::sqrt(variance + epsilon));
     for_vectors(channels, [&](size_t i, size_t m) HWY_ATTR {
-      const V normal = hn::Mul(hn::Sub(load_some(x + i, m), mean), scale);
+      const V v = load_some(x + i, m);
+      const V normal = hn::Mul(kCentred ? hn::Sub(v, mean) : v, scale);
       store_some(hn::MulAdd(normal, load_some(weight + i, m), load_some(bias + i, m)), m, y + i);
     });
   }
@@ -450,12 +456,30 @@ uint64_t fingerprint(const float* x, size_t n) {
 }
 
 const VectorMathKernels& kernels() {
-  static const VectorMathKernels table = {
-      hn::Lanes(D()),     activate_all, apply,        add,          divide,
-      scale_channels,     affine,       prelu,        scale_pixels, sum_channels,
-      max_channels,       normalize,    max_pixels,   sum_pixels,   sum_row,
-      squared_deviations, sum_squares,  weighted_sum, layer_norm,   softmax,
-      log_softmax,        interleave3,  fingerprint};
+  static const VectorMathKernels table = {hn::Lanes(D()),
+                                          activate_all,
+                                          apply,
+                                          add,
+                                          divide,
+                                          scale_channels,
+                                          affine,
+                                          prelu,
+                                          scale_pixels,
+                                          sum_channels,
+                                          max_channels,
+                                          normalize,
+                                          max_pixels,
+                                          sum_pixels,
+                                          sum_row,
+                                          squared_deviations,
+                                          sum_squares,
+                                          weighted_sum,
+                                          norm_pixels<true>,
+                                          norm_pixels<false>,
+                                          softmax,
+                                          log_softmax,
+                                          interleave3,
+                                          fingerprint};
   return table;
 }
 

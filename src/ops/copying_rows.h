@@ -3,8 +3,35 @@
 #include <algorithm>
 
 #include "ops/row_wise.h"
+#include "sepconv/tensor.h"
 
 namespace sepconv {
+
+/// A map, whatever the input.
+class ConstantRows final : public RowOp {
+ public:
+  /// map: [C,H,W].
+  ConstantRows(const ImageShape& input, const ImageShape& output, const float* map)
+      : RowOp(input, output),
+        map_({1, output.channels, output.height, output.width}, Layout::kNHWC) {
+    copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
+  }
+
+  RowRange input_rows(RowRange) const override { return {0, 0}; }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  void run_rows(RowRange out, const InputRows&, const float* const*, float* const* y,
+                std::byte*) const override {
+    const std::int64_t floats = output().row_floats();
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      std::copy_n(map_.data() + r * floats, floats, y[r - out.begin]);
+    }
+  }
+  double flops() const override { return 0; }
+  std::string describe() const override { return "constant"; }
+
+ private:
+  Tensor map_;
+};
 
 /// The first row of an image, alone: a class token, where rows are tokens.
 class FirstRow final : public RowOp {

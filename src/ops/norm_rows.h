@@ -7,25 +7,30 @@
 
 namespace sepconv {
 
-/// Layer normalisation over the channels of each pixel (Ba et al., 2016).
+/// Layer normalisation over the channels of each pixel (Ba et al., 2016), or, if not `centred`, by
+/// their root mean square (Zhang and Sennrich, 2019).
 class LayerNormRows final : public RowWise {
  public:
-  LayerNormRows(const ImageShape& shape, const float* weight, const float* bias, float epsilon)
+  LayerNormRows(const ImageShape& shape, const float* weight, const float* bias, float epsilon,
+                bool centred)
       : RowWise(shape, shape),
         weight_(weight, weight + shape.channels),
         bias_(bias, bias + shape.channels),
-        epsilon_(epsilon) {}
+        epsilon_(epsilon),
+        centred_(centred) {}
 
-  std::string describe() const override { return "layer norm"; }
+  std::string describe() const override { return centred_ ? "layer norm" : "rms norm"; }
 
  private:
   void run_row(const float* x, const float*, float* y) const override {
-    kernels_->layer_norm(x, weight_.data(), bias_.data(), epsilon_, y, pixels(), channels());
+    const auto norm = centred_ ? kernels_->layer_norm : kernels_->rms_norm;
+    norm(x, weight_.data(), bias_.data(), epsilon_, y, pixels(), channels());
   }
-  double flops_each() const override { return 7; }
+  double flops_each() const override { return centred_ ? 7 : 5; }
 
   std::vector<float> weight_, bias_;
   float epsilon_;
+  bool centred_;
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 

@@ -15,7 +15,8 @@ N, C, H, W = 2, 12, 4, 6
 class Graph:
     """An ONNX graph that grows node by node; the shapes of its values are known."""
 
-    def __init__(self, seed, *shape):
+    def __init__(self, seed, *shape, opset=17):
+        self.opset = opset
         self.rng = np.random.default_rng(seed)
         self.nodes, self.constants = [], []
         self.shape = {"x": list(shape)}
@@ -63,8 +64,8 @@ class Graph:
             for name, shape in (("x", self.shape["x"]), (result, self.shape[result]))
         ]
         graph = helper.make_graph(self.nodes, "random", values[:1], values[1:], self.constants)
-        opset = [helper.make_opsetid("", 17)]
-        return helper.make_model(graph, opset_imports=opset, ir_version=8)
+        opset = [helper.make_opsetid("", self.opset)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=10)
 
 
 def factors(g, size):
@@ -310,10 +311,103 @@ def parts(g, x, i):
     return g.node(g.one_of("Add", "Mul"), [second, g.activation(first)], shape)
 
 
+def joined_with_constant(g, x, i):
+    shape = list(g.shape[x])
+    other = list(shape)
+    other[i] = int(g.rng.integers(1, 4))
+    shape[i] += other[i]
+    constant = g.normal(*other)
+    return g.node("Concat", g.one_of([x, constant], [constant, x]), shape, axis=i)
+
+
+def tiled(g, x, _):
+    shape = g.shape[x]
+    repeats = [g.one_of(1, 1, 2) for _ in shape]
+    if math.prod(repeats) > 4:
+        return x
+    to = [s * r for s, r in zip(shape, repeats, strict=True)]
+    return g.node("Tile", [x, g.constant(np.array(repeats, np.int64))], to)
+
+
+def windows(g, x, i):
+    """Elements by steps in several directions, as unfolding an image takes them."""
+    shape = g.shape[x]
+    count, by = g.one_of(1, 2, 3), g.one_of(1, 2)
+    size, dilation = g.one_of(1, 2, 3), g.one_of(1, 2)
+    index = np.add.outer(np.arange(count) * by, np.arange(size) * dilation)
+    if index.max() >= shape[i]:
+        return x
+    index += int(g.rng.integers(shape[i] - index.max()))
+    to = [*shape[:i], *index.shape, *shape[i + 1 :]]
+    return g.node("Gather", [x, g.constant(index.astype(np.int64))], to, axis=i)
+
+
+def root_mean_square(g, x, i):
+    """An RMS norm, or a layer norm where the mean is taken off first; or what leads there."""
+    shape, small = g.shape[x], list(g.shape[x])
+    small[i] = 1
+    if g.chance(0.5):
+        x = g.node("Sub", [x, g.node("ReduceMean", [x], small, axes=[i])], shape)
+    if g.chance(0.5):
+        squares = g.node("Mul", [x, x], shape)
+    else:
+        squares = g.node("Pow", [x, g.constant(np.float32(2))], shape)
+    if g.chance(0.1):
+        return squares
+    mean = g.node("ReduceMean", [squares], small, axes=[i])
+    mean = g.node("Add", [mean, g.constant(np.float32(0.3))], small)
+    if g.chance(0.2):
+        return g.node("Mul", [x, mean], shape)
+    if g.chance(0.3):
+        inverse = g.node("Pow", [mean, g.constant(np.float32(-0.5))], small)
+        return g.node("Mul", [x, inverse], shape)
+    root = g.node("Sqrt", [mean], small)
+    kind = g.one_of("Div", "Reciprocal", "1 / x")
+    if kind == "Div":
+        return g.node("Div", [x, root], shape)
+    if kind == "Reciprocal":
+        return g.node("Mul", [x, g.node("Reciprocal", [root], small)], shape)
+    inverse = g.node("Div", [g.constant(np.float32(1)), root], small)
+    return g.node("Mul", [inverse, x], shape)
+
+
+def einsum(g, x, _):
+    """With a constant or a value: letters of both, of one, some of them summed over."""
+    sizes = dict(zip("abcdefgh", g.shape[x], strict=False))
+    letters = "".join(sizes)
+    summed = [c for c in letters if g.chance(0.3)][:2] or [letters[-1]]
+    sizes["z"] = int(g.rng.integers(2, 5))
+    if g.chance(0.3):
+        other, second = letters, g.activation(x)
+    else:
+        other = "".join(c for c in letters if c in summed or g.chance(0.4)) + "z"
+        other = "".join(g.rng.permutation(list(other)))
+        second = g.normal(*[sizes[c] for c in other])
+    left = [c for c in dict.fromkeys(letters + other) if c not in summed]
+    if not 2 <= len(left) <= 5:
+        return x
+    result = "".join(g.rng.permutation(left))
+    equation = f"{letters},{other}->{result}"
+    return g.node("Einsum", [x, second], [sizes[c] for c in result], equation=equation)
+
+
+def matrices(g, x, _):
+    """A constant matrix for each of some dimensions."""
+    shape, out = g.shape[x], int(g.rng.integers(2, 7))
+    if len(shape) < 2:
+        return x
+    leading = [g.one_of(1, s) for s in shape[:-2]][g.one_of(0, 1) :]
+    if g.chance(0.5):
+        return g.node("MatMul", [x, g.normal(*leading, shape[-1], out)], [*shape[:-1], out])
+    constant = g.normal(*leading, out, shape[-2])
+    return g.node("MatMul", [constant, x], [*shape[:-2], out, shape[-1]])
+
+
 STEPS = [split, join, shuffle, part, product, activation, with_constant, softmax, branches, mean,
          instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts,
          expanded, reduction, repeated, divided, normalized, product_of_values, padded, blocks,
-         product_from_the_left, lines, function]  # fmt: skip
+         product_from_the_left, lines, function, joined_with_constant, tiled, windows,
+         root_mean_square, einsum, matrices]  # fmt: skip
 
 
 def layers(seed):
@@ -366,7 +460,50 @@ def attention(seed):
     return g.model(g.reshape(y, [2, 8, 4, 4]))
 
 
-@pytest.mark.parametrize(("make", "count", "least"), [(layers, 6000, 300), (attention, 2000, 300)])
+def attention_operator(seed):
+    """Attention as one node, of operator set 23: projections of tokens, or heads already apart."""
+    g = Graph(seed, 2, 8, 4, 3, opset=23)
+    tokens = g.transpose(g.reshape("x", [2, 8, 12]), [0, 2, 1])
+    fewer = g.one_of(tokens, g.activation(tokens))
+    if g.chance(0.3):
+        bounds = [g.constant(np.array([v], np.int64)) for v in (0, 5, 1)]
+        fewer = g.node("Slice", [tokens, *bounds], [2, 5, 8])
+    q_heads, kv_heads, depth, out = g.one_of((1, 1), (2, 2), (4, 2), (3, 3)) + (4, g.one_of(4, 6))
+    sizes = [q_heads * depth, kv_heads * depth, kv_heads * out]
+    inputs = []
+    for x, size in zip([tokens, fewer, fewer], sizes, strict=True):
+        inputs.append(g.node("MatMul", [x, g.normal(8, size)], [*g.shape[x][:2], size]))
+    apart, attributes = g.chance(0.5), {}
+    if apart:
+        for i, heads in enumerate([q_heads, kv_heads, kv_heads]):
+            n, t, size = g.shape[inputs[i]]
+            x = g.reshape(inputs[i], [n, t, heads, size // heads])
+            inputs[i] = g.transpose(x, [0, 2, 1, 3])
+    else:
+        attributes |= {"q_num_heads": q_heads, "kv_num_heads": kv_heads}
+    queries, keys = g.shape[tokens][1], g.shape[fewer][1]
+    if g.chance(0.5):
+        mask = g.rng.random((queries, keys)) < 0.8
+        mask[:, 0] = True
+        mask = mask if g.chance(0.5) else np.where(mask, 0.4, -0.7).astype(np.float32)
+        inputs.append(g.constant(mask if g.chance(0.5) else mask[None, None]))
+    if g.chance(0.4):
+        attributes["is_causal"] = 1
+    if g.chance(0.4):
+        attributes["scale"] = 0.3
+    shape = [2, q_heads, queries, out] if apart else [2, queries, q_heads * out]
+    y = g.node("Attention", inputs, shape, **attributes)
+    if apart:
+        y = g.reshape(g.transpose(y, [0, 2, 1, 3]), [2, queries, q_heads * out])
+    weight = g.normal(q_heads * out)
+    y = g.node("RMSNormalization", [y, weight], [2, queries, q_heads * out], epsilon=0.1)
+    return g.model(y)
+
+
+@pytest.mark.parametrize(
+    ("make", "count", "least"),
+    [(layers, 6000, 3500), (attention, 2000, 300), (attention_operator, 300, 300)],
+)
 def test_random_graphs_are_refused_or_right(make, count, least, tmp_path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1

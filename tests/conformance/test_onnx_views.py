@@ -144,6 +144,34 @@ def conv(out):
     return torch.nn.Conv2d(C, out, 1)
 
 
+def talking_heads(m, x):
+    """CaiT: heads mix before and after the softmax."""
+    q, k, v = m.qkv(tokens(x)).reshape(N, T, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+    scores = m.before((q @ k.transpose(-2, -1) * 0.4).permute(0, 2, 3, 1))
+    weights = m.after(scores.softmax(2)).permute(0, 3, 1, 2)
+    return (weights @ v).transpose(1, 2).reshape(N, T, C)
+
+
+def relative_positions(m, x):
+    """SAM and MViTv2: what rows and columns of keys add to scores depends on the queries."""
+    q, k, v = m.qkv(tokens(x)).reshape(N, T, 3, 4, 3).permute(2, 0, 3, 1, 4).flatten(1, 2)
+    image = q.reshape(4 * N, H, W, 3)
+    rows = torch.einsum("bhwc,hkc->bhwk", image, m.rows)
+    columns = torch.einsum("bhwc,wkc->bhwk", image, m.columns)
+    scores = (q @ k.transpose(-2, -1)).view(4 * N, H, W, H, W)
+    scores = scores + rows[:, :, :, :, None] + columns[:, :, :, None, :]
+    y = scores.view(4 * N, T, T).softmax(-1) @ v
+    return y.view(N, 4, T, 3).transpose(1, 2).reshape(N, T, C)
+
+
+def register_tokens(m, x):
+    """DINOv2 and v3: a class token and others before the pixels, which go again."""
+    y = torch.cat((m.token.expand(N, -1, -1), m.registers.expand(N, -1, -1), tokens(x)), 1)
+    q, k, v = m.qkv(y).reshape(N, T + 4, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+    y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(N, T + 4, C)
+    return torch.cat((y[:, :1].expand(N, T, C), y[:, 4:]), 2)
+
+
 ATTENTION = {
     "thirds": Module(thirds, qkv=linear(3 * C), proj=linear(C)),
     "chunks_of_tokens": Module(chunks_of_tokens, qkv=linear(3 * C)),
@@ -155,6 +183,15 @@ ATTENTION = {
     "scores_divided": Module(scores_divided, qkv=linear(3 * C)),
     "library": Module(library, qkv=linear(3 * C)),
     "values_first": Module(values_first, qkv=conv(13)),
+    "talking_heads": Module(
+        talking_heads, qkv=linear(3 * C), before=torch.nn.Linear(4, 4), after=torch.nn.Linear(4, 4)
+    ),
+    "relative_positions": Module(
+        relative_positions, qkv=linear(3 * C), rows=(H, H, 3), columns=(W, W, 3)
+    ),
+    "register_tokens": Module(
+        register_tokens, qkv=linear(3 * C), token=(1, 1, C), registers=(1, 3, C)
+    ),
     "windows": Module(windows, qkv=linear(3 * C), proj=linear(C), bias=(4, 12, 12)),
     "grids": Module(grids, qkv=linear(3 * C), proj=linear(C), bias=(4, 12, 12)),
     "patches": Module(
@@ -257,6 +294,20 @@ PARTS = {
     "padded_mean": Module(
         lambda m, x: F.avg_pool2d(F.pad(m.conv(x), (1, 1, 0, 2)), 3, 2), conv=conv(9)
     ),
+    "unfolded": Module(
+        lambda m, x: m.fc(F.unfold(m.a(x), 3, stride=1).transpose(1, 2)),
+        a=conv(4),
+        fc=torch.nn.Linear(36, 5),
+    ),
+    "softmax_of_weights": Module(
+        lambda m, x: m.w.softmax(-1) @ m.fc(tokens(x)), w=(T, T), fc=linear(7)
+    ),
+    "resized_positions": Module(
+        lambda m, x: m.a(x) + F.interpolate(m.p, (H, W), mode="bicubic"), a=conv(9), p=(1, 9, 4, 4)
+    ),
+    "repeated": Module(
+        lambda m, x: m.a(x) * m.b(x.mean((2, 3), True)).repeat(1, 1, H, W), a=conv(9), b=conv(9)
+    ),
     "squares": Module(
         lambda m, x: m.b(0.8 * F.relu(m.a(x)) ** 2 - 0.3), a=conv(9), b=torch.nn.Conv2d(9, 5, 3)
     ),
@@ -286,6 +337,15 @@ NORMS = {
         lambda m, x: F.relu(m.norm(m.a(x))),
         a=conv(8),
         norm=torch.nn.InstanceNorm2d(8, affine=True),
+    ),
+    "rms_norm_of_pixels": Module(
+        lambda m, x: m.a(x * torch.rsqrt(x.pow(2).mean(1, True) + 1e-3)), a=conv(7)
+    ),
+    "deviations": Module(
+        lambda m, x: m.a(x).var(1, unbiased=False, keepdim=True).sqrt() * m.a(x), a=conv(7)
+    ),
+    "layer_norm_of_images": Module(
+        lambda m, x: F.layer_norm(m.a(x), (7, H, W), m.weight), a=conv(7), weight=(7, H, W)
     ),
     "standardized": Module(standardized, w=(8, C, 3, 3), gain=(8,)),
 }
@@ -338,4 +398,23 @@ def test_convolution_of_a_vectors_channels(steps, tmp_path):
     path = str(tmp_path / "m.onnx")
     with torch.no_grad():
         export(module, torch.zeros(N, C, H, W), path, dynamo=False, opset_version=18)
+        assert_as_good_as_onnx_runtime(path, (N, C, H, W), module.double())
+
+
+# The older exporter does not know it.
+RMS_NORM = {
+    "rms_norm": Module(
+        lambda m, x: m.fc(F.rms_norm(tokens(x), (C,), m.weight, 1e-3)), fc=linear(7), weight=(C,)
+    ),
+}
+
+
+@pytest.mark.parametrize("opset", [18, 23, 25])
+@pytest.mark.parametrize("name", ["library", "grids", "register_tokens", "rms_norm", "group_norm"])
+def test_operator_sets(name, opset, tmp_path):
+    """Attention and RMSNormalization are operators from 23 on."""
+    module = (ATTENTION | NORMS | RMS_NORM)[name].float().eval()
+    path = str(tmp_path / "m.onnx")
+    with torch.no_grad():
+        export(module, torch.zeros(N, C, H, W), path, dynamo=True, opset_version=opset)
         assert_as_good_as_onnx_runtime(path, (N, C, H, W), module.double())

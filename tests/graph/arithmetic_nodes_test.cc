@@ -49,6 +49,21 @@ TEST_P(ArithmeticNodesTest, DividesAndTakesAMapTimes) {
   });
 }
 
+TEST_P(ArithmeticNodesTest, AConstantIsTheSameForEveryImage) {
+  const Tensor x = input({3, 2, 5, 5});
+  const Constant map = constant({19, 4, 3}), other = constant({7, 4, 3});
+  Graph graph;
+  const ValueId whole = graph.add("whole", ConstantNode{map}, {0});
+  const ValueId rest = graph.add("rest", ConstantNode{other}, {0});
+  graph.add("both", ConcatNode{}, {whole, rest});
+  const Tensor y = run(graph, x);
+  ASSERT_EQ(y.shape(), Shape({3, 26, 4, 3}));
+  each(y.shape(), [&](auto n, auto c, auto h, auto w) {
+    const float* from = c < 19 ? map->data() + c * 12 : other->data() + (c - 19) * 12;
+    EXPECT_EQ(testing::at(y.view(), n, c, h, w), from[h * 3 + w]);
+  });
+}
+
 TEST_P(ArithmeticNodesTest, TakesTheLargerOfTwo) {
   const Tensor x = input({2, 21, 3, 5});
   Graph graph;

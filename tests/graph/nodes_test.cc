@@ -12,16 +12,20 @@ namespace {
 class NodesTest : public testing::Nodes {};
 
 TEST_P(NodesTest, LayerNormOverChannels) {
-  for (std::int64_t channels : {1, 5, 48, 100}) {
+  for (const auto& [channels, centred] :
+       {std::pair(1, true), std::pair(5, true), std::pair(48, true), std::pair(100, true),
+        std::pair(1, false), std::pair(100, false)}) {
     const Tensor x = input({2, channels, 3, 4});
-    LayerNormNode norm{constant({channels}), constant({channels}), 1e-6};
+    LayerNormNode norm{constant({channels}), constant({channels}), 1e-6, centred};
     Graph graph;
     graph.add("norm", norm, {0});
     const Tensor y = run(graph, x);
     for (std::int64_t p = 0; p < 2 * 12; ++p) {
       const std::int64_t n = p / 12, h = p / 4 % 3, w = p % 4;
       double mean = 0, variance = 0;
-      for (std::int64_t c = 0; c < channels; ++c) mean += at(x, n, c, h, w) / double(channels);
+      for (std::int64_t c = 0; c < channels && centred; ++c) {
+        mean += at(x, n, c, h, w) / double(channels);
+      }
       for (std::int64_t c = 0; c < channels; ++c) {
         variance += std::pow(at(x, n, c, h, w) - mean, 2) / double(channels);
       }
