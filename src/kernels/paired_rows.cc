@@ -158,9 +158,8 @@ struct Known {
 
 // The squares and the products of pairs of four rows: of fewer, every sum would wait for the one
 // before. Every second pair's first value will be negated.
-template <bool kScaled>
-HWY_INLINE void sum_four(const Values<4, kScaled>& values, const PairedOrder& order, float* square,
-                         float* pair) {
+template <class Rows>
+HWY_INLINE void sum_four(const Rows& values, const PairedOrder& order, float* square, float* pair) {
   const D d;
   const size_t t = order.triples, lanes = hn::Lanes(d);
   V squares[4], pairs[4];
@@ -225,6 +224,31 @@ HWY_INLINE bool scale_rows(const PairedPreparation& p, Known& known) {
   return all;
 }
 
+// One row's values for four, times a factor.
+template <bool kScaled>
+struct LargerValues {
+  Values<1, kScaled> row;
+  V factor;
+
+  HWY_INLINE V load(int, size_t k, size_t n) const { return hn::Mul(row.load(0, k, n), factor); }
+};
+
+// A row whose squares are too small for floats, but not its values; returns whether that is all
+// there is to it.
+template <bool kScaled>
+bool measure_small(const PairedPreparation& p, size_t i) {
+  const PowerOfTwo larger{60};
+  HWY_ALIGN float square[4], pairs[4];
+  const LargerValues<kScaled> values{{{p.row[i]}, p.scale}, hn::Set(D(), larger.value())};
+  sum_four(values, p.to.order, square, pairs);
+  const float mean = square[0] / static_cast<float>(p.to.order.products());
+  if (!fits_pairs(mean)) return false;
+  const PowerOfTwo scale = paired_scale(mean);
+  p.start[p.first + i] = -(pairs[0] * scale.value() * scale.value());
+  p.unscale[p.first + i] = PowerOfTwo{larger.exponent + scale.exponent}.inverse();
+  return true;
+}
+
 // A row that pairs would harm. If not all is zero, all is single: small values are scaled to where
 // sums are exact.
 PairedKind measure_singles(const RowValues& values, float square, size_t products, float& unscale) {
@@ -241,6 +265,7 @@ HWY_INLINE void measure_rows(const PairedPreparation& p) {
   std::fill_n(p.kind + p.first, p.count, PairedKind::kPairs);
   for (size_t i = 0; i < p.count && !all; ++i) {
     if (fits_pairs(known.square[i])) continue;
+    if (known.square[i] < kLeastSquare && measure_small<kScaled>(p, i)) continue;
     const size_t row = p.first + i;
     p.kind[row] = measure_singles({p.row[i], p.scale}, known.square[i], p.to.order.products(),
                                   p.unscale[row]);
