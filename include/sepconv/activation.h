@@ -48,7 +48,7 @@ struct Activation {
 std::string to_string(const Activation& activation);
 
 /// An elementary function that is no activation.
-enum class Function { kAbs, kExp, kLog, kReciprocal, kSqrt };
+enum class Function { kAbs, kCos, kExp, kLog, kReciprocal, kSin, kSqrt };
 
 std::string to_string(Function function);
 

@@ -168,6 +168,16 @@ struct MaximumNode {};
 /// x · m with m [N,1,H,W], a factor for each pixel: the second input.
 struct ScalePixelsNode {};
 
+/// Elements of x where the map, [C,H,W], is not zero, and elsewhere those of the second input.
+struct ChooseNode {
+  Constant map;
+};
+
+/// Rows of x in any order, [N,C,H,W] → [N,C,rows,W].
+struct PickNode {
+  std::vector<std::int64_t> rows;
+};
+
 /// A number of matrices of each image, one below the other: a [N,K,matrices·M,1] times
 /// b [N,L,matrices·K,1], or times the transposes of b [N,K,matrices·L,1], is [N,L,matrices·M,1].
 /// Rows of a matrix are pixels, columns channels.
@@ -269,11 +279,11 @@ struct Node {
   std::variant<InputNode, ConstantNode, Conv2dNode, ConvTranspose2dNode, MixedDepthwiseNode,
                BatchNormNode, ActivationNode, FunctionNode, PReluNode, AddNode, AddMapNode,
                MultiplyMapNode, MultiplyNode, DivideNode, MaximumNode, ScaleNode, ScalePixelsNode,
-               MatrixProductNode, LayerNormNode, NormalizeNode, PadNode, ChannelPoolNode,
-               ResponseScaleNode, GroupScaleNode, ScaleShiftNode, ClassTokensNode, AttentionNode,
-               FirstTokenNode, PatchMapNode, ConcatNode, ChannelsNode, ChannelShuffleNode,
-               ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode, SoftmaxNode, ArrangeNode,
-               TokensNode>
+               ChooseNode, PickNode, MatrixProductNode, LayerNormNode, NormalizeNode, PadNode,
+               ChannelPoolNode, ResponseScaleNode, GroupScaleNode, ScaleShiftNode, ClassTokensNode,
+               AttentionNode, FirstTokenNode, PatchMapNode, ConcatNode, ChannelsNode,
+               ChannelShuffleNode, ResizeNode, Pool2dNode, GlobalAveragePoolNode, LinearNode,
+               SoftmaxNode, ArrangeNode, TokensNode>
       op;
   std::vector<ValueId> inputs;
 };

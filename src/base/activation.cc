@@ -70,7 +70,7 @@ std::string to_string(const Activation& activation) {
 }
 
 std::string to_string(Function function) {
-  static constexpr std::array kFunctions{"abs", "exp", "log", "reciprocal", "sqrt"};
+  static constexpr std::array kFunctions{"abs", "cos", "exp", "log", "reciprocal", "sin", "sqrt"};
   return kFunctions.at(static_cast<std::size_t>(function));
 }
 

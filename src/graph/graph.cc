@@ -110,6 +110,18 @@ struct ShapeOf {
     check(map.rank() == 3, "a constant of shape {}, expected [C, H, W]", to_string(map));
     return {in()[0], map[0], map[1], map[2]};
   }
+  Shape operator()(const ChooseNode& n) const {
+    check(is_map(n.map) && in(1) == in(), "chooses between {} and {} by {}", to_string(in()),
+          to_string(in(1)), to_string(n.map->shape()));
+    return in();
+  }
+  Shape operator()(const PickNode& n) const {
+    for (const std::int64_t row : n.rows) {
+      check(in().rank() == 4 && row >= 0 && row < in()[2], "picks row {} of {}", row,
+            to_string(in()));
+    }
+    return {in()[0], in()[1], static_cast<std::int64_t>(n.rows.size()), in()[3]};
+  }
   Shape operator()(const AddMapNode& n) const {
     check(is_map(n.map), "adds {} to images of {}", to_string(n.map->shape()), to_string(in()));
     return in();

@@ -29,6 +29,7 @@ void release_weights(Node& node) {
   if (auto* conv = std::get_if<Conv2dNode>(&node.op)) release(conv->weight);
   if (auto* conv = std::get_if<ConvTranspose2dNode>(&node.op)) release(conv->weight);
   if (auto* linear = std::get_if<LinearNode>(&node.op)) release(linear->weight);
+  if (auto* choose = std::get_if<ChooseNode>(&node.op)) release(choose->map);
   if (auto* constant = std::get_if<ConstantNode>(&node.op)) release(constant->map);
   if (auto* add = std::get_if<AddMapNode>(&node.op)) release(add->map);
   if (auto* multiply = std::get_if<MultiplyMapNode>(&node.op)) release(multiply->map);

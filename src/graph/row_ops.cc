@@ -179,6 +179,12 @@ struct RowOpOf {
   std::shared_ptr<RowOp> operator()(const ConstantNode& n) const {
     return std::make_shared<ConstantRows>(image(in), image(out), n.map->data());
   }
+  std::shared_ptr<RowOp> operator()(const ChooseNode& n) const {
+    return std::make_shared<ChooseRows>(image(in), n.map->data());
+  }
+  std::shared_ptr<RowOp> operator()(const PickNode& n) const {
+    return std::make_shared<PickedRows>(image(in), n.rows);
+  }
   std::shared_ptr<RowOp> operator()(const AddMapNode& n) const {
     return std::make_shared<MapRows>(image(in), n.map->data(), false);
   }

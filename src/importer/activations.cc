@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "importer/constants.h"
 #include "importer/handlers.h"
 
 namespace sepconv::importer {
@@ -70,11 +71,10 @@ Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& 
 }
 
 Values import_function(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  static const std::map<std::string, Function> functions = {{"Abs", Function::kAbs},
-                                                            {"Exp", Function::kExp},
-                                                            {"Log", Function::kLog},
-                                                            {"Reciprocal", Function::kReciprocal},
-                                                            {"Sqrt", Function::kSqrt}};
+  static const std::map<std::string, Function> functions = {
+      {"Abs", Function::kAbs},  {"Cos", Function::kCos}, {"Sin", Function::kSin},
+      {"Exp", Function::kExp},  {"Log", Function::kLog}, {"Reciprocal", Function::kReciprocal},
+      {"Sqrt", Function::kSqrt}};
   const auto* root = expression<RootMeanSquare>(in[0]);
   if (root && !root->inverse && node.type == "Reciprocal") {
     return {waiting(RootMeanSquare{root->of, root->epsilon, true})};
@@ -105,7 +105,51 @@ Values import_greater(GraphBuilder& net, const OnnxNode&, const Values& in) {
   return {waiting(Comparison{net.real(in[0]), *than})};
 }
 
-Values import_where(GraphBuilder& net, const OnnxNode&, const Values& in) {
+namespace {
+
+// What constants choose of two values, or of a value and a constant.
+View chosen(GraphBuilder& net, const OnnxNode& node, const OnnxConstant& by, const Value& x,
+            const Value& otherwise) {
+  const auto as_view = [&](const Value& v) {
+    const auto* c = std::get_if<OnnxConstant>(&v);
+    return c && *c ? net.constant_view(node.name + ".constant", **c) : view(v);
+  };
+  const View a = as_view(x), b = as_view(otherwise);
+  const Dims sizes = broadcast(broadcast(a.sizes(), b.sizes()), by->dims);
+  OnnxTensor mask = *by;
+  if (mask.integer) mask.floats.assign(mask.integers.begin(), mask.integers.end());
+  mask.integer = false;
+  const OnnxConstant floats = made(std::move(mask));
+  View like = net.matrices(net.expanded(a, sizes), sizes.size() - 1);
+  Constant map = net.map_for(like, floats);
+  if (!map) {  // by what differs from image to image
+    like = net.matrices(net.expanded(a, sizes), sizes.size() - 1, false);
+    map = net.map_for(like, floats);
+  }
+  if (!map) throw Unsupported("by a constant of another shape");
+  const View other = net.laid_out_as(net.expanded(b, sizes), like);
+  return net.add_same(node.name, ChooseNode{std::move(map)}, like, {other.id});
+}
+
+}  // namespace
+
+// A mask that hides every key from a query is refused (attention.cc): all weights are numbers.
+Values import_is_nan(GraphBuilder&, const OnnxNode&, const Values& in) {
+  const auto* weights = expression<AttentionWeights>(in[0]);
+  if (!weights || hides_all_keys(weights->scores)) throw Unsupported("but for attention's weights");
+  return {waiting(IsNan{weights->scores})};
+}
+
+Values import_where(GraphBuilder& net, const OnnxNode& where, const Values& in) {
+  if (const auto* nan = expression<IsNan>(in[0])) {
+    const auto* weights = expression<AttentionWeights>(in[2]);
+    const bool same = weights && weights->scores.queries.id == nan->of.queries.id &&
+                      weights->scores.keys.id == nan->of.keys.id &&
+                      weights->scores.bias == nan->of.bias;
+    if (!same) throw Unsupported("but for attention's weights");
+    return {in[2]};
+  }
+  if (const OnnxConstant by = constant(in, 0)) return {chosen(net, where, by, in[1], in[2])};
   constexpr double kLinear = 18;  // from there on log(1 + exp x) rounds to x
   const auto* greater = expression<Comparison>(in[0]);
   const View x = net.real(in[1]), otherwise = view(in[2]);

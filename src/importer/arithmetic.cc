@@ -103,6 +103,9 @@ View response_norm(GraphBuilder& net, const std::string& name, const View& x, co
 Values import_add(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const Value &a = in[0], &b = in[1];
   if (std::holds_alternative<OnnxConstant>(a)) return import_add(net, node, {b, a});
+  if (expression<Response>(a) && std::holds_alternative<View>(b)) {
+    return import_add(net, node, {b, a});
+  }
   if (const auto* e = expression<Response>(b)) {
     return {response_norm(net, node.name, view(a), *e)};
   }

@@ -111,6 +111,16 @@ bool meets(const GraphBuilder& net, const View& part, bool transposed, const Vie
 
 }  // namespace
 
+bool hides_all_keys(const AttentionScores& scores) {
+  if (!scores.bias) return false;
+  const std::vector<float>& bias = scores.bias->floats;
+  const std::int64_t keys = std::max<std::int64_t>(scores.bias->dims.back(), 1);
+  for (auto row = bias.begin(); row != bias.end(); row += keys) {
+    if (std::all_of(row, row + keys, [](float v) { return v == -INFINITY; })) return true;
+  }
+  return false;
+}
+
 Value attention_scores(const GraphBuilder& net, const View& q, const View& k) {
   if (!meets(net, k, true, q)) throw Unsupported("of two values");
   return waiting(AttentionScores{q, k, q.scale * k.scale});
@@ -231,11 +241,11 @@ OnnxConstant mask_of(const OnnxNode& node, const OnnxConstant& given, std::int64
     const auto at = static_cast<std::int64_t>(i);
     if (!reach.has(at / keys % queries, at % keys)) mask.floats[i] = -INFINITY;
   }
-  for (auto row = mask.floats.begin(); row != mask.floats.end(); row += keys) {
-    const bool none = std::all_of(row, row + keys, [](float v) { return v == -INFINITY; });
-    if (none) throw Unsupported("of queries that look at no key");
+  OnnxConstant all = made(std::move(mask));
+  if (hides_all_keys({.queries = {}, .keys = {}, .scale = 1, .bias = all})) {
+    throw Unsupported("of queries that look at no key");
   }
-  return made(std::move(mask));
+  return all;
 }
 
 void check_attributes(const OnnxNode& node) {

@@ -131,6 +131,12 @@ struct AttentionWeights {
   bool transposed = false;
 };
 
+/// Whether attention's weights are numbers, which exporters ask where a mask may hide every key.
+struct IsNan {
+  static constexpr const char* kName = "whether weights are numbers";
+  AttentionScores of;
+};
+
 /// Tokens behind a class token, to which positions may be added.
 struct ClassTokens {
   static constexpr const char* kName = "tokens behind a class token";
@@ -138,10 +144,11 @@ struct ClassTokens {
   OnnxConstant token;
 };
 
-using Expression = std::variant<Comparison, Erf, OnePlusErf, SomeChannels, ConvolvedChannels,
-                                ChannelMean, Centred, CentredSquares, Variance, Deviation, Squares,
-                                MeanSquare, RootMeanSquare, Norms, MeanOfNorms, NormsByMean,
-                                Response, Expanded, AttentionScores, AttentionWeights, ClassTokens>;
+using Expression =
+    std::variant<Comparison, Erf, OnePlusErf, SomeChannels, ConvolvedChannels, ChannelMean, Centred,
+                 CentredSquares, Variance, Deviation, Squares, MeanSquare, RootMeanSquare, Norms,
+                 MeanOfNorms, NormsByMean, Response, Expanded, AttentionScores, AttentionWeights,
+                 IsNan, ClassTokens>;
 const char* name_of(const Expression& e);
 
 /// What an ONNX tensor is to us; nothing where its node is not supported.

@@ -95,6 +95,8 @@ OnnxConstant fold_binary(const OnnxNode& node, const Arguments& in) {
       {"Equal", [](double a, double b) { return static_cast<double>(a == b); }},
       {"Less", [](double a, double b) { return static_cast<double>(a < b); }},
       {"Greater", [](double a, double b) { return static_cast<double>(a > b); }},
+      {"LessOrEqual", [](double a, double b) { return static_cast<double>(a <= b); }},
+      {"GreaterOrEqual", [](double a, double b) { return static_cast<double>(a >= b); }},
       {"And", [](double a, double b) { return static_cast<double>(a != 0 && b != 0); }},
       {"Or", [](double a, double b) { return static_cast<double>(a != 0 || b != 0); }}};
   const OnnxTensor &a = argument(in, 0), &b = argument(in, 1);
@@ -133,6 +135,8 @@ const std::map<std::string, Fold>& folds() {
       {"Equal", fold_binary},
       {"Less", fold_binary},
       {"Greater", fold_binary},
+      {"GreaterOrEqual", fold_binary},
+      {"LessOrEqual", fold_binary},
       {"And", fold_binary},
       {"Or", fold_binary},
       {"Identity", [](const OnnxNode&, const Arguments& in) { return in.at(0); }},
@@ -166,6 +170,7 @@ const std::map<std::string, Fold>& folds() {
       {"Conv", fold_conv},
       {"CumSum", fold_cumulative_sum},
       {"Range", fold_range},
+      {"ScatterElements", fold_scatter_elements},
       {"ScatterND", fold_scatter_nd},
       {"Tile", fold_tile},
       {"MatMul", fold_matmul},
@@ -189,6 +194,13 @@ const std::map<std::string, Fold>& folds() {
        [](const OnnxNode&, const Arguments& in) {
          const Dims& dims = argument(in, 0).dims;
          return made({{static_cast<std::int64_t>(dims.size())}, true, {}, dims});
+       }},
+      {"IsNaN",
+       [](const OnnxNode&, const Arguments& in) {
+         const OnnxTensor& t = argument(in, 0);
+         OnnxTensor y = like(t.dims, true);
+         for (std::size_t i = 0; i < y.size(); ++i) y.integers[i] = std::isnan(at(t, i));
+         return made(std::move(y));
        }},
       {"Not", unary([](double v) { return static_cast<double>(v == 0); })},
       {"Ceil", unary([](double v) { return std::ceil(v); })},

@@ -21,6 +21,7 @@ OnnxConstant fold_unsqueeze(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_gather(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_tile(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_scatter_nd(const OnnxNode& node, const Arguments& in);
+OnnxConstant fold_scatter_elements(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_gather_nd(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_concat(const OnnxNode& node, const Arguments& in);
 OnnxConstant fold_slice(const OnnxNode& node, const Arguments& in);

@@ -126,6 +126,28 @@ OnnxConstant fold_scatter_nd(const OnnxNode& node, const Arguments& in) {
   return made(std::move(y));
 }
 
+OnnxConstant fold_scatter_elements(const OnnxNode& node, const Arguments& in) {
+  const OnnxTensor &index = argument(in, 1), &updates = argument(in, 2);
+  OnnxTensor y = argument(in, 0);
+  if (text_of(node, "reduction", "none") != "none" || !index.integer ||
+      index.size() != updates.size() || index.dims.size() != y.dims.size()) {
+    throw Unsupported("with a reduction, or by what is no list of places");
+  }
+  const std::size_t axis = axis_of(integer_of(node, "axis", 0), y.dims.size());
+  const auto step = strides(y.dims), index_step = strides(index.dims);
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    std::size_t to = axis_of(index.integers[i], to_size(y.dims[axis])) * step[axis];
+    for (std::size_t d = 0; d < y.dims.size(); ++d) {
+      if (d == axis) continue;
+      const std::size_t at = i / index_step[d] % to_size(index.dims[d]);
+      if (at >= to_size(y.dims[d])) throw Unsupported("an index out of range");
+      to += at * step[d];
+    }
+    put(y, to, at(updates, i));
+  }
+  return made(std::move(y));
+}
+
 OnnxConstant fold_gather_nd(const OnnxNode& node, const Arguments& in) {
   const OnnxTensor &t = argument(in, 0), &index = argument(in, 1);
   if (integer_of(node, "batch_dims", 0) != 0 || index.dims.empty() || !index.integer) {

@@ -17,6 +17,7 @@ Values apply(Handler handler, GraphBuilder& net, const OnnxNode& node, Values in
 // layers.cc
 Values import_conv(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_conv_transpose(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_columns(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_pool(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_global_pool(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // norms.cc
@@ -31,6 +32,8 @@ Values import_reduction(GraphBuilder& net, const OnnxNode& node, const Values& i
 Values import_norm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 View mean_of(GraphBuilder& net, const ChannelMean& e);
 View norms_of(GraphBuilder& net, const Norms& e, bool keeps_dims);
+/// Over all positions.
+View norms_over_positions(GraphBuilder& net, const View& x);
 // products.cc
 Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_matmul(GraphBuilder& net, const OnnxNode& node, const Values& in);
@@ -52,6 +55,7 @@ Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& 
 Values import_function(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_prelu(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_greater(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_is_nan(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_where(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_clip(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_erf(GraphBuilder& net, const OnnxNode& node, const Values& in);
@@ -78,10 +82,13 @@ Values import_resize(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_split(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_slice(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_gather_nd(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // concat.cc
 Values import_concat(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // attention.cc
 Values import_attention(GraphBuilder& net, const OnnxNode& node, const Values& in);
+/// Whether a query looks at no key.
+bool hides_all_keys(const AttentionScores& scores);
 /// q·kᵀ, and that times a number or plus a constant, until it is known what becomes of it.
 Value attention_scores(const GraphBuilder& net, const View& q, const View& k);
 Value scaled_scores(const AttentionScores& scores, double by);

@@ -76,7 +76,14 @@ class Importer {
     if (!handler && !folds) throw Unsupported("");
     if (std::any_of(in.begin(), in.end(), is_unknown)) return {};
     const bool constants = std::all_of(in.begin(), in.end(), is_constant);
-    if (folds && constants) return of_constants({fold(node, constants_of(in))});
+    if (folds && constants && !handler) return of_constants({fold(node, constants_of(in))});
+    if (folds && constants) {
+      try {
+        return of_constants({fold(node, constants_of(in))});
+      } catch (const Unsupported&) {
+        // As the network that it becomes, perhaps.
+      }
+    }
     if (!handler) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
     Values all = in;

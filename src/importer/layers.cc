@@ -160,6 +160,46 @@ Values import_conv_transpose(GraphBuilder& net, const OnnxNode& node, const Valu
   return {net.add_view(node.name, std::move(n), {x.id})};
 }
 
+// Windows' elements, [N, C · window, windows], added where they lie in an image: a transposed
+// convolution of each channel's by ones.
+Values import_columns(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  const OnnxConstant size = constant(in, 1), window = constant(in, 2);
+  const View x = net.real(in[0]);
+  if (!size || !window || size->integers.size() != 2 || window->integers.size() != 2 ||
+      x.dims.size() != 3) {
+    throw Unsupported("of other than windows of images");
+  }
+  ConvTranspose2dNode n;
+  n.stride = pair_of(node, "strides");
+  n.dilation = pair_of(node, "dilations");
+  const Dims pads = list_of(node, "pads");
+  if (!pads.empty() && pads.size() != 4) throw Unsupported("over other than two dimensions");
+  if (!pads.empty()) n.padding = {pads[0], pads[2], pads[1], pads[3]};
+  const std::int64_t height = window->integers[0], width = window->integers[1];
+  const std::int64_t taps = checked_multiply(height, width, "block_shape");
+  const Dims sizes = x.sizes();
+  if (height < 1 || width < 1 || sizes[1] % taps != 0) throw Unsupported("of other channels");
+  const auto windows = [](std::int64_t whole, std::int64_t tap, std::int64_t step,
+                          std::int64_t dilation) {
+    return (whole - dilation * (tap - 1) - 1) / step + 1;
+  };
+  const std::int64_t rows = windows(size->integers[0] + n.padding.top + n.padding.bottom, height,
+                                    n.stride.height, n.dilation.height);
+  const std::int64_t columns = windows(size->integers[1] + n.padding.left + n.padding.right, width,
+                                       n.stride.width, n.dilation.width);
+  const View images = net.image(reshaped(x, {sizes[0], sizes[1], rows, columns}));
+  n.groups = sizes[1] / taps;
+  auto weight = std::make_shared<Tensor>(Shape{n.groups, taps, height, width});
+  for (std::int64_t c = 0; c < n.groups; ++c) {
+    for (std::int64_t t = 0; t < taps; ++t) weight->data()[(c * taps + t) * taps + t] = 1;
+  }
+  n.weight = std::move(weight);
+  // What no window reaches at the end.
+  const Shape whole = transposed_output(n, net.shape(images));
+  n.output_padding = {size->integers[0] - whole[2], size->integers[1] - whole[3]};
+  return {net.add_view(node.name, std::move(n), {images.id})};
+}
+
 Values import_pool(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (is_line(in[0])) return {along_lines(net, node, in, import_pool)};
   View x = view(in[0]);
@@ -194,6 +234,7 @@ Values import_pool(GraphBuilder& net, const OnnxNode& node, const Values& in) {
 }
 
 Values import_global_pool(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  if (is_line(in[0])) return {along_lines(net, node, in, import_global_pool)};
   const View x = net.image(in[0]);
   if (net.shape(x).rank() == 2) return {x};
   Pool2dNode largest;

@@ -191,6 +191,45 @@ View picked(GraphBuilder& net, const View& x, std::size_t axis, const OnnxTensor
 
 }  // namespace
 
+namespace {
+
+// Elements of a dimension in any order.
+View in_any_order(GraphBuilder& net, const std::string& name, View x, std::size_t axis,
+                  const Dims& order) {
+  x = net.real(x);
+  if (net.shape(x).rank() != 4 || x.dims[axis].empty() || !is_axis(x, axis, 2, net.shape(x))) {
+    std::vector<int> places(x.dims.size(), 1);
+    places[axis] = 2;
+    x = net.placed(x, places, axis > 0);
+  }
+  x.id = net.add(name, PickNode{order}, {x.id});
+  x.dims[axis] = single_axis(2, static_cast<std::int64_t>(order.size()));
+  return x;
+}
+
+// What an index tensor takes of a dimension, in place of which its dimensions come.
+View gathered(GraphBuilder& net, const std::string& name, const View& x, std::size_t axis,
+              const OnnxTensor& index) {
+  const std::int64_t size = x.sizes()[axis];
+  Dims sizes = x.sizes();
+  sizes.erase(sizes.begin() + static_cast<std::ptrdiff_t>(axis));
+  sizes.insert(sizes.begin() + static_cast<std::ptrdiff_t>(axis), index.dims.begin(),
+               index.dims.end());
+  if (const std::optional<Steps> steps = steps_of(index, size)) {
+    const bool in_order =
+        steps->first == 0 && index.size() == to_size(size) && steps->by == strides_of(index.dims);
+    return reshaped(in_order ? x : picked(net, x, axis, index, *steps), sizes);
+  }
+  Dims order;
+  for (const std::int64_t i : index.integers) {
+    order.push_back(static_cast<std::int64_t>(axis_of(i, to_size(size))));
+  }
+  if (order.empty()) throw Unsupported("of nothing");
+  return reshaped(in_any_order(net, name, x, axis, order), sizes);
+}
+
+}  // namespace
+
 Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const View& x = view(in[0]);
   const std::size_t axis = axis_of(integer_of(node, "axis", 0), x.dims.size());
@@ -199,15 +238,38 @@ Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in) 
   if (index->integers.size() == 1 && index->dims.empty()) {
     return {element(net, node, x, axis, index->integers[0])};
   }
-  const std::optional<Steps> steps = steps_of(*index, x.sizes()[axis]);
-  if (!steps) throw Unsupported("of elements that are not evenly spaced");
-  Dims sizes = x.sizes();
-  sizes.erase(sizes.begin() + static_cast<std::ptrdiff_t>(axis));
-  sizes.insert(sizes.begin() + static_cast<std::ptrdiff_t>(axis), index->dims.begin(),
-               index->dims.end());
-  const bool in_order = steps->first == 0 && index->size() == to_size(x.sizes()[axis]) &&
-                        steps->by == strides_of(index->dims);
-  return {reshaped(in_order ? x : picked(net, x, axis, *index, *steps), sizes)};
+  return {gathered(net, node.name, x, axis, *index)};
+}
+
+// Of the first dimensions, as many as a place has numbers: of these as one.
+Values import_gather_nd(GraphBuilder& net, const OnnxNode& node, const Values& in) {
+  View x = net.real(in[0]);
+  const OnnxConstant places = constant(in, 1);
+  if (!places || !places->integer || places->dims.empty() ||
+      integer_of(node, "batch_dims", 0) != 0) {
+    throw Unsupported("by other than constants, or with batch_dims");
+  }
+  const auto known = places->dims.back();
+  if (known < 1 || known > static_cast<std::int64_t>(x.dims.size())) {
+    throw Unsupported("by places of another rank");
+  }
+  const Dims sizes = x.sizes();
+  OnnxTensor index;
+  index.integer = true;
+  index.dims.assign(places->dims.begin(), places->dims.end() - 1);
+  for (std::size_t i = 0; i < places->size();) {
+    std::int64_t at = 0;
+    for (std::size_t d = 0; d < to_size(known); ++d, ++i) {
+      at = at * sizes[d] +
+           static_cast<std::int64_t>(axis_of(places->integers[i], to_size(sizes[d])));
+    }
+    index.integers.push_back(at);
+  }
+  for (std::size_t d = 1; d < to_size(known); ++d) {
+    x.dims[0].insert(x.dims[0].end(), x.dims[1].begin(), x.dims[1].end());
+    x.dims.erase(x.dims.begin() + 1);
+  }
+  return {gathered(net, node.name, x, 0, index)};
 }
 
 }  // namespace sepconv::importer

@@ -195,9 +195,11 @@ Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
     bias = std::move(b);
   }
   // An image whose pixels were put one behind the other: a convolution over all of it.
-  if (net.shape(x).rank() == 4 && x.dims.size() == 2 && net.shape(x)[2] * net.shape(x)[3] > 1) {
-    const View all = reshaped(whole_view(x.id, net.shape(x)), {net.shape(x)[0], k});
-    if (all.dims != x.dims) throw Unsupported("of a transposed image");
+  const Shape& s = net.shape(x);
+  const bool image = s.rank() == 4 && x.dims.size() == 2 && s[2] * s[3] > 1 &&
+                     s.elements() == s[0] * k &&
+                     reshaped(whole_view(x.id, s), {s[0], k}).dims == x.dims;
+  if (image) {
     Conv2dNode n;
     n.weight = tensor_of({out, net.channels(x), net.shape(x)[2], net.shape(x)[3]}, weights);
     if (bias) n.bias = vector_of(*bias);

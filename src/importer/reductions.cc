@@ -179,6 +179,12 @@ View norms_of(GraphBuilder& net, const Norms& e, bool keep) {
   return net.add_same("least", ActivationNode{Activation::clamp(least, INFINITY)}, norms);
 }
 
+View norms_over_positions(GraphBuilder& net, const View& x) {
+  std::vector<bool> over;
+  for (const std::vector<Axis>& axes : x.dims) over.push_back(!axes.empty() && axes[0].axis > 1);
+  return norms_of(net, {x, over, true}, true);
+}
+
 Values import_reduction(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   View x = view(in[0]);
   if (node.type == "ReduceL1") {

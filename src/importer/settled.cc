@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 
+#include "base/sizes.h"
 #include "importer/handlers.h"
 #include "sepconv/error.h"
 
@@ -26,7 +27,7 @@ class Settled {
   }
   std::optional<View> operator()(const ChannelMean& e) const { return mean_of(net_, e); }
   std::optional<View> operator()(const Centred& e) const {
-    return add(e.of, mean_of(net_, {e.of}).times(-1));
+    return result(import_sub, {e.of, mean_of(net_, {e.of})});
   }
   std::optional<View> operator()(const CentredSquares& e) const {
     return (*this)(Squares{*(*this)(Centred{e.of})});
@@ -51,6 +52,20 @@ class Settled {
     return e.inverse ? function(Function::kReciprocal, root) : root;
   }
   std::optional<View> operator()(const Norms& e) const { return norms_of(net_, e, true); }
+  std::optional<View> operator()(const MeanOfNorms& e) const {
+    return mean_of(net_, {norms_over_positions(net_, e.of)}).plus(e.epsilon);
+  }
+  std::optional<View> operator()(const NormsByMean& e) const {
+    const View mean = *(*this)(MeanOfNorms{e.of, e.epsilon});
+    return result(import_div, {norms_over_positions(net_, e.of), mean});
+  }
+  std::optional<View> operator()(const Response& e) const {
+    const View norms = *(*this)(NormsByMean{e.of, e.epsilon});
+    const View x = result(import_mul, {e.of, norms});
+    const std::size_t n = to_size(net_.channels(e.of));
+    return net_.affine("response", x, e.scale.value_or(Floats(n, 1)),
+                       e.shift.value_or(Floats(n, 0)));
+  }
   std::optional<View> operator()(const Expanded& e) const { return net_.expanded(e.of, e.sizes); }
   std::optional<View> operator()(const AttentionScores& e) const { return scores_of(net_, e); }
   std::optional<View> operator()(const AttentionWeights& e) const { return weights_of(net_, e); }
@@ -66,10 +81,10 @@ class Settled {
   View function(Function f, const View& x) const {
     return net_.add_same("function", FunctionNode{f}, net_.real(x));
   }
-  View add(const View& x, const View& y) const {
-    OnnxNode sum;
-    sum.name = "centred";
-    return view(import_add(net_, sum, {x, y}).front());
+  View result(Handler handler, const Values& in) const {
+    OnnxNode node;
+    node.name = "settled";
+    return view(handler(net_, node, in).front());
   }
 
   GraphBuilder& net_;

@@ -44,6 +44,20 @@ HWY_INLINE V log(D d, V x) {
   return keep_nan(x, hn::IfThenElse(hn::Lt(x, zero), hn::NaN(d), y));
 }
 
+// A sine or cosine, `near` of arguments for which vectors are exact, `any` of others.
+template <class Near>
+HWY_INLINE V periodic(V x, const Near& near, double (*any)(double)) {
+  const D d;
+  constexpr float kNear = 39000;
+  if (hn::AllTrue(d, hn::Le(hn::Abs(x), hn::Set(d, kNear)))) return near(x);
+  HWY_ALIGN float lanes[hn::MaxLanes(D())];
+  hn::Store(x, d, lanes);
+  for (size_t i = 0; i < hn::Lanes(d); ++i) {
+    lanes[i] = static_cast<float>(any(static_cast<double>(lanes[i])));
+  }
+  return hn::Load(d, lanes);
+}
+
 void apply(Function function, const float* x, float* y, size_t n) {
   const D d;
   const auto all = [&](const auto& f) HWY_ATTR {
@@ -53,12 +67,22 @@ void apply(Function function, const float* x, float* y, size_t n) {
   switch (function) {
     case Function::kAbs:
       return all([](V v) HWY_ATTR { return hn::Abs(v); });
+    case Function::kCos:
+      return all([d](V v) HWY_ATTR {
+        return periodic(
+            v, [d](V near) HWY_ATTR { return hn::Cos(d, near); }, std::cos);
+      });
     case Function::kExp:
       return all([d](V v) HWY_ATTR { return exp(d, v); });
     case Function::kLog:
       return all([d](V v) HWY_ATTR { return log(d, v); });
     case Function::kReciprocal:
       return all([d](V v) HWY_ATTR { return hn::Div(hn::Set(d, 1.0f), v); });
+    case Function::kSin:
+      return all([d](V v) HWY_ATTR {
+        return periodic(
+            v, [d](V near) HWY_ATTR { return hn::Sin(d, near); }, std::sin);
+      });
     case Function::kSqrt:
       return all([](V v) HWY_ATTR { return hn::Sqrt(v); });
   }
@@ -128,6 +152,14 @@ HWY_INLINE void join_pixels(const float* const* pixels, float* y, size_t channel
 #pragma GCC unroll 3
     for (int i = 1; i < N; ++i) v = join(v, load_some(p[i] + c, m));
     store_some(finish(v), m, y + c);
+  });
+}
+
+void choose(const float* map, const float* a, const float* b, float* y, size_t n) {
+  const V zero = hn::Zero(D());
+  for_vectors(n, [&](size_t i, size_t m) HWY_ATTR {
+    const V first = load_some(a + i, m), second = load_some(b + i, m);
+    store_some(hn::IfThenElse(hn::Ne(load_some(map + i, m), zero), first, second), m, y + i);
   });
 }
 
@@ -468,6 +500,7 @@ const VectorMathKernels& kernels() {
                                           sum_channels,
                                           max_channels,
                                           normalize,
+                                          choose,
                                           max_pixels,
                                           sum_pixels,
                                           sum_row,

@@ -38,6 +38,8 @@ struct VectorMathKernels {
   /// more.
   void (*normalize)(const float* x, float least, float* y, std::size_t pixels,
                     std::size_t channels);
+  /// y[i] = map[i] != 0 ? a[i] : b[i].
+  void (*choose)(const float* map, const float* a, const float* b, float* y, std::size_t n);
   /// y[c] = max over pixels p of p[c]; `pixels` ≥ 1 pointers.
   void (*max_pixels)(const float* const* pixels, std::size_t count, float* y, std::size_t channels);
   /// y[c] = scale · Σ pixels, summed in parts whose order is that of the pointers.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "ops/row_wise.h"
 #include "sepconv/tensor.h"
@@ -46,6 +47,34 @@ class FirstRow final : public RowOp {
   }
   double flops() const override { return 0; }
   std::string describe() const override { return "first row"; }
+};
+
+/// Rows in any order.
+class PickedRows final : public RowOp {
+ public:
+  PickedRows(const ImageShape& input, std::vector<std::int64_t> rows)
+      : RowOp(input, {static_cast<std::int64_t>(rows.size()), input.width, input.channels}),
+        rows_(std::move(rows)) {}
+
+  RowRange input_rows(RowRange out) const override {
+    if (out.begin >= out.end) return {0, 0};
+    const auto [least, most] =
+        std::minmax_element(rows_.begin() + out.begin, rows_.begin() + out.end);
+    return {*least, *most + 1};
+  }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  void run_rows(RowRange out, const InputRows& x, const float* const*, float* const* y,
+                std::byte*) const override {
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      const std::int64_t from = rows_[static_cast<std::size_t>(r)];
+      std::copy_n(x.row[from - x.first], input().row_floats(), y[r - out.begin]);
+    }
+  }
+  double flops() const override { return 0; }
+  std::string describe() const override { return "picked rows"; }
+
+ private:
+  std::vector<std::int64_t> rows_;
 };
 
 /// All rows but the first, each a pixel of the result: patches, where rows are tokens.

@@ -85,6 +85,34 @@ class MapRows final : public RowOp {
   const VectorMathKernels* kernels_ = &vector_math_kernels();
 };
 
+/// x where a map is not zero, the second operand elsewhere.
+class ChooseRows final : public RowOp {
+ public:
+  /// map: [C,H,W].
+  ChooseRows(const ImageShape& shape, const float* map)
+      : RowOp(shape, shape), map_({1, shape.channels, shape.height, shape.width}, Layout::kNHWC) {
+    copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
+  }
+
+  RowRange input_rows(RowRange out) const override { return out; }
+  std::size_t workspace_bytes(std::int64_t) const override { return 0; }
+  void run_rows(RowRange out, const InputRows& x, const float* const* second, float* const* y,
+                std::byte*) const override {
+    const std::int64_t floats = input().row_floats();
+    for (std::int64_t r = out.begin; r < out.end; ++r) {
+      const std::int64_t i = r - out.begin;
+      kernels_->choose(map_.data() + r * floats, x.row[r - x.first], second[i], y[i],
+                       static_cast<std::size_t>(floats));
+    }
+  }
+  double flops() const override { return 0; }
+  std::string describe() const override { return "choose by a map"; }
+
+ private:
+  Tensor map_;
+  const VectorMathKernels* kernels_ = &vector_math_kernels();
+};
+
 /// x and the second operand, element by element.
 class BinaryRows final : public RowWise {
  public:

@@ -217,7 +217,7 @@ def padded(g, x, _):
 
 def function(g, x, _):
     shape = g.shape[x]
-    kind = g.one_of("Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Neg")
+    kind = g.one_of("Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Neg", "Sin", "Cos")
     if kind == "Exp":
         x = g.node("Sigmoid", [x], shape)
     if kind in ("Log", "Sqrt", "Reciprocal"):
@@ -342,6 +342,26 @@ def windows(g, x, i):
     return g.node("Gather", [x, g.constant(index.astype(np.int64))], to, axis=i)
 
 
+def picked(g, x, i):
+    """Elements in any order, some of them twice, of one dimension or the first two."""
+    shape = g.shape[x]
+    if g.chance(0.5) or len(shape) < 2:
+        index = g.rng.integers(-shape[i], shape[i], int(g.rng.integers(1, 6)))
+        to = [*shape[:i], len(index), *shape[i + 1 :]]
+        return g.node("Gather", [x, g.constant(index)], to, axis=i)
+    count = int(g.rng.integers(1, 6))
+    index = np.stack([g.rng.integers(0, s, count) for s in shape[:2]], 1)
+    return g.node("GatherND", [x, g.constant(index)], [count, *shape[2:]])
+
+
+def chosen(g, x, _):
+    """By a constant mask, of two values or of a value and a number."""
+    shape = g.shape[x]
+    mask = g.constant(g.rng.random([g.one_of(1, s) for s in shape]) < 0.5)
+    other = g.one_of(g.constant(np.float32(0.3)), g.activation(x))
+    return g.node("Where", g.one_of([mask, x, other], [mask, other, x]), shape)
+
+
 def root_mean_square(g, x, i):
     """An RMS norm, or a layer norm where the mean is taken off first; or what leads there."""
     shape, small = g.shape[x], list(g.shape[x])
@@ -407,7 +427,7 @@ STEPS = [split, join, shuffle, part, product, activation, with_constant, softmax
          instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts,
          expanded, reduction, repeated, divided, normalized, product_of_values, padded, blocks,
          product_from_the_left, lines, function, joined_with_constant, tiled, windows,
-         root_mean_square, einsum, matrices]  # fmt: skip
+         root_mean_square, einsum, matrices, picked, chosen]  # fmt: skip
 
 
 def layers(seed):

@@ -49,6 +49,37 @@ TEST_P(ArithmeticNodesTest, DividesAndTakesAMapTimes) {
   });
 }
 
+TEST_P(ArithmeticNodesTest, ChoosesByAMap) {
+  Tensor x = input({2, 19, 4, 3});
+  x.data()[5] = INFINITY;
+  x.data()[6] = -INFINITY;
+  auto map = std::make_shared<Tensor>(Shape{19, 4, 3});
+  for (std::int64_t i = 0; i < map->shape().elements(); ++i) map->data()[i] = float(i % 3 != 0);
+  Graph graph;
+  const ValueId other = graph.add("abs", FunctionNode{Function::kAbs}, {0});
+  graph.add("choose", ChooseNode{map}, {0, other});
+  const Tensor y = run(graph, x);
+  each(y.shape(), [&](auto n, auto c, auto h, auto w) {
+    const float v = testing::at(x.view(), n, c, h, w);
+    const bool first = map->data()[(c * 4 + h) * 3 + w] != 0;
+    EXPECT_EQ(testing::at(y.view(), n, c, h, w), first ? v : std::abs(v));
+  });
+}
+
+TEST_P(ArithmeticNodesTest, PicksRowsInAnyOrder) {
+  const Tensor x = input({2, 19, 6, 3});
+  const PickNode pick{{5, 0, 0, 3, 2, 5, 1}};
+  Graph graph;
+  const ValueId gate = graph.add("relu", ActivationNode{ActivationKind::kRelu}, {0});
+  graph.add("pick", pick, {gate});
+  const Tensor y = run(graph, x);
+  ASSERT_EQ(y.shape(), Shape({2, 19, 7, 3}));
+  each(y.shape(), [&](auto n, auto c, auto h, auto w) {
+    const float from = testing::at(x.view(), n, c, pick.rows[std::size_t(h)], w);
+    EXPECT_EQ(testing::at(y.view(), n, c, h, w), std::max(from, 0.0F));
+  });
+}
+
 TEST_P(ArithmeticNodesTest, AConstantIsTheSameForEveryImage) {
   const Tensor x = input({3, 2, 5, 5});
   const Constant map = constant({19, 4, 3}), other = constant({7, 4, 3});
@@ -83,9 +114,11 @@ TEST_P(ArithmeticNodesTest, FunctionsAreWithinTheirBounds) {
     double (*exact)(double);
   };
   for (const Case& f : {Case{Function::kAbs, [](double v) { return std::abs(v); }},
+                        Case{Function::kCos, [](double v) { return std::cos(v); }},
                         Case{Function::kExp, [](double v) { return std::exp(v); }},
                         Case{Function::kLog, [](double v) { return std::log(v); }},
                         Case{Function::kReciprocal, [](double v) { return 1 / v; }},
+                        Case{Function::kSin, [](double v) { return std::sin(v); }},
                         Case{Function::kSqrt, [](double v) { return std::sqrt(v); }}}) {
     Tensor x = input({1, 37, 20, 3});
     for (std::int64_t i = 0; i < x.shape().elements(); ++i) x.data()[i] *= 9;
