@@ -138,6 +138,34 @@ View side_by_side(GraphBuilder& net, const std::string& name, std::vector<View> 
   return all;
 }
 
+// A value's channels one by one, each times a number and plus another, and side by side again: as
+// one function of the value, which is what networks begin with that were trained on other colours.
+std::optional<View> rejoined(GraphBuilder& net, const std::string& name, const Pieces& pieces) {
+  const View& first = pieces.views[0];
+  const Shape& s = net.shape(first);
+  if (!first.partial || s.rank() != 4) return std::nullopt;
+  Floats scale, shift;
+  for (const View& x : pieces.views) {
+    View like = first;
+    like.dims[pieces.axis] = x.dims[pieces.axis];
+    like.first = static_cast<std::int64_t>(scale.size());
+    const std::vector<Axis>& axes = x.dims[pieces.axis];
+    const bool next = x.same_elements(like) && x.padding == Padding(0) && axes.size() <= 1;
+    if (!next || (!axes.empty() && (axes[0].axis != 1 || axes[0].step != 1))) return std::nullopt;
+    const std::size_t count = to_size(size_of(axes));
+    scale.insert(scale.end(), count, static_cast<float>(x.scale));
+    shift.insert(shift.end(), count, static_cast<float>(x.shift));
+  }
+  View all = first;
+  all.dims[pieces.axis] = single_axis(1, s[1]);
+  all.partial = false;
+  all.first = 0;
+  all.scale = 1;
+  all.shift = 0;
+  const bool whole = scale.size() == to_size(s[1]) && size_of(all.dims[pieces.axis]) == s[1];
+  return whole ? std::optional(net.affine(name, all, scale, shift)) : std::nullopt;
+}
+
 // Along the channels, whatever the order of the dimensions.
 View concat_channels(GraphBuilder& net, const std::string& name, const Pieces& pieces) {
   std::vector<View> parts;
@@ -248,6 +276,7 @@ Values import_concat(GraphBuilder& net, const OnnxNode& node, const Values& in) 
     if (takes_class_token(net, tokens)) return {waiting(tokens)};
   }
   const Pieces pieces(net, node, in);
+  if (const auto all = rejoined(net, node.name, pieces)) return {*all};
   const View first = net.real(pieces.views[0]);
   const bool channels = is_axis(first, pieces.axis, 1, net.shape(first)) ||
                         shuffled_groups(first, net.shape(first)) > 1;

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cstring>
 #include <vector>
 
 #include "base/sizes.h"
+#include "ops/copy_pixels.h"
 #include "ops/op_impl.h"
 
 namespace sepconv {
@@ -21,15 +21,12 @@ class Concat final : public Op::Impl {
   std::size_t workspace_bytes(int) const override { return 0; }
   void run(const float* x, std::span<const float* const> sides, float* y, std::byte*,
            const ThreadPool& pool) const override {
-    const std::size_t pixels = to_size(output[2] * output[3]), wide = to_size(output[1]);
-    pool.parallel_for(to_size(output[0]), [&](std::size_t image) {
+    const std::size_t pixels = to_size(output[3]), wide = to_size(output[1]);
+    pool.parallel_for(to_size(output[0] * output[2]), [&](std::size_t row) {
       for (std::size_t i = 0; i < parts_.size(); ++i) {
         const std::size_t n = to_size(parts_[i].count);
-        const float* from = (i == 0 ? x : sides[i - 1]) + image * pixels * n;
-        float* to = y + image * pixels * wide + parts_[i].first;
-        for (std::size_t p = 0; p < pixels; ++p) {
-          std::memcpy(to + p * wide, from + p * n, n * sizeof(float));
-        }
+        const float* from = (i == 0 ? x : sides[i - 1]) + row * pixels * n;
+        copy_pixels(from, n, y + row * pixels * wide + parts_[i].first, wide, n, pixels);
       }
     });
   }

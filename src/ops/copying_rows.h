@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/sizes.h"
+#include "ops/copy_pixels.h"
 #include "ops/row_wise.h"
 #include "sepconv/tensor.h"
 
@@ -122,9 +124,8 @@ class PadRows final : public RowOp {
       std::fill_n(to, output().row_floats(), value_);
       if (r < top_ || r >= top_ + input().height) continue;
       const float* const from = x.row[r - top_ - x.first];
-      for (std::int64_t p = 0; p < input().width; ++p) {
-        std::copy_n(from + p * channels, channels, to + (left_ + p) * wide + first_);
-      }
+      copy_pixels(from, to_size(channels), to + left_ * wide + first_, to_size(wide),
+                  to_size(channels), to_size(input().width));
     }
   }
   double flops() const override { return 0; }
@@ -145,9 +146,8 @@ class ChannelsRows final : public RowWise {
 
  private:
   void run_row(const float* x, const float*, float* y) const override {
-    for (std::size_t p = 0; p < pixels(); ++p) {
-      y = std::copy_n(x + p * channels() + first_, output().channels, y);
-    }
+    const std::size_t count = to_size(output().channels);
+    copy_pixels(x + first_, channels(), y, count, count, pixels());
   }
   double flops_each() const override { return 0; }
 

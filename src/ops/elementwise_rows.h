@@ -224,13 +224,22 @@ class AffineRows final : public RowWise {
       : RowWise(shape, shape),
         scale_(std::move(scale)),
         shift_(std::move(shift)),
-        epilogue_(epilogue) {}
+        epilogue_(epilogue) {
+    // A whole row as one pixel: of few channels a vector holds several.
+    if (channels() >= kernels_->lanes) return;
+    const std::size_t all = channels() * pixels();
+    for (std::vector<float>* v : {&scale_, &shift_}) {
+      v->reserve(all);
+      while (v->size() < all) v->push_back((*v)[v->size() - channels()]);
+    }
+  }
 
   std::string describe() const override { return "scale and shift"; }
 
  private:
   void run_row(const float* x, const float*, float* y) const override {
-    kernels_->affine(epilogue_, x, scale_.data(), shift_.data(), y, pixels(), channels());
+    const std::size_t n = std::max<std::size_t>(scale_.size(), 1);
+    kernels_->affine(epilogue_, x, scale_.data(), shift_.data(), y, pixels() * channels() / n, n);
   }
   double flops_each() const override { return 2; }
 

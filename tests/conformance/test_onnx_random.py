@@ -218,7 +218,7 @@ def padded(g, x, _):
 def function(g, x, _):
     shape = g.shape[x]
     kind = g.one_of("Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Neg", "Sin", "Cos")
-    if kind == "Exp":
+    if kind in ("Exp", "Sin", "Cos"):
         x = g.node("Sigmoid", [x], shape)
     if kind in ("Log", "Sqrt", "Reciprocal"):
         x = g.node("Abs", [x], shape)

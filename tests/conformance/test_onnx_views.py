@@ -299,6 +299,13 @@ PARTS = {
         a=conv(4),
         fc=torch.nn.Linear(36, 5),
     ),
+    "colours": Module(
+        lambda m, x: m.a(torch.cat([x[:, i].unsqueeze(1) * (0.3 + i) - 0.1 for i in range(C)], 1)),
+        a=conv(5),
+    ),
+    "some_colours": Module(
+        lambda m, x: torch.cat([x[:, 1:3] * 2, 0.5 - x[:, 0:1], x[:, 3:] + 1], 1) * m.w, w=(C, 1, 1)
+    ),
     "softmax_of_weights": Module(
         lambda m, x: m.w.softmax(-1) @ m.fc(tokens(x)), w=(T, T), fc=linear(7)
     ),
