@@ -1,5 +1,7 @@
 #include "importer/builder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -7,13 +9,6 @@
 #include "graph/plan.h"
 
 namespace sepconv::importer {
-
-namespace {
-
-// 8 GiB: a file may not make a program ask for any amount of memory.
-constexpr std::int64_t kMostElements = std::int64_t{1} << 31;
-
-}  // namespace
 
 Constant tensor_of(const Shape& shape, const Floats& values) {
   if (static_cast<std::size_t>(shape.elements()) != values.size()) {
@@ -57,15 +52,17 @@ Size2d pair_of(const OnnxNode& node, const char* name) {
   return {list[0], list[1]};
 }
 
-GraphBuilder::GraphBuilder(std::int64_t operators, const Shape& in)
-    : shapes(infer_shapes(graph, in)), input(in), opset(operators) {}
+GraphBuilder::GraphBuilder(std::int64_t operators, const Shape& in, int bits)
+    : shapes(infer_shapes(graph, in)), input(in), opset(operators), bits_(bits) {}
 
 ValueId GraphBuilder::add(const std::string& name, decltype(Node::op) op,
                           std::vector<ValueId> inputs) {
   const ValueId id = graph.add(name, std::move(op), std::move(inputs));
   try {
     const Shape shape = infer_shape(graph, id, shapes, input);
-    if (shape.elements() > kMostElements) throw Unsupported("of more than 2^31 elements");
+    if (shape.elements() > std::int64_t{1} << bits_) {
+      throw Unsupported(fmt::format("of more than 2^{} elements", bits_));
+    }
     shapes.push_back(shape);
   } catch (...) {
     graph.nodes.pop_back();

@@ -16,8 +16,9 @@ namespace sepconv::importer {
 /// Unsupported where something has no place in it.
 class GraphBuilder {
  public:
-  /// A graph whose input has this shape; operators are those of the file's operator set.
-  GraphBuilder(std::int64_t opset, const Shape& input);
+  /// A graph whose input has this shape; operators are those of the file's operator set. No value
+  /// may have more than 2^bits elements: a file may not make a program ask for any memory.
+  GraphBuilder(std::int64_t opset, const Shape& input, int bits = 31);
 
   ValueId add(const std::string& name, decltype(Node::op) op, std::vector<ValueId> inputs);
   View add_view(const std::string& name, decltype(Node::op) op, std::vector<ValueId> inputs);
@@ -86,6 +87,8 @@ class GraphBuilder {
     Axes axes;
     ValueId copy;
   };
+
+  int bits_;
 
   View some_channels(const View& x);
   View padded(View x);

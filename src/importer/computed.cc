@@ -6,19 +6,32 @@
 
 namespace sepconv::importer {
 
-Arguments computed(Handler handler, std::int64_t opset, const OnnxNode& node, Values in) {
-  const OnnxConstant first = constant(in, 0);
-  if (!first || first->integer || first->floats.empty()) throw Unsupported("of a constant");
+namespace {
+
+constexpr int kMostBits = 26;
+constexpr double kMostMacs = 0x1p33;
+
+}  // namespace
+
+Arguments computed(std::int64_t opset, const OnnxNode& node, const Arguments& in) {
+  const Handler handler = handler_of(node.type);
+  const OnnxConstant first = in.empty() ? nullptr : in[0];
+  if (!handler || !first || first->integer || first->floats.empty()) {
+    throw Unsupported("of a constant");
+  }
   const Shape shape{1, static_cast<std::int64_t>(first->size()), 1, 1};
-  GraphBuilder net(opset, shape);
-  in[0] = reshaped(whole_view(0, shape), first->dims);
+  GraphBuilder net(opset, shape, kMostBits);
+  Values all(in.begin(), in.end());
+  all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
+  all[0] = reshaped(whole_view(0, shape), first->dims);
   std::vector<Dims> dims;
   std::vector<ValueId> outputs;
-  for (const Value& result : apply(handler, net, node, std::move(in))) {
+  for (const Value& result : apply(handler, net, node, std::move(all))) {
     const View y = net.flat(view(net.settled(result)));
     dims.push_back(y.sizes());
     outputs.push_back(y.id);
   }
+  if (count_macs(net.graph, net.shapes) > kMostMacs) throw Unsupported("that takes too long");
   net.graph.outputs = std::move(outputs);
   const Network network(std::move(net.graph), shape);
   Tensor x(shape);

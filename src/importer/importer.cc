@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <exception>
 
 #include "base/check.h"
 #include "base/sizes.h"
@@ -76,19 +77,11 @@ class Importer {
     if (!handler && !folds) throw Unsupported("");
     if (std::any_of(in.begin(), in.end(), is_unknown)) return {};
     const bool constants = std::all_of(in.begin(), in.end(), is_constant);
-    if (folds && constants && !handler) return of_constants({fold(node, constants_of(in))});
-    if (folds && constants) {
-      try {
-        return of_constants({fold(node, constants_of(in))});
-      } catch (const Unsupported&) {
-        // As the network that it becomes, perhaps.
-      }
-    }
+    if (constants) return of_constants(node, in);
     if (!handler) throw Unsupported("of other than constants");
     if (node.outputs.empty()) throw Unsupported("without outputs");
     Values all = in;
     all.resize(std::max(in.size(), kMostInputs), OnnxConstant());
-    if (constants) return of_constants(computed(handler, net_.opset, node, all));
     if (!takes_padding(node.type)) {
       for (Value& v : all) {
         const auto* x = std::get_if<View>(&v);
@@ -98,18 +91,31 @@ class Importer {
     return apply(handler, net_, node, std::move(all));
   }
 
-  static Arguments constants_of(const Values& in) {
+  Values of_constants(const OnnxNode& node, const Values& in) {
     Arguments constants;
     for (std::size_t i = 0; i < in.size(); ++i) constants.push_back(constant(in, i));
-    return constants;
-  }
-
-  Values of_constants(const Arguments& results) {
+    const Arguments results = result_of(node, constants);
     for (const OnnxConstant& result : results) {
       if (result->size() > room_) throw Unsupported("constants of too many elements in all");
       room_ -= result->size();
     }
     return {results.begin(), results.end()};
+  }
+
+  // By what is known of the arithmetic of shapes or else, if that can be, by running what the node
+  // becomes.
+  Arguments result_of(const OnnxNode& node, const Arguments& in) const {
+    if (!can_fold(node.type)) return computed(net_.opset, node, in);
+    try {
+      return {fold(node, in)};
+    } catch (const Unsupported&) {
+      const std::exception_ptr why = std::current_exception();
+      try {
+        return computed(net_.opset, node, in);
+      } catch (const Unsupported&) {
+        std::rethrow_exception(why);
+      }
+    }
   }
 
   // Operators that padding may become part of: others look at values that have it.

@@ -296,7 +296,7 @@ Values import_einsum(GraphBuilder& net, const OnnxNode& node, const Values& in) 
     if (e.a.find(letter) == std::string::npos) columns += letter;
   }
   if (summed.empty() || e.result.size() != both.size() + rows.size() + columns.size()) {
-    throw Unsupported("of other than a product of matrices");
+    throw Unsupported("of other than matrices");
   }
   Value a = in[0], b = in[1];
   // Attention's expressions are taken as they are.

@@ -308,6 +308,19 @@ def test_results_beyond_all_memory(tmp_path):
     assert "Conv (n): of more than 2^31 elements" in refusal(network([node]), tmp_path)
 
 
+def test_constants_beyond_all_time_and_memory(tmp_path):
+    """Operators of constants are computed when a file is read."""
+    weights = {"c": np.ones((1, 1, 9, 9), np.float32)}
+    weights["scales"] = np.array([1, 1, 4000, 4000], np.float32)
+    nodes = [helper.make_node("Resize", ["c", "", "scales"], ["y"], name="n")]
+    text = refusal(network(nodes, weights), tmp_path)
+    assert "Resize (n): of more than 2^26 elements" in text
+    weights = {"c": np.ones((1, 512, 128, 128), np.float32)}
+    weights["w"] = np.ones((512, 512, 3, 3), np.float32)
+    nodes = [helper.make_node("Conv", ["c", "w"], ["y"], name="n", pads=[1, 1, 1, 1])]
+    assert "Conv (n): " in refusal(network(nodes, weights), tmp_path)
+
+
 @pytest.mark.parametrize("scale", [0, -1, 1e30, 1e-30, np.nan, np.inf])
 def test_resize_by_what_is_no_scale(scale, tmp_path):
     weights = {"scales": np.array([1, 1, scale, 1], np.float32)}
