@@ -99,7 +99,7 @@ View GraphBuilder::some_channels(const View& x) {
       dim = i;
     }
   }
-  if (!adjacent) return matrices(x, dim);
+  if (!adjacent || shape(x).rank() != 4) return matrices(x, dim);
   const std::tuple range{x.id, x.first, count};
   if (!ranges_.contains(range)) {
     ranges_[range] = add("channels", ChannelsNode{x.first, count}, {x.id});

@@ -23,13 +23,12 @@ Value part_of(GraphBuilder& net, const View& x, std::size_t axis, std::int64_t f
     return y;
   }
   const bool shuffled = axis == 1 && shuffled_groups(x, net.shape(x)) > 1;
-  const bool image = is_image(x, net.shape(x)) && axis == 1;
+  const bool image = is_image(x, net.shape(x)) && axis == 1 && net.shape(x).rank() == 4;
   const std::vector<Axis>& axes = x.dims[axis];
   const bool channels = axes.size() == 1 && axes[0].axis == 1;
   if (!shuffled && !image && channels) return part_of_channels(x, axis, first, count);
   if (!shuffled && !image) return net.cropped(x, axis, first, count);
   const View whole = net.image(x);
-  if (net.shape(whole).rank() != 4) throw Unsupported("of other than an image");
   return waiting(SomeChannels{whole, first, count});
 }
 

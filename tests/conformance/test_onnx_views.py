@@ -306,6 +306,12 @@ PARTS = {
     "some_colours": Module(
         lambda m, x: torch.cat([x[:, 1:3] * 2, 0.5 - x[:, 0:1], x[:, 3:] + 1], 1) * m.w, w=(C, 1, 1)
     ),
+    "parts_of_a_vector": Module(
+        lambda m, x: torch.cat(
+            [m.fc(x.mean((2, 3)))[:, 2:6].sigmoid(), m.fc(x.mean((2, 3))).chunk(2, 1)[0]], 1
+        ),
+        fc=linear(8),
+    ),
     "softmax_of_weights": Module(
         lambda m, x: m.w.softmax(-1) @ m.fc(tokens(x)), w=(T, T), fc=linear(7)
     ),
