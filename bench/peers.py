@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 
+import families
 import numpy as np
 import runtimes
 import torch
@@ -190,7 +191,11 @@ class Bench:
             model = seeded(lambda name=name: create(name))
             size = size_of(model)[0]
             x = self.input(3, size)
-            net = loaded(name, model, x)
+            try:
+                net = loaded(name, model, x)
+            except Exception as error:
+                print(f"{name}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+                continue
             work = sum(step["flops"] for step in net.explain(size, batch=self.batch, runs=0))
             runs = self.runs(model, x, lambda _, x, net=net: lambda: net(x))
             self.report.row(name, self.interleaved(runs, 5 * self.seconds, 10), work)
@@ -277,7 +282,10 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NAME")
+    parser.add_argument(
+        "--networks", nargs="+", default=NETWORKS, metavar="NAME",
+        help='any of timm\'s, or "families": the smallest one of each of timm\'s model families',
+    )  # fmt: skip
     parser.add_argument("--peers", nargs="+", choices=[*runtimes.PEERS], default=[*runtimes.PEERS])
     parser.add_argument("--threads", type=int, default=1, help="of every runtime (default: 1)")
     parser.add_argument("--batch", type=int, default=1, help="images at once (default: 1)")
@@ -287,6 +295,8 @@ def parse():
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row of a table")
     parser.add_argument("--out", help="path, without suffix, of the files to write")
     arguments = parser.parse_args()
+    if arguments.networks == ["families"]:
+        arguments.networks = families.smallest()
     cores = len(os.sched_getaffinity(0))
     if not 1 <= arguments.threads <= cores or arguments.batch < 1:
         parser.error(f"threads: expected 1 to {cores}; batch: expected at least 1")

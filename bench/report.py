@@ -14,6 +14,7 @@ OURS = "sepconv"
 
 
 def mean(ratios):
+    ratios = [r for r in ratios if not math.isnan(r)]
     return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
 
 
@@ -98,7 +99,8 @@ class Report:
         tables = [t for t in self.tables if t["rows"]]
         lines = [r for t in tables for r in t["rows"] if r["bytes"]]
         count = len(tables) + bool(lines)
-        figure, axes = pyplot.subplots(count, 1, figsize=(12, 4 * count), squeeze=False)
+        width = max([12, *(len(t["rows"]) // 3 for t in tables)])
+        figure, axes = pyplot.subplots(count, 1, figsize=(width, 4 * count), squeeze=False)
         for axis, table in zip(axes[:, 0], tables):
             self._bars(axis, table)
         if lines:
