@@ -5,8 +5,8 @@
 
 #include "base/sizes.h"
 #include "ops/copy_pixels.h"
+#include "ops/map.h"
 #include "ops/row_wise.h"
-#include "sepconv/tensor.h"
 
 namespace sepconv {
 
@@ -15,10 +15,7 @@ class ConstantRows final : public RowOp {
  public:
   /// map: [C,H,W].
   ConstantRows(const ImageShape& input, const ImageShape& output, const float* map)
-      : RowOp(input, output),
-        map_({1, output.channels, output.height, output.width}, Layout::kNHWC) {
-    copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
-  }
+      : RowOp(input, output), map_(map_of(output, map)) {}
 
   RowRange input_rows(RowRange) const override { return {0, 0}; }
   std::size_t workspace_bytes(std::int64_t) const override { return 0; }

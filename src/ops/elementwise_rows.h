@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels/vector_math.h"
+#include "ops/map.h"
 #include "ops/row_wise.h"
 
 namespace sepconv {
@@ -53,11 +55,7 @@ class MapRows final : public RowOp {
  public:
   /// map: [C,H,W].
   MapRows(const ImageShape& shape, const float* map, bool multiplies)
-      : RowOp(shape, shape),
-        map_({1, shape.channels, shape.height, shape.width}, Layout::kNHWC),
-        multiplies_(multiplies) {
-    copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
-  }
+      : RowOp(shape, shape), map_(map_of(shape, map)), multiplies_(multiplies) {}
 
   RowRange input_rows(RowRange out) const override { return out; }
   std::size_t workspace_bytes(std::int64_t) const override { return 0; }
@@ -90,9 +88,7 @@ class ChooseRows final : public RowOp {
  public:
   /// map: [C,H,W].
   ChooseRows(const ImageShape& shape, const float* map)
-      : RowOp(shape, shape), map_({1, shape.channels, shape.height, shape.width}, Layout::kNHWC) {
-    copy(TensorView(const_cast<float*>(map), map_.shape()), map_.view());
-  }
+      : RowOp(shape, shape), map_(map_of(shape, map)) {}
 
   RowRange input_rows(RowRange out) const override { return out; }
   std::size_t workspace_bytes(std::int64_t) const override { return 0; }
