@@ -57,6 +57,7 @@ Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& 
   if (kind == ActivationKind::kSilu) {
     // x · sigmoid(alpha · x).
     const auto alpha = static_cast<double>(number_of(node, "alpha", 1.0F));
+    if (alpha == 0) return {x.times(0.5)};
     const View scaled = net.real(x.times(alpha));
     return {net.add_same(node.name, ActivationNode{kind}, scaled).times(1 / alpha)};
   }
@@ -107,14 +108,9 @@ Values import_greater(GraphBuilder& net, const OnnxNode&, const Values& in) {
 
 namespace {
 
-// What constants choose of two values, or of a value and a constant.
-View chosen(GraphBuilder& net, const OnnxNode& node, const OnnxConstant& by, const Value& x,
-            const Value& otherwise) {
-  const auto as_view = [&](const Value& v) {
-    const auto* c = std::get_if<OnnxConstant>(&v);
-    return c && *c ? net.constant_view(node.name + ".constant", **c) : view(v);
-  };
-  const View a = as_view(x), b = as_view(otherwise);
+// What constants choose of two values.
+View chosen(GraphBuilder& net, const OnnxNode& node, const OnnxConstant& by, const View& a,
+            const View& b) {
   const Dims sizes = broadcast(broadcast(a.sizes(), b.sizes()), by->dims);
   OnnxTensor mask = *by;
   if (mask.integer) mask.floats.assign(mask.integers.begin(), mask.integers.end());
@@ -133,23 +129,18 @@ View chosen(GraphBuilder& net, const OnnxNode& node, const OnnxConstant& by, con
 
 }  // namespace
 
-// A mask that hides every key from a query is refused (attention.cc): all weights are numbers.
+// Where no mask hides every key from a query all weights are numbers.
 Values import_is_nan(GraphBuilder&, const OnnxNode&, const Values& in) {
   const auto* weights = expression<AttentionWeights>(in[0]);
   if (!weights || hides_all_keys(weights->scores)) throw Unsupported("but for attention's weights");
-  return {waiting(IsNan{weights->scores})};
+  return {waiting(Never{})};
 }
 
 Values import_where(GraphBuilder& net, const OnnxNode& where, const Values& in) {
-  if (const auto* nan = expression<IsNan>(in[0])) {
-    const auto* weights = expression<AttentionWeights>(in[2]);
-    const bool same = weights && weights->scores.queries.id == nan->of.queries.id &&
-                      weights->scores.keys.id == nan->of.keys.id &&
-                      weights->scores.bias == nan->of.bias;
-    if (!same) throw Unsupported("but for attention's weights");
-    return {in[2]};
+  if (expression<Never>(in[0])) return {in[2]};
+  if (const OnnxConstant by = constant(in, 0)) {
+    return {chosen(net, where, by, view(in[1]), view(in[2]))};
   }
-  if (const OnnxConstant by = constant(in, 0)) return {chosen(net, where, by, in[1], in[2])};
   constexpr double kLinear = 18;  // from there on log(1 + exp x) rounds to x
   const auto* greater = expression<Comparison>(in[0]);
   const View x = net.real(in[1]), otherwise = view(in[2]);

@@ -397,16 +397,6 @@ Values import_maximum(GraphBuilder& net, const OnnxNode& node, const Values& in)
   return {turned(*result)};
 }
 
-namespace {
-
-OnnxNode of_type(const OnnxNode& node, const char* type) {
-  OnnxNode other = node;
-  other.type = type;
-  return other;
-}
-
-}  // namespace
-
 Values import_pow(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const double power = scalar(in[1]).value_or(0);
   if (power == 1.0) return {in[0]};
@@ -422,9 +412,9 @@ Values import_pow(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (std::abs(power) != 0.5 && power != -1.0)
     throw Unsupported("but for squares, cubes and roots");
   Value root = in[0];
-  if (power != -1.0) root = import_sqrt(net, of_type(node, "Sqrt"), {root}).front();
+  if (power != -1.0) root = import_sqrt(net, node_of("Sqrt", node.name), {root}).front();
   if (power > 0) return {root};
-  return import_function(net, of_type(node, "Reciprocal"), {root});
+  return import_function(net, node_of("Reciprocal", node.name), {root});
 }
 
 Values import_sqrt(GraphBuilder& net, const OnnxNode& node, const Values& in) {

@@ -182,10 +182,7 @@ View scores_of(GraphBuilder& net, const AttentionScores& e) {
   View scores = matrix_product(net, "scores", q, k);
   scores.scale = e.scale;
   if (!e.bias) return scores;
-  OnnxNode sum;
-  sum.type = "Add";
-  sum.name = "bias";
-  return view(apply(import_add, net, sum, {scores, e.bias}).front());
+  return view(apply(import_add, net, node_of("Add", "bias"), {scores, e.bias}).front());
 }
 
 View weights_of(GraphBuilder& net, const AttentionWeights& e) {
@@ -281,7 +278,8 @@ Values import_attention(GraphBuilder& net, const OnnxNode& node, const Values& i
   View v = heads_apart(net, node, in[2], "kv_num_heads");
   const Dims queries = q.sizes(), keys = k.sizes();
   if (keys[1] < 1 || queries[1] % keys[1] != 0) throw Unsupported("of heads that do not fit");
-  if (const std::int64_t share = queries[1] / keys[1]; share > 1) {
+  // Keys of one head are for all as they are.
+  if (const std::int64_t share = queries[1] / keys[1]; share > 1 && keys[1] > 1) {
     k.dims[1].push_back({0, share, 0});
     v.dims[1].push_back({0, share, 0});
   }
@@ -296,9 +294,7 @@ Values import_attention(GraphBuilder& net, const OnnxNode& node, const Values& i
   }
   const OnnxConstant mask = mask_of(node, constant(in, 3), queries[2], keys[2]);
   if (mask) scores = apply(import_add, net, node, {scores, mask}).front();
-  OnnxNode softmax;
-  softmax.type = "Softmax";
-  softmax.name = node.name;
+  const OnnxNode softmax = node_of("Softmax", node.name);
   const Value weights = apply(import_softmax, net, softmax, {scores}).front();
   const View y = view(apply(import_matmul, net, node, {weights, v}).front());
   if (view(in[0]).dims.size() == 4) return {y};

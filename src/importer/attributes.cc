@@ -6,6 +6,13 @@
 
 namespace sepconv::importer {
 
+OnnxNode node_of(const char* type, const std::string& name) {
+  OnnxNode node;
+  node.type = type;
+  node.name = name;
+  return node;
+}
+
 std::int64_t integer_of(const OnnxNode& node, const char* name, std::int64_t otherwise) {
   const auto found = node.attributes.find(name);
   return found == node.attributes.end() ? otherwise : found->second.integer;

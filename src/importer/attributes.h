@@ -21,6 +21,9 @@ struct Unsupported : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A node without attributes, for what a handler leaves to another.
+OnnxNode node_of(const char* type, const std::string& name);
+
 /// A node's attribute, or `otherwise`.
 std::int64_t integer_of(const OnnxNode& node, const char* name, std::int64_t otherwise);
 float number_of(const OnnxNode& node, const char* name, float otherwise);

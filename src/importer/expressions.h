@@ -131,10 +131,10 @@ struct AttentionWeights {
   bool transposed = false;
 };
 
-/// Whether attention's weights are numbers, which exporters ask where a mask may hide every key.
-struct IsNan {
-  static constexpr const char* kName = "whether weights are numbers";
-  AttentionScores of;
+/// Whether attention's weights are no numbers, which exporters ask as a mask may hide every key,
+/// where none does.
+struct Never {
+  static constexpr const char* kName = "whether weights are no numbers";
 };
 
 /// Tokens behind a class token, to which positions may be added.
@@ -148,7 +148,7 @@ using Expression =
     std::variant<Comparison, Erf, OnePlusErf, SomeChannels, ConvolvedChannels, ChannelMean, Centred,
                  CentredSquares, Variance, Deviation, Squares, MeanSquare, RootMeanSquare, Norms,
                  MeanOfNorms, NormsByMean, Response, Expanded, AttentionScores, AttentionWeights,
-                 IsNan, ClassTokens>;
+                 Never, ClassTokens>;
 const char* name_of(const Expression& e);
 
 /// What an ONNX tensor is to us; nothing where its node is not supported.

@@ -82,9 +82,7 @@ class Settled {
     return net_.add_same("function", FunctionNode{f}, net_.real(x));
   }
   View result(Handler handler, const Values& in) const {
-    OnnxNode node;
-    node.name = "settled";
-    return view(handler(net_, node, in).front());
+    return view(handler(net_, node_of("", "settled"), in).front());
   }
 
   GraphBuilder& net_;
@@ -119,8 +117,9 @@ std::optional<Values> tried(Handler handler, GraphBuilder& net, const OnnxNode& 
 
 // Operators all of whose inputs may be values.
 bool takes_values(const std::string& type) {
-  static const std::set<std::string> types = {
-      "Add", "Attention", "Concat", "Div", "Einsum", "MatMul", "Max", "Min", "Mul", "Sub", "Sum"};
+  static const std::set<std::string> types = {"Add",    "Attention", "Concat", "Div",
+                                              "Einsum", "MatMul",    "Max",    "Min",
+                                              "Mul",    "Sub",       "Sum",    "Where"};
   return types.contains(type);
 }
 
