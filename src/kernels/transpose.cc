@@ -158,8 +158,21 @@ void to_planes(const float* x, size_t pixel, size_t channels, size_t pixels, flo
                                                                         planes, streams);
 }
 
+void interleave3(const float* const planes[3], float* y, size_t n) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreInterleaved3(hn::LoadU(d, planes[0] + i), hn::LoadU(d, planes[1] + i),
+                          hn::LoadU(d, planes[2] + i), d, y + 3 * i);
+  }
+  for (; i < n; ++i) {
+    for (size_t c = 0; c < 3; ++c) y[3 * i + c] = planes[c][i];
+  }
+}
+
 const TransposeKernels& kernels() {
-  static const TransposeKernels table = {kLanes, to_pixels, to_planes};
+  static const TransposeKernels table = {kLanes, to_pixels, to_planes, interleave3};
   return table;
 }
 

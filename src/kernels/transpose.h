@@ -19,6 +19,8 @@ struct TransposeKernels {
   /// a cache line, which must be one vector.
   void (*to_planes)(const float* x, std::size_t pixel, std::size_t channels, std::size_t pixels,
                     float* const* planes, bool streams);
+  /// Three planes of n floats to n interleaved triples: the layout change that images need.
+  void (*interleave3)(const float* const planes[3], float* y, std::size_t n);
 };
 
 const TransposeKernels& transpose_kernels();

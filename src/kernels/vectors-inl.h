@@ -30,6 +30,9 @@ HWY_INLINE V clamp(V x, V lo, V hi) {
 
 HWY_INLINE V keep_nan(V x, V result) { return hn::IfThenElse(hn::IsNaN(x), x, result); }
 
+// The larger of two, NaN if either is.
+HWY_INLINE V larger(V a, V b) { return hn::IfThenElse(hn::Or(hn::Gt(b, a), hn::IsNaN(b)), b, a); }
+
 // GCC would rather load a weight again for each row than keep it: loads are the limit.
 HWY_INLINE V in_register(V v) {
 #if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !HWY_COMPILER_CLANG

@@ -69,7 +69,7 @@ Attention::Attention(const Shape& queries, const Shape& keys, const Shape& value
       v_(values, heads.v, window),
       scale_(static_cast<float>(heads.scale)),
       gemm_(&gemm_kernels()),
-      math_(&vector_math_kernels()),
+      math_(&norm_kernels()),
       no_bias_(make_aligned<float>(gemm_->columns)) {
   padded_ = divide_up(k_.tokens(), gemm_->columns) * gemm_->columns;
   wide_depth_ = divide_up(v_.depth, gemm_->columns) * gemm_->columns;

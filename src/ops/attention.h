@@ -5,7 +5,7 @@
 
 #include "base/aligned.h"
 #include "kernels/gemm.h"
-#include "kernels/vector_math.h"
+#include "kernels/norms.h"
 #include "ops/amx_product.h"
 #include "ops/op_impl.h"
 #include "sepconv/attention.h"
@@ -81,7 +81,7 @@ class Attention final : public Op::Impl {
   std::size_t queries_;     ///< at a time
   const GemmKernels* gemm_;
   std::optional<AmxSet> amx_;
-  const VectorMathKernels* math_;
+  const NormKernels* math_;
   AlignedArray<float> no_bias_, bias_;
 };
 

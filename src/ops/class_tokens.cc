@@ -35,7 +35,7 @@ ClassTokens::ClassTokens(const Shape& in, const float* token, const float* posit
                          std::int64_t grid)
     : Impl(in, {in[0], in[1], 1 + in[2] * in[3], 1}, Layout::kNHWC, false),
       first_(token, token + in[1]),
-      kernels_(&vector_math_kernels()) {
+      kernels_(&elementwise_kernels()) {
   const std::size_t channels = to_size(in[1]);
   for (std::size_t c = 0; c < channels; ++c) first_[c] += positions[c];
   const float* begin = positions + channels;

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "kernels/vector_math.h"
+#include "kernels/elementwise.h"
 #include "ops/op_impl.h"
 
 namespace sepconv {
@@ -24,7 +24,7 @@ class ClassTokens final : public Op::Impl {
  private:
   std::vector<float> first_;      ///< token + its position
   std::vector<float> positions_;  ///< of the patches, [h·w][C]
-  const VectorMathKernels* kernels_;
+  const ElementwiseKernels* kernels_;
 };
 
 }  // namespace sepconv

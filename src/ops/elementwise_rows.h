@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/vector_math.h"
+#include "kernels/elementwise.h"
 #include "ops/map.h"
 #include "ops/row_wise.h"
 
@@ -29,7 +29,7 @@ class ElementwiseRows final : public RowWise {
 
   Epilogue epilogue_;
   bool adds_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// An elementary function of every element.
@@ -47,7 +47,7 @@ class FunctionRows final : public RowWise {
   double flops_each() const override { return 1; }
 
   Function function_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// x plus, or times, an image of its own.
@@ -80,7 +80,7 @@ class MapRows final : public RowOp {
  private:
   Tensor map_;
   bool multiplies_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// x where a map is not zero, the second operand elsewhere.
@@ -106,7 +106,7 @@ class ChooseRows final : public RowOp {
 
  private:
   Tensor map_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// x and the second operand, element by element.
@@ -124,20 +124,19 @@ class BinaryRows final : public RowWise {
  private:
   void run_row(const float* x, const float* other, float* y) const override {
     const std::size_t floats = pixels() * channels();
-    const float* const both[] = {x, other};
     switch (kind_) {
       case Kind::kProduct:
         return kernels_->scale_channels(x, other, y, 1, floats);
       case Kind::kQuotient:
         return kernels_->divide(x, other, y, floats);
       case Kind::kMaximum:
-        return kernels_->max_pixels(both, 2, y, floats);
+        return kernels_->maximum(x, other, y, floats);
     }
   }
   double flops_each() const override { return 1; }
 
   Kind kind_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// Every pixel times one vector of channels, the second operand: squeeze-excite's scale.
@@ -154,7 +153,7 @@ class ScaleRows final : public RowWise {
   }
   double flops_each() const override { return 1; }
 
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// Every pixel times a number of its own, the second operand: spatial attention.
@@ -171,7 +170,7 @@ class ScalePixelsRows final : public RowWise {
   }
   double flops_each() const override { return 1; }
 
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// x, times a number for each channel where it is negative.
@@ -189,7 +188,7 @@ class PReluRows final : public RowWise {
   double flops_each() const override { return 1; }
 
   std::vector<float> slope_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// activation(x · s + t) with s and t, a number for each channel, one after the other in the second
@@ -209,7 +208,7 @@ class ScaleShiftRows final : public RowWise {
   double flops_each() const override { return 2; }
 
   Epilogue epilogue_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 /// activation(x · scale + shift) by channel: a batch norm that no layer absorbed.
@@ -241,7 +240,7 @@ class AffineRows final : public RowWise {
 
   std::vector<float> scale_, shift_;
   Epilogue epilogue_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ElementwiseKernels* kernels_ = &elementwise_kernels();
 };
 
 }  // namespace sepconv

@@ -37,7 +37,7 @@ void LayoutChange::interleave(const Shape& shape, const float* x, float* y,
     const std::size_t first = i % parts * kPart, image = i / parts * 3 * plane;
     const float* const from = x + image + first;
     const float* const planes[3] = {from, from + plane, from + 2 * plane};
-    math_->interleave3(planes, y + image + 3 * first, std::min(kPart, plane - first));
+    kernels_->interleave3(planes, y + image + 3 * first, std::min(kPart, plane - first));
   });
 }
 

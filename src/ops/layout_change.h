@@ -1,7 +1,6 @@
 #pragma once
 
 #include "kernels/transpose.h"
-#include "kernels/vector_math.h"
 #include "sepconv/tensor.h"
 #include "sepconv/threads.h"
 
@@ -19,7 +18,6 @@ class LayoutChange {
   void interleave(const Shape& shape, const float* x, float* y, const ThreadPool& pool) const;
 
   const TransposeKernels* kernels_ = &transpose_kernels();
-  const VectorMathKernels* math_ = &vector_math_kernels();
 };
 
 }  // namespace sepconv

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "kernels/vector_math.h"
+#include "kernels/reductions.h"
 #include "ops/pixel_parts.h"
 #include "sepconv/threads.h"
 
@@ -40,7 +40,7 @@ class Moments {
   void join(std::byte* workspace, float* mean, float* variance) const;
 
   std::size_t pixels_, channels_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ReductionKernels* kernels_ = &reduction_kernels();
 };
 
 }  // namespace sepconv

@@ -2,7 +2,8 @@
 
 #include <vector>
 
-#include "kernels/vector_math.h"
+#include "kernels/norms.h"
+#include "kernels/reductions.h"
 #include "ops/row_wise.h"
 
 namespace sepconv {
@@ -31,7 +32,7 @@ class LayerNormRows final : public RowWise {
   std::vector<float> weight_, bias_;
   float epsilon_;
   bool centred_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const NormKernels* kernels_ = &norm_kernels();
 };
 
 /// Each pixel divided by its Euclidean norm over the channels, or by `least` where that is more.
@@ -48,7 +49,7 @@ class NormalizeRows final : public RowWise {
   double flops_each() const override { return 3; }
 
   float least_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const NormKernels* kernels_ = &norm_kernels();
 };
 
 /// Global response normalisation as a factor for each channel (Woo et al., "ConvNeXt V2", 2023,
@@ -59,7 +60,7 @@ class ResponseScaleRows final : public RowOp {
       : RowOp(input, {1, 1, input.channels}),
         weight_(weight, weight + input.channels),
         epsilon_(epsilon),
-        kernels_(&vector_math_kernels()) {}
+        kernels_(&reduction_kernels()) {}
 
   RowRange input_rows(RowRange) const override { return {0, input().height}; }
   std::size_t workspace_bytes(std::int64_t rows) const override;
@@ -73,7 +74,7 @@ class ResponseScaleRows final : public RowOp {
  private:
   std::vector<float> weight_;
   float epsilon_;
-  const VectorMathKernels* kernels_;
+  const ReductionKernels* kernels_;
 };
 
 }  // namespace sepconv

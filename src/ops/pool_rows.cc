@@ -16,7 +16,7 @@ PoolRows::PoolRows(const ImageShape& input, const ImageShape& output, const Wind
       window_(window),
       kind_(kind),
       count_include_pad_(count_include_pad),
-      kernels_(&vector_math_kernels()) {}
+      kernels_(&reduction_kernels()) {}
 
 RowRange PoolRows::input_rows(RowRange out) const {
   return positions(window_.rows, out, input().height);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/vector_math.h"
+#include "kernels/reductions.h"
 #include "ops/row_wise.h"
 #include "ops/window.h"
 #include "sepconv/ops.h"
@@ -30,7 +30,7 @@ class PoolRows final : public RowOp {
   Window2d window_;
   Pool kind_;
   bool count_include_pad_;
-  const VectorMathKernels* kernels_;
+  const ReductionKernels* kernels_;
 };
 
 /// The largest or the mean of each pixel's channels.
@@ -54,7 +54,7 @@ class ChannelPoolRows final : public RowWise {
   double flops_each() const override { return 1; }
 
   Pool kind_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const ReductionKernels* kernels_ = &reduction_kernels();
 };
 
 }  // namespace sepconv

@@ -21,7 +21,7 @@ ResizeRows::ResizeRows(const ImageShape& input, std::vector<Taps> rows, std::vec
                     static_cast<std::int64_t>(columns.size()), input.channels}),
       rows_(std::move(rows)),
       columns_(std::move(columns)),
-      kernels_(&vector_math_kernels()) {}
+      kernels_(&reduction_kernels()) {}
 
 RowRange ResizeRows::input_rows(RowRange out) const {
   RowRange need{input().height, 0};

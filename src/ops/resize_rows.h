@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "kernels/vector_math.h"
+#include "kernels/reductions.h"
 #include "ops/row_op.h"
 
 namespace sepconv {
@@ -33,7 +33,7 @@ class ResizeRows final : public RowOp {
   void resize_row(const float* from, float* to) const;
 
   std::vector<Taps> rows_, columns_;
-  const VectorMathKernels* kernels_;
+  const ReductionKernels* kernels_;
 };
 
 }  // namespace sepconv

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/vector_math.h"
+#include "kernels/norms.h"
 #include "ops/row_wise.h"
 
 namespace sepconv {
@@ -23,7 +23,7 @@ class SoftmaxRows final : public RowWise {
   double flops_each() const override { return 5; }
 
   bool logarithm_;
-  const VectorMathKernels* kernels_ = &vector_math_kernels();
+  const NormKernels* kernels_ = &norm_kernels();
 };
 
 }  // namespace sepconv
