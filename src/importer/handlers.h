@@ -40,26 +40,29 @@ Values import_matmul(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_einsum(GraphBuilder& net, const OnnxNode& node, const Values& in);
 /// a·b of the last two dimensions, the others side by side.
 View matrix_product(GraphBuilder& net, const std::string& name, const Value& a, const Value& b);
-// arithmetic.cc
+// sums.cc
 Values import_add(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_sum(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_negative(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_sub(GraphBuilder& net, const OnnxNode& node, const Values& in);
+// factors.cc
 Values import_mul(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_div(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_maximum(GraphBuilder& net, const OnnxNode& node, const Values& in);
+// powers.cc
 Values import_pow(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_negative(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_sum(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_sqrt(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // activations.cc
 Values import_activation(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_function(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_prelu(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_clip(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_maximum(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_erf(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_softmax(GraphBuilder& net, const OnnxNode& node, const Values& in);
+// choices.cc
 Values import_greater(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_is_nan(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_where(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_clip(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_erf(GraphBuilder& net, const OnnxNode& node, const Values& in);
-Values import_softmax(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // shapes.cc
 Values import_same(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_dropout(GraphBuilder& net, const OnnxNode& node, const Values& in);

@@ -1,157 +1,12 @@
-// Sums, products and means, and what exporters take apart into them.
+// Products and quotients of elements, and what exporters take apart into them.
 
-#include <algorithm>
-#include <cmath>
 #include <optional>
 
-#include "base/sizes.h"
 #include "importer/constants.h"
 #include "importer/handlers.h"
+#include "importer/operands.h"
 
 namespace sepconv::importer {
-
-namespace {
-
-// What a constant that is added to an expression makes of it; null if nothing.
-std::optional<Value> sum_with(GraphBuilder& net, const OnnxNode& node, const Value& a,
-                              const OnnxConstant& c) {
-  const auto number = scalar(c);
-  if (const auto* e = expression<Variance>(a); e && number) {
-    return waiting(Variance{e->of, e->epsilon + *number});
-  }
-  if (const auto* e = expression<MeanSquare>(a); e && number) {
-    return waiting(MeanSquare{e->of, e->epsilon + *number});
-  }
-  if (const auto* e = expression<MeanOfNorms>(a); e && number) {
-    return waiting(MeanOfNorms{e->of, e->epsilon + *number});
-  }
-  if (const auto* e = expression<Erf>(a); e && number == 1.0) return waiting(OnePlusErf{e->of});
-  if (const auto* e = expression<Response>(a); e && net.by_channel(e->of, c)) {
-    Response sum = *e;
-    sum.shift = net.by_channel(e->of, c);
-    return waiting(std::move(sum));
-  }
-  if (const auto* e = expression<AttentionScores>(a)) return biased_scores(net, *e, c);
-  if (const auto* e = expression<ClassTokens>(a)) return class_tokens(net, node.name, *e, c);
-  return std::nullopt;
-}
-
-// A constant that has the same for each image once: positions that a file computes for all of them.
-OnnxConstant of_one_image(const GraphBuilder& net, const View& x, const OnnxConstant& c) {
-  const std::int64_t images = net.shape(x)[0];
-  if (images < 2 || c->integer || c->dims.size() != x.dims.size() || c->dims[0] != images ||
-      !is_axis(x, 0, 0, net.shape(x))) {
-    return c;
-  }
-  const auto each = static_cast<std::ptrdiff_t>(c->size()) / images;
-  const auto first = c->floats.begin();
-  if (!std::equal(first + each, c->floats.end(), first)) return c;
-  OnnxTensor one = *c;
-  one.dims[0] = 1;
-  one.floats.assign(first, first + each);
-  return std::make_shared<const OnnxTensor>(std::move(one));
-}
-
-// With as many dimensions as a constant that is added to it, or that it is multiplied by.
-View as_many(View x, const OnnxConstant& c) {
-  const std::size_t rank = std::max(x.dims.size(), c->dims.size());
-  x.dims.insert(x.dims.begin(), rank - x.dims.size(), std::vector<Axis>());
-  return x;
-}
-
-// A value, as large as a constant makes it, and the constant's number for each of its elements.
-std::pair<View, Constant> mapped(GraphBuilder& net, View x, const OnnxConstant& constant) {
-  if (const Dims sizes = broadcast(x.sizes(), constant->dims); sizes != x.sizes()) {
-    x = net.real(net.expanded(x, sizes));
-  }
-  const OnnxConstant c = of_one_image(net, x, constant);
-  Constant map = net.map_for(x, c);
-  if (!map && !x.dims.empty()) {
-    x = net.matrices(x, x.dims.size() - 1);
-    map = net.map_for(x, c);
-  }
-  if (!map) throw Unsupported("of a constant of another shape");
-  return {x, map};
-}
-
-// Two values of the same shape that lie alike: as the larger one lies, if it is one.
-std::pair<View, View> alike(GraphBuilder& net, const View& x, const View& y) {
-  const Dims sizes = broadcast(x.sizes(), y.sizes());
-  if (x.sizes() == sizes) {
-    const View like = net.real(x);
-    return {like, net.laid_out_as(y, like)};
-  }
-  const View like = net.real(y.sizes() == sizes ? y : net.expanded(y, sizes));
-  return {net.laid_out_as(x, like), like};
-}
-
-// x + response(x): a global response norm, whose scale is 1 + weight · ….
-View response_norm(GraphBuilder& net, const std::string& name, const View& x, const Response& e) {
-  if (!e.of.same_elements(x) || !x.plain()) {
-    throw Unsupported("of a response and another value");
-  }
-  const std::size_t n = to_size(net.channels(x));
-  const ValueId factors =
-      net.add(name + ".factors",
-              ResponseScaleNode{vector_of(e.scale.value_or(Floats(n, 1))), e.epsilon}, {x.id});
-  const View y = net.add_same(name, ScaleNode{}, x, {factors});
-  return e.shift ? net.affine(name, y, Floats(n, 1), *e.shift) : y;
-}
-
-}  // namespace
-
-Values import_add(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  const Value &a = in[0], &b = in[1];
-  if (std::holds_alternative<OnnxConstant>(a)) return import_add(net, node, {b, a});
-  if (expression<Response>(a) && std::holds_alternative<View>(b)) {
-    return import_add(net, node, {b, a});
-  }
-  if (const auto* e = expression<Response>(b)) {
-    return {response_norm(net, node.name, view(a), *e)};
-  }
-  if (const OnnxConstant c = constant(in, 1)) {
-    if (const auto sum = sum_with(net, node, a, c)) return {*sum};
-    if (const auto number = scalar(c)) return {as_many(view(a), c).plus(*number)};
-    const View x = as_many(net.real(a), c);
-    if (const auto shift = net.by_channel(x, c)) {
-      return {net.affine(node.name, x, Floats(shift->size(), 1), *shift)};
-    }
-    const auto [like, map] = mapped(net, x, c);
-    return {net.add_same(node.name, AddMapNode{map}, like)};
-  }
-  const auto [x, y] = alike(net, view(a), view(b));
-  return {net.add_same(node.name, AddNode{}, x, {y.id})};
-}
-
-Values import_sum(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  Values sum{in[0]};
-  for (std::size_t i = 1; i < node.inputs.size(); ++i) {
-    sum = import_add(net, node, {net.settled(sum[0]), in[i]});
-  }
-  return sum;
-}
-
-Values import_negative(GraphBuilder&, const OnnxNode&, const Values& in) {
-  return {view(in[0]).times(-1)};
-}
-
-Values import_sub(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  if (const auto* mean = expression<ChannelMean>(in[1])) {
-    if (std::holds_alternative<View>(in[0]) && mean->of.same_elements(view(in[0]))) {
-      return {waiting(Centred{mean->of})};
-    }
-  }
-  if (const OnnxConstant c = constant(in, 1)) {
-    auto negative = std::make_shared<OnnxTensor>(*c);
-    for (float& v : negative->floats) v = -v;
-    for (std::int64_t& v : negative->integers) v = -v;
-    return import_add(net, node, {in[0], OnnxConstant(negative)});
-  }
-  if (const auto number = scalar(in[0])) {
-    return {as_many(view(in[1]), constant(in, 0)).times(-1).plus(*number)};
-  }
-  return import_add(net, node, {in[0], view(in[1]).times(-1)});
-}
 
 namespace {
 
@@ -276,6 +131,17 @@ std::optional<Value> product_with(GraphBuilder& net, const Value& a, const OnnxC
   return std::nullopt;
 }
 
+// A value by its norms.
+View normalized(GraphBuilder& net, const std::string& name, const Norms& norms) {
+  View x = norms.of;
+  bool channels = net.shape(x).rank() >= 2;
+  for (std::size_t i = 0; i < x.dims.size(); ++i) {
+    channels = channels && norms.over[i] == (is_axis(x, i, 1, net.shape(x)) && !x.dims[i].empty());
+  }
+  if (!channels) x = net.matrices(x, norms.over);
+  return net.add_same(name, NormalizeNode{norms.least}, x);
+}
+
 }  // namespace
 
 Values import_mul(GraphBuilder& net, const OnnxNode& node, const Values& in) {
@@ -309,21 +175,6 @@ Values import_mul(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   }
   return {product(net, node, view(a), view(b))};
 }
-
-namespace {
-
-// A value by its norms.
-View normalized(GraphBuilder& net, const std::string& name, const Norms& norms) {
-  View x = norms.of;
-  bool channels = net.shape(x).rank() >= 2;
-  for (std::size_t i = 0; i < x.dims.size(); ++i) {
-    channels = channels && norms.over[i] == (is_axis(x, i, 1, net.shape(x)) && !x.dims[i].empty());
-  }
-  if (!channels) x = net.matrices(x, norms.over);
-  return net.add_same(name, NormalizeNode{norms.least}, x);
-}
-
-}  // namespace
 
 Values import_div(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (const auto* d = expression<Centred>(in[0])) {
@@ -367,63 +218,6 @@ Values import_div(GraphBuilder& net, const OnnxNode& node, const Values& in) {
     return {as_many(view(in[0]), c).times(1 / *number)};  // a double: 1 / √2 must be recognised
   }
   return import_mul(net, node, {in[0], OnnxConstant(inverse)});
-}
-
-// Of any number of values and numbers; the smaller of two is the larger of both negated.
-Values import_maximum(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  const bool least = node.type == "Min";
-  std::optional<View> result;
-  float limit = -INFINITY;
-  const auto turned = [least](const View& v) { return least ? v.times(-1) : v; };
-  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    if (const auto number = scalar(in[i])) {
-      limit = std::max(limit, static_cast<float>(least ? -*number : *number));
-      continue;
-    }
-    const View x = turned(view(in[i]));
-    if (!result) {
-      result = x;
-      continue;
-    }
-    const auto [a, b] = alike(net, *result, x);
-    result = net.add_same(node.name, MaximumNode{}, a, {b.id});
-  }
-  if (!result) throw Unsupported("of constants");
-  if (limit > -INFINITY) {
-    const Activation clamp =
-        limit == 0 ? Activation(ActivationKind::kRelu) : Activation::clamp(limit, INFINITY);
-    result = net.add_same(node.name, ActivationNode{clamp}, net.real(*result));
-  }
-  return {turned(*result)};
-}
-
-Values import_pow(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  const double power = scalar(in[1]).value_or(0);
-  if (power == 1.0) return {in[0]};
-  if (power == 2.0) {
-    if (const auto* d = expression<Centred>(in[0])) return {waiting(CentredSquares{d->of})};
-    return {waiting(Squares{net.real(in[0])})};
-  }
-  if (power == 3.0) {
-    const View x = net.real(in[0]);
-    const View squares = net.add_same(node.name + ".squares", MultiplyNode{}, x, {x.id});
-    return {net.add_same(node.name, MultiplyNode{}, squares, {x.id})};
-  }
-  if (std::abs(power) != 0.5 && power != -1.0)
-    throw Unsupported("but for squares, cubes and roots");
-  Value root = in[0];
-  if (power != -1.0) root = import_sqrt(net, node_of("Sqrt", node.name), {root}).front();
-  if (power > 0) return {root};
-  return import_function(net, node_of("Reciprocal", node.name), {root});
-}
-
-Values import_sqrt(GraphBuilder& net, const OnnxNode& node, const Values& in) {
-  if (const auto* e = expression<MeanSquare>(in[0])) {
-    return {waiting(RootMeanSquare{e->of, e->epsilon})};
-  }
-  const auto* v = expression<Variance>(in[0]);
-  if (!v) return import_function(net, node, in);
-  return {waiting(Deviation{v->of, v->epsilon})};
 }
 
 }  // namespace sepconv::importer

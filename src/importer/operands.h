@@ -1,0 +1,16 @@
+#pragma once
+
+#include <utility>
+
+#include "importer/builder.h"
+
+namespace sepconv::importer {
+
+/// With as many dimensions as a constant that is added to it, or that it is multiplied by.
+View as_many(View x, const OnnxConstant& c);
+/// A value, as large as a constant makes it, and the constant's number for each of its elements.
+std::pair<View, Constant> mapped(GraphBuilder& net, View x, const OnnxConstant& constant);
+/// Two values of the same shape that lie alike: as the larger one lies, if it is one.
+std::pair<View, View> alike(GraphBuilder& net, const View& x, const View& y);
+
+}  // namespace sepconv::importer
