@@ -233,28 +233,22 @@ struct LargerValues {
   HWY_INLINE V load(int, size_t k, size_t n) const { return hn::Mul(row.load(0, k, n), factor); }
 };
 
-// A row whose squares are too small for floats, but not its values; returns whether that is all
-// there is to it.
+// A row whose squares are too small for floats, of values that are not all zero: those of larger
+// values, and a scale that is a float, so that values of less than 2^-126 may stay below 1.
 template <bool kScaled>
-bool measure_small(const PairedPreparation& p, size_t i) {
-  const PowerOfTwo larger{60};
+void measure_small(const PairedPreparation& p, size_t i) {
   HWY_ALIGN float square[4], pairs[4];
-  const LargerValues<kScaled> values{{{p.row[i]}, p.scale}, hn::Set(D(), larger.value())};
-  sum_four(values, p.to.order, square, pairs);
-  const float mean = square[0] / static_cast<float>(p.to.order.products());
-  if (!fits_pairs(mean)) return false;
-  const PowerOfTwo scale = paired_scale(mean);
-  p.start[p.first + i] = -(pairs[0] * scale.value() * scale.value());
-  p.unscale[p.first + i] = PowerOfTwo{larger.exponent + scale.exponent}.inverse();
-  return true;
-}
-
-// A row that pairs would harm. If not all is zero, all is single: small values are scaled to where
-// sums are exact.
-PairedKind measure_singles(const RowValues& values, float square, size_t products, float& unscale) {
-  const bool zeros = square == 0.0F && values.all_zero(products);
-  unscale = zeros ? 1 : PowerOfTwo{square < 1.0F ? 60 : -40}.inverse();
-  return zeros ? PairedKind::kZeros : PairedKind::kSingles;
+  for (const int exponent : {60, 120}) {
+    const LargerValues<kScaled> values{{{p.row[i]}, p.scale},
+                                       hn::Set(D(), PowerOfTwo{exponent}.value())};
+    sum_four(values, p.to.order, square, pairs);
+    const float mean = square[0] / static_cast<float>(p.to.order.products());
+    if (mean < kLeastSquare) continue;
+    const PowerOfTwo scale{HWY_MIN(paired_scale(mean).exponent, 126 - exponent)};
+    p.start[p.first + i] = -(pairs[0] * scale.value() * scale.value());
+    p.unscale[p.first + i] = PowerOfTwo{exponent + scale.exponent}.inverse();
+    return;
+  }
 }
 
 template <bool kScaled>
@@ -265,10 +259,17 @@ HWY_INLINE void measure_rows(const PairedPreparation& p) {
   std::fill_n(p.kind + p.first, p.count, PairedKind::kPairs);
   for (size_t i = 0; i < p.count && !all; ++i) {
     if (fits_pairs(known.square[i])) continue;
-    if (known.square[i] < kLeastSquare && measure_small<kScaled>(p, i)) continue;
     const size_t row = p.first + i;
-    p.kind[row] = measure_singles({p.row[i], p.scale}, known.square[i], p.to.order.products(),
-                                  p.unscale[row]);
+    const RowValues values{p.row[i], p.scale};
+    if (known.square[i] == 0.0F && values.all_zero(p.to.order.products())) {
+      p.kind[row] = PairedKind::kZeros;
+      p.unscale[row] = 1;
+    } else if (known.square[i] < kLeastSquare) {
+      measure_small<kScaled>(p, i);
+    } else {  // single products, of values so small that their sums do not overflow
+      p.kind[row] = PairedKind::kSingles;
+      p.unscale[row] = PowerOfTwo{-40}.inverse();
+    }
   }
 }
 

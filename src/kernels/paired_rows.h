@@ -55,7 +55,7 @@ struct PairedRows {
 enum class PairedKind : std::uint8_t {
   kPairs,
   kZeros,    ///< not at all: every value is zero
-  kSingles,  ///< each for itself: values too large or small for pairs, or not finite
+  kSingles,  ///< each for itself: values too large for pairs, or not finite
 };
 
 /// 2^exponent.

@@ -292,6 +292,29 @@ TEST_P(PairedTest, SpecialValuesGoTheirOwnWay) {
   }
 }
 
+// Rows whose squares are no floats, nor some of their values with all of their bits. What the least
+// number is too coarse for is added to the bound: products' and sums' roundings, K of each.
+TEST_P(PairedTest, TinyValuesArePairsToo) {
+  constexpr std::int64_t kIn = 96, kOut = 96;
+  for (const float size : {1e-12F, 1e-20F, 1e-30F, 1e-33F, 1e-36F, 1e-38F, 1e-40F, 1e-43F}) {
+    Problem p(3, 4, kIn, kOut, 1, 1, random);
+    std::fill(p.bias.begin(), p.bias.end(), 0.0F);
+    for (float& v : p.x) v *= size;
+    const ConvRows op = p.op();
+    expect_pairs(op);
+    const auto y = testing::run_pieces(op, p.x, nullptr, 3);
+    std::size_t n = 0;
+    for (std::int64_t i = 0; i < 3; ++i)
+      for (std::int64_t j = 0; j < 4; ++j)
+        for (std::int64_t o = 0; o < kOut; ++o, ++n) {
+          double column = 0;
+          for (std::int64_t k = 0; k < kIn; ++k) column += p.tap(o, k) * p.tap(o, k);
+          const double least = kIn * 0x1p-149 * (1 + std::sqrt(column));
+          ASSERT_NEAR(y[n], exact(p, o, i, j), bound(p, o, i, j) + least) << size;
+        }
+  }
+}
+
 // AVX3's two tiles do the same in another order.
 TEST_P(PairedTest, BitsDoNotDependOnTheAdders) {
   for (const std::int64_t depth : {63, 96, 290, 700}) {
