@@ -148,10 +148,11 @@ double Chain::price(std::int64_t band) {
     const double outside = std::clamp((resident - 0.5 * l2) / (0.75 * l2), 0.0, 1.0);
     return bytes * (kNear + (kFar - kNear) * outside);
   };
+  // A GEMM reads the band's pixels once per panel of weights.
+  const double again = edge * bands + (beyond > 0 && bands == 1 ? between : 0);
   return moved(bands * weights, weights) + moved(between, working) + kFar * beyond +
          moved(image_bytes(input()), image_bytes(input())) + moved(out, out) +
-         // A GEMM reads the band's pixels once per panel of weights.
-         moved(edge * bands, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
+         moved(again, working) + bands * kBandOverhead * static_cast<double>(stages_.size());
 }
 
 // What it takes to compute these rows of every stage.
