@@ -99,7 +99,7 @@ void transform_input(const WinogradTiles& args, float* matrices) {
     for_vectors(a.channels, [&](size_t c, size_t n) HWY_ATTR {
       V columns[kPoints][kPoints];
 #pragma GCC unroll 6
-      for (int j = 0; j < kPoints; ++j) transform_column(a, x + j, c, n, columns[j]);
+      for (int j = 0; j < kPoints; ++j) transform_column(a, x + j * a.dilation, c, n, columns[j]);
       float* to = matrices + tile * a.pitch + c;
 #pragma GCC unroll 6
       for (int r = 0; r < kPoints; ++r) {
@@ -138,12 +138,13 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
 #pragma GCC unroll 6
         for (int r = 0; r < kPoints; ++r) column[r] = half[r][j];
         gather(column, y);
-        const size_t x = kOutputs * tile + j;
-        if (static_cast<int64_t>(x) >= a.width) continue;
+        const int64_t x =
+            a.step * static_cast<int64_t>(tile) + a.dilation * static_cast<int64_t>(j);
+        if (x >= a.width) continue;
 #pragma GCC unroll 4
         for (int r = 0; r < kOutputs; ++r) {
           if (!a.out[r]) continue;
-          const size_t at = x * a.pixel + c;
+          const size_t at = static_cast<size_t>(x) * a.pixel + c;
           const float* residual = a.residual ? a.residual[r] + at : nullptr;
           store_finished(a.epilogue, hn::Add(y[r], bias), residual, n, a.out[r] + at);
         }
@@ -151,10 +152,12 @@ void transform_output(const WinogradTiles& args, const float* matrices) {
     });
   }
   if (kind == ActivationKind::kNone) return;
+  const auto dilation = static_cast<size_t>(a.dilation);
+  const size_t pixels = (static_cast<size_t>(a.width) + dilation - 1) / dilation;
   for (int r = 0; r < kOutputs; ++r) {
     if (!a.out[r]) continue;
     activate_rows(args.epilogue, a.out[r], late && args.residual ? args.residual[r] : nullptr,
-                  a.pixel, static_cast<size_t>(a.width), a.channels);
+                  dilation * a.pixel, pixels, a.channels);
   }
 }
 

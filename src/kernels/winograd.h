@@ -19,16 +19,17 @@ struct WinogradSize {
 };
 constexpr std::size_t kMaxWinogradPoints = 6, kMaxWinogradOutputs = 4;
 
-/// A row of tiles.
+/// Tiles of one row, evenly spaced. A dilated window's tile takes every dilation-th row and column.
 struct WinogradTiles {
   std::size_t tiles, channels;
   std::int64_t width;  ///< pixels of an image's row: of the input, or of the output
   std::size_t matrix;  ///< floats from one product's matrix [tiles][pitch] to the next
   std::size_t pitch;   ///< floats from a tile to the next, in matrices: at least `channels`
-  /// Input only: the `points` rows under the tiles, null for padding, the column of the first
-  /// tile's left edge, and columns from a tile to the next.
+  std::int64_t step, dilation;  ///< columns from a tile to the next, and within a tile
+  /// Input only: the `points` rows under the tiles, null for padding, and the column of the first
+  /// tile's left edge.
   const float* const* in = nullptr;
-  std::int64_t left = 0, step = 0;
+  std::int64_t left = 0;
   /// Output only: the `outputs` rows, null where there is none, floats from one of their pixels to
   /// the next, and what happens on the way.
   float* const* out = nullptr;

@@ -16,26 +16,10 @@ struct ConvRows::Sources {
 
 namespace {
 
-// Whether taps in the padding are so many that leaving them out saves more than products in pairs
-// or AMX would, which cannot do so. A stretch of a row takes as long as six pixels at least.
-bool leaves_out_padding(const ImageShape& input, const ImageShape& output, const Window2d& window) {
-  constexpr std::int64_t kLeastPixels = 6;
-  const double worth = amx_kernels() ? 0.35 : 0.7;
-  std::int64_t rows = 0, columns = 0;
-  for (const Stretch& s : stretches(window.rows, input.height, output.height)) {
-    rows += s.outputs.size() * s.taps;
-  }
-  for (const Stretch& s : stretches(window.columns, input.width, output.width)) {
-    columns += std::max(s.outputs.size(), kLeastPixels) * s.taps;
-  }
-  const std::int64_t all = output.height * output.width * window.taps();
-  return static_cast<double>(rows * columns) < worth * static_cast<double>(all);
-}
-
 ProductShape product_shape(const ImageShape& input, const ImageShape& output,
                            const Window2d& window, std::int64_t groups) {
   // Adjacent taps of a row are adjacent floats, so that they make one longer run.
-  const bool sparse = leaves_out_padding(input, output, window);
+  const bool sparse = ConvRows::computed_part(input, output, window) < 1;
   const bool adjacent = groups == 1 && window.columns.dilation == 1 && !sparse;
   const std::int64_t joined = adjacent ? window.columns.size : 1;
   return {.pixels = to_size(output.height * output.width),
@@ -92,6 +76,24 @@ ConvRows::ConvRows(const ImageShape& input, const ImageShape& output, const Wind
                    PackedPanels packed, const Epilogue& epilogue)
     : ConvRows(input, output, window,
                PanelProduct(product_shape(input, output, window, 1), std::move(packed), epilogue)) {
+}
+
+// Where leaving taps out saves more than products in pairs or AMX would, which cannot do so. A
+// stretch of a row takes as long as six pixels at least.
+double ConvRows::computed_part(const ImageShape& input, const ImageShape& output,
+                               const Window2d& window) {
+  constexpr std::int64_t kLeastPixels = 6;
+  const double worth = amx_kernels() ? 0.35 : 0.7;
+  std::int64_t rows = 0, columns = 0;
+  for (const Stretch& s : stretches(window.rows, input.height, output.height)) {
+    rows += s.outputs.size() * s.taps;
+  }
+  for (const Stretch& s : stretches(window.columns, input.width, output.width)) {
+    columns += std::max(s.outputs.size(), kLeastPixels) * s.taps;
+  }
+  const double all = static_cast<double>(output.height * output.width * window.taps());
+  const double part = static_cast<double>(rows * columns) / all;
+  return part < worth ? part : 1;
 }
 
 RowRange ConvRows::input_rows(RowRange out) const {

@@ -25,6 +25,10 @@ class ConvRows final : public RowOp {
   ConvRows(const ImageShape& input, const ImageShape& output, const Window2d& window,
            PackedPanels packed, const Epilogue& epilogue);
 
+  /// The part of its products that it computes: less than 1 where it leaves taps out.
+  static double computed_part(const ImageShape& input, const ImageShape& output,
+                              const Window2d& window);
+
   RowRange input_rows(RowRange out) const override;
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,

@@ -71,6 +71,11 @@ double multiplications(std::size_t products, std::size_t pixels, std::size_t dep
          (static_cast<double>(pixels) * by_pixel(depth, out, values) + kFetch * weights);
 }
 
+// Of tiles that lie within each other.
+std::size_t blocks(std::int64_t outputs, WinogradSize size, const Window& window) {
+  return divide_up(to_size(outputs), size.outputs * to_size(window.dilation));
+}
+
 // Whole vectors.
 std::size_t padded(std::int64_t channels) {
   const std::size_t lanes = gemm_kernels().columns / 2;
@@ -86,12 +91,12 @@ WinogradRows::WinogradRows(WinogradSize size, const ImageShape& input, const Ima
       size_(size),
       window_(window),
       epilogue_(epilogue),
-      tiles_(divide_up(to_size(output.width), size.outputs)),
+      tiles_(blocks(output.width, size, window.columns) * block_tiles()),
       kernels_(&winograd_kernels(size)) {
   packed_ = weights.packed(fmt::format("winograd {} {}", size.outputs, gemm_kernels().columns),
                            [&](PageArena* arena) { return pack(weights, arena); });
   const auto width = static_cast<std::int64_t>(tiles_);
-  const std::int64_t height = (output.height + side() - 1) / side();
+  const auto height = static_cast<std::int64_t>(blocks(output.height, size, window.rows));
   for (std::size_t p = 0; p < size.products(); ++p) {
     products_.push_back(std::make_unique<ConvRows>(
         ImageShape{height, width, input.channels}, ImageShape{height, width, output.channels},
@@ -129,9 +134,7 @@ constexpr std::size_t kLeastChannelsOfSix = 48;
 constexpr WinogradSize kSizes[] = {{2, 3}, {4, 3}, {2, 5}};
 
 bool WinogradRows::suits(const Window2d& window, std::int64_t groups) {
-  const auto fits = [&](const Window& w) {
-    return w.size == window.rows.size && w.stride == 1 && w.dilation == 1;
-  };
+  const auto fits = [&](const Window& w) { return w.size == window.rows.size && w.stride == 1; };
   const bool known = std::any_of(std::begin(kSizes), std::end(kSizes), [&](WinogradSize size) {
     return size.taps == to_size(window.rows.size);
   });
@@ -145,10 +148,13 @@ std::optional<WinogradSize> WinogradRows::best(const ImageShape& input, const Im
   const std::size_t in = to_size(input.channels), out = to_size(output.channels);
   const std::size_t height = to_size(output.height), width = to_size(output.width);
   const std::size_t values = padded(input.channels) + padded(output.channels);
-  double least = multiplications(1, height * width, taps * taps * in, out, 0);
+  double least = multiplications(1, height * width, taps * taps * in, out, 0) *
+                 ConvRows::computed_part(input, output, window);
   std::optional<WinogradSize> chosen;
   for (const WinogradSize size : kSizes) {
-    const std::size_t tiles = divide_up(height, size.outputs) * divide_up(width, size.outputs);
+    const std::size_t tiles = blocks(output.height, size, window.rows) *
+                              blocks(output.width, size, window.columns) *
+                              to_size(window.rows.dilation * window.columns.dilation);
     const double cost = multiplications(size.products(), tiles, in, out, values);
     const bool accurate = size.points() == 4 || in >= kLeastChannelsOfSix;
     if (size.taps != taps || !accurate || cost >= least) continue;
@@ -170,7 +176,7 @@ std::size_t WinogradRows::matrix_floats(std::size_t tile_rows, std::int64_t chan
 
 std::size_t WinogradRows::workspace_bytes(std::int64_t rows) const {
   // One more where the first row is not a tile's first.
-  const std::int64_t tile_rows = (rows + 2 * side() - 2) / side();
+  const std::int64_t tile_rows = (rows + 2 * row_tile() - 2) / row_tile();
   const std::size_t floats = matrix_floats(to_size(tile_rows), input().channels) +
                              matrix_floats(to_size(tile_rows), output().channels);
   return size_.products() * floats * sizeof(float) +
@@ -195,14 +201,14 @@ void WinogradRows::run_rows(RowRange out, const InputRows& x, const float* const
   run_part(whole(out), x, residual, y, workspace);
 }
 
-// Where the rows of tiles of a part are, and their matrices.
+// Where the rows of blocks of a part are, and their matrices.
 struct WinogradRows::Work {
   Part tiles;  ///< the part in tiles
   std::size_t rows;
   float *spread, *summed;  ///< of the first product, and from a product to the next:
   std::size_t in_matrix, out_matrix;
 
-  /// The tiles of row t.
+  /// The tiles of row t of blocks.
   RowRange columns(std::size_t t, std::size_t all) const {
     return {t == 0 ? tiles.first_column : 0,
             t + 1 == rows ? tiles.end_column : static_cast<std::int64_t>(all)};
@@ -210,10 +216,11 @@ struct WinogradRows::Work {
 };
 
 Part WinogradRows::in_tiles(const Part& part) const {
-  return {{part.rows.begin / side(), divide_up(part.rows.end, side())},
+  const auto each = static_cast<std::int64_t>(block_tiles());
+  return {{part.rows.begin / row_tile(), divide_up(part.rows.end, row_tile())},
           part.shares,
-          part.first_column / side(),
-          divide_up(part.end_column, side())};
+          part.first_column / column_tile() * each,
+          divide_up(part.end_column, column_tile()) * each};
 }
 
 void WinogradRows::run_part(const Part& part, const InputRows& x, const float* const* residual,
@@ -231,28 +238,51 @@ void WinogradRows::run_part(const Part& part, const InputRows& x, const float* c
   gather(work, part.rows, residual, y);
 }
 
+// Tiles that are evenly spaced, one of each block: where their outputs begin, and where they are
+// in the matrices.
+struct WinogradRows::Tiles {
+  std::int64_t row, column;
+  std::size_t count, first;
+};
+
+template <class Each>
+void WinogradRows::for_tiles(const Work& work, const Each& each) const {
+  const std::int64_t rows = window_.rows.dilation, columns = window_.columns.dilation;
+  for (std::size_t t = 0; t < work.rows; ++t) {
+    const RowRange own = work.columns(t, tiles_);
+    const std::int64_t top = row_tile() * (work.tiles.rows.begin + static_cast<std::int64_t>(t));
+    const std::int64_t left = column_tile() * (own.begin / (rows * columns));
+    std::size_t first = t * tiles_ + to_size(own.begin);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < columns; ++c, ++first) {
+        each(Tiles{top + r, left + c, to_size(own.size()) / block_tiles(), first});
+      }
+    }
+  }
+}
+
 // From the input to matrices.
 void WinogradRows::spread(const Work& work, RowRange out, const InputRows& x) const {
   const std::int64_t end = input_rows(out).end;
   const std::size_t channels = to_size(input().channels);
-  for (std::size_t t = 0; t < work.rows; ++t) {
+  for_tiles(work, [&](const Tiles& tiles) {
     const float* under[kMaxWinogradPoints];
     for (std::size_t i = 0; i < size_.points(); ++i) {
-      const std::int64_t r = side() * (work.tiles.rows.begin + static_cast<std::int64_t>(t)) +
-                             static_cast<std::int64_t>(i) - window_.rows.pad;
+      const std::int64_t r =
+          tiles.row + static_cast<std::int64_t>(i) * window_.rows.dilation - window_.rows.pad;
       under[i] = r >= x.first && r < end ? x.row[r - x.first] : nullptr;
     }
-    const RowRange own = work.columns(t, tiles_);
-    const WinogradTiles tiles{.tiles = to_size(own.size()),
-                              .channels = channels,
-                              .width = input().width,
-                              .matrix = work.in_matrix,
-                              .pitch = channels,
-                              .in = under,
-                              .left = side() * own.begin - window_.columns.pad,
-                              .step = side()};
-    kernels_->transform_input(tiles, work.spread + (t * tiles_ + to_size(own.begin)) * channels);
-  }
+    kernels_->transform_input({.tiles = tiles.count,
+                               .channels = channels,
+                               .width = input().width,
+                               .matrix = work.in_matrix,
+                               .pitch = block_tiles() * channels,
+                               .step = column_tile(),
+                               .dilation = window_.columns.dilation,
+                               .in = under,
+                               .left = tiles.column - window_.columns.pad},
+                              work.spread + tiles.first * channels);
+  });
 }
 
 void WinogradRows::multiply(const Work& work, std::byte* workspace) const {
@@ -277,31 +307,35 @@ void WinogradRows::gather(const Work& work, RowRange out, const float* const* re
                           float* const* y) const {
   const RowRange own = products_.front()->share_channels(work.tiles.shares);
   const std::size_t channels = to_size(output().channels);
-  for (std::size_t t = 0; t < work.rows; ++t) {
-    const RowRange across = work.columns(t, tiles_);
-    const std::int64_t left = side() * across.begin, at = left * output_pixel() + own.begin;
+  for_tiles(work, [&](const Tiles& tiles) {
+    const std::int64_t end = tiles.column + static_cast<std::int64_t>(tiles.count) * column_tile();
+    const std::int64_t width = std::min(output().width, end) - tiles.column;
+    if (width <= 0) return;
+    const std::int64_t at = tiles.column * output_pixel() + own.begin;
     float* to[kMaxWinogradOutputs];
     const float* add[kMaxWinogradOutputs];
     for (std::size_t i = 0; i < size_.outputs; ++i) {
-      const std::int64_t r = side() * (work.tiles.rows.begin + static_cast<std::int64_t>(t)) +
-                             static_cast<std::int64_t>(i) - out.begin;
+      const std::int64_t r =
+          tiles.row + static_cast<std::int64_t>(i) * window_.rows.dilation - out.begin;
       const bool wanted = r >= 0 && r < out.size();
       to[i] = wanted ? y[r] + at : nullptr;
       add[i] = wanted && residual ? residual[r] + at : nullptr;
     }
-    const WinogradTiles tiles{.tiles = to_size(across.size()),
-                              .channels = to_size(own.size()),
-                              .width = std::min(output().width, side() * across.end) - left,
-                              .matrix = work.out_matrix,
-                              .pitch = channels,
-                              .out = to,
-                              .pixel = to_size(output_pixel()),
-                              .residual = residual ? add : nullptr,
-                              .bias = packed_->bias.get() + gemm_bias_floats(channels) + own.begin,
-                              .epilogue = epilogue_};
-    const std::size_t first = (t * tiles_ + to_size(across.begin)) * channels;
-    kernels_->transform_output(tiles, work.summed + first + own.begin);
-  }
+    kernels_->transform_output(
+        {.tiles = tiles.count,
+         .channels = to_size(own.size()),
+         .width = width,
+         .matrix = work.out_matrix,
+         .pitch = block_tiles() * channels,
+         .step = column_tile(),
+         .dilation = window_.columns.dilation,
+         .out = to,
+         .pixel = to_size(output_pixel()),
+         .residual = residual ? add : nullptr,
+         .bias = packed_->bias.get() + gemm_bias_floats(channels) + own.begin,
+         .epilogue = epilogue_},
+        work.summed + tiles.first * channels + own.begin);
+  });
 }
 
 std::size_t WinogradRows::weight_bytes() const {
@@ -316,8 +350,9 @@ double WinogradRows::flops() const {
 }
 
 std::string WinogradRows::describe() const {
-  return fmt::format("conv {0}x{0} winograd {1}x{1}, {2} of {3}", size_.taps, size_.outputs,
-                     size_.products(), products_.front()->describe());
+  return fmt::format("conv {0}x{0}{1} winograd {2}x{2}, {3} of {4}", size_.taps,
+                     describe_steps(window_), size_.outputs, size_.products(),
+                     products_.front()->describe());
 }
 
 }  // namespace sepconv

@@ -12,6 +12,8 @@ namespace sepconv {
 /// A dense 3×3 or 5×5 convolution of stride 1 by one of Winograd's algorithms: two transforms
 /// around a matrix product for each product of a tile. Rounding errors are larger than the direct
 /// kernel's (docs/numerics.md), and a value that is not finite may reach all outputs of a tile.
+/// A dilated window's tiles take every dilation-th row and column; those that lie within each other
+/// are a block.
 class WinogradRows final : public RowOp {
  public:
   /// As ConvRows, without groups.
@@ -28,11 +30,11 @@ class WinogradRows final : public RowOp {
   std::size_t workspace_bytes(std::int64_t rows) const override;
   void run_rows(RowRange out, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
-  std::int64_t row_multiple() const override { return side(); }
-  std::int64_t row_tile() const override { return side(); }
+  std::int64_t row_multiple() const override { return row_tile(); }
+  std::int64_t row_tile() const override { return side() * window_.rows.dilation; }
   std::int64_t shares() const override;
   double repeated() const override;
-  std::int64_t column_tile() const override { return side(); }
+  std::int64_t column_tile() const override { return side() * window_.columns.dilation; }
   void run_part(const Part& part, const InputRows& x, const float* const* residual, float* const* y,
                 std::byte* workspace) const override;
   std::size_t weight_bytes() const override;
@@ -42,10 +44,16 @@ class WinogradRows final : public RowOp {
 
  private:
   struct Work;
+  struct Tiles;
 
   std::int64_t side() const { return static_cast<std::int64_t>(size_.outputs); }
   SharedWeights pack(const LayerWeights& layer, PageArena* arena) const;
+  std::size_t block_tiles() const {
+    return to_size(window_.rows.dilation * window_.columns.dilation);
+  }
   Part in_tiles(const Part& part) const;
+  template <class Each>
+  void for_tiles(const Work& work, const Each& each) const;
   void spread(const Work& work, RowRange out, const InputRows& x) const;
   void multiply(const Work& work, std::byte* workspace) const;
   void gather(const Work& work, RowRange out, const float* const* residual, float* const* y) const;
@@ -54,7 +62,7 @@ class WinogradRows final : public RowOp {
   WinogradSize size_;
   Window2d window_;
   Epilogue epilogue_;
-  std::size_t tiles_;  ///< in a row
+  std::size_t tiles_;  ///< in a row of blocks
   const WinogradKernels* kernels_;
   std::vector<std::unique_ptr<ConvRows>> products_;  ///< one for each matrix: tiles as pixels
   SharedWeights packed_;  ///< all matrices; the products' bias, zero, and the layer's own

@@ -84,10 +84,10 @@ TEST_P(ChainTest, EqualsItsOpsOneByOne) {
 }
 
 std::shared_ptr<RowOp> winograd(WinogradSize form, std::int64_t size, std::int64_t in,
-                                std::int64_t out, std::mt19937& random) {
+                                std::int64_t out, std::mt19937& random, std::int64_t dilation = 1) {
   const auto taps = static_cast<std::int64_t>(form.taps);
   const Tensor weight = testing::random_tensor({out, in, taps, taps}, random);
-  const Window window{taps, 1, 1, taps / 2};
+  const Window window{taps, 1, dilation, taps / 2 * dilation};
   return std::make_shared<WinogradRows>(form, ImageShape{size, size, in},
                                         ImageShape{size, size, out}, Window2d{window, window},
                                         LayerWeights(weight.data(), nullptr), Epilogue());
@@ -270,6 +270,7 @@ TEST_P(ChainTest, CellsGiveTheBitsOfTheWhole) {
   for (const WinogradSize form : {WinogradSize{2, 3}, WinogradSize{4, 3}, WinogradSize{2, 5}}) {
     expect_cells_give_the_whole(*winograd(form, 13, 48, 64, random), true, random);
     expect_cells_give_the_whole(*winograd(form, 3, 48, 64, random), false, random);
+    expect_cells_give_the_whole(*winograd(form, 19, 48, 64, random, 2), true, random);
   }
 }
 

@@ -25,11 +25,12 @@ struct Problem {
   std::vector<float> x, weight, bias, residual;
 
   Problem(WinogradSize size_, std::int64_t height, std::int64_t width, std::int64_t in,
-          std::int64_t out, std::int64_t pad, std::mt19937& random)
+          std::int64_t out, std::int64_t pad, std::mt19937& random, Size2d dilation = 1)
       : size(size_),
         input{height, width, in},
-        output{height + 2 * pad - taps() + 1, width + 2 * pad - taps() + 1, out},
-        window{{taps(), 1, 1, pad}, {taps(), 1, 1, pad}},
+        output{height + 2 * pad - (taps() - 1) * dilation.height,
+               width + 2 * pad - (taps() - 1) * dilation.width, out},
+        window{{taps(), 1, dilation.height, pad}, {taps(), 1, dilation.width, pad}},
         x(static_cast<std::size_t>(height * width * in)),
         weight(static_cast<std::size_t>(taps() * taps() * in * out)),
         bias(static_cast<std::size_t>(out)),
@@ -95,9 +96,15 @@ struct Transforms {
 // multiple of.
 double magnitude(const Problem& p, const Transforms& t, std::int64_t o, std::int64_t i,
                  std::int64_t j) {
-  const auto side = static_cast<std::int64_t>(p.size.outputs);
-  const std::int64_t top = i / side * side - p.window.rows.pad;
-  const std::int64_t left = j / side * side - p.window.columns.pad;
+  // An output's place in its tile, and where that tile's inputs begin.
+  const auto place = [&](std::int64_t at, const Window& w) {
+    return static_cast<std::size_t>(at / w.dilation) % p.size.outputs;
+  };
+  const auto start = [&](std::int64_t at, const Window& w) {
+    return at - w.dilation * static_cast<std::int64_t>(place(at, w)) - w.pad;
+  };
+  const Window &rows = p.window.rows, &columns = p.window.columns;
+  const std::int64_t top = start(i, rows), left = start(j, columns);
   double sum = std::abs(static_cast<double>(p.bias[static_cast<std::size_t>(o)]));
   for (std::int64_t c = 0; c < p.input.channels; ++c) {
     for (std::size_t r = 0; r < p.size.points(); ++r) {
@@ -106,14 +113,13 @@ double magnitude(const Problem& p, const Transforms& t, std::int64_t o, std::int
         for (std::size_t a = 0; a < p.size.points(); ++a)
           for (std::size_t b = 0; b < p.size.points(); ++b)
             d += t.input[r][a] * t.input[s][b] *
-                 std::abs(p.pixel(top + static_cast<std::int64_t>(a),
-                                  left + static_cast<std::int64_t>(b), c));
+                 std::abs(p.pixel(top + rows.dilation * static_cast<std::int64_t>(a),
+                                  left + columns.dilation * static_cast<std::int64_t>(b), c));
         for (std::size_t a = 0; a < p.size.taps; ++a)
           for (std::size_t b = 0; b < p.size.taps; ++b)
             g += t.weight[r][a] * t.weight[s][b] *
                  std::abs(p.tap(o, c, static_cast<std::int64_t>(a), static_cast<std::int64_t>(b)));
-        sum += t.output[static_cast<std::size_t>(i % side)][r] *
-               t.output[static_cast<std::size_t>(j % side)][s] * d * g;
+        sum += t.output[place(i, rows)][r] * t.output[place(j, columns)][s] * d * g;
       }
     }
   }
@@ -125,34 +131,49 @@ double exact(const Problem& p, std::int64_t o, std::int64_t i, std::int64_t j) {
   for (std::int64_t c = 0; c < p.input.channels; ++c)
     for (std::int64_t u = 0; u < p.taps(); ++u)
       for (std::int64_t v = 0; v < p.taps(); ++v)
-        sum +=
-            p.pixel(i + u - p.window.rows.pad, j + v - p.window.columns.pad, c) * p.tap(o, c, u, v);
+        sum += p.pixel(i + u * p.window.rows.dilation - p.window.rows.pad,
+                       j + v * p.window.columns.dilation - p.window.columns.pad, c) *
+               p.tap(o, c, u, v);
   return sum;
 }
 
 class WinogradTest : public testing::EachTarget {};
 
+void expect_within_bound(const Problem& p) {
+  const Transforms transforms(p.size);
+  const std::int64_t in = p.input.channels, out = p.output.channels;
+  const std::vector<float> y = testing::run_pieces(p.op(), p.x, nullptr, p.output.height);
+  for (std::int64_t i = 0; i < p.output.height; ++i)
+    for (std::int64_t j = 0; j < p.output.width; ++j)
+      for (std::int64_t o = 0; o < out; ++o) {
+        const float got = y[static_cast<std::size_t>((i * p.output.width + j) * out + o)];
+        // Of a product's way through both transforms, 12 roundings besides its channels' sum.
+        const double limit =
+            2.0 * static_cast<double>(in + 12) * 0x1p-24 * magnitude(p, transforms, o, i, j);
+        ASSERT_NEAR(static_cast<double>(got), exact(p, o, i, j), limit) << p.taps();
+      }
+}
+
 TEST_P(WinogradTest, StaysWithinItsBound) {
   std::mt19937 random(1);
   for (const WinogradSize size : kSizes) {
-    const Transforms transforms(size);
     for (const auto& [height, width, in, out, pad] : {std::array<std::int64_t, 5>{1, 1, 3, 5, 2},
                                                       {2, 7, 16, 8, 2},
                                                       {9, 6, 33, 40, 1},
                                                       {8, 8, 64, 17, 0},
                                                       {5, 5, 5, 5, 0},
                                                       {5, 12, 20, 33, 3}}) {
-      const Problem p(size, height, width, in, out, pad, random);
-      const std::vector<float> y = testing::run_pieces(p.op(), p.x, nullptr, p.output.height);
-      for (std::int64_t i = 0; i < p.output.height; ++i)
-        for (std::int64_t j = 0; j < p.output.width; ++j)
-          for (std::int64_t o = 0; o < out; ++o) {
-            const float got = y[static_cast<std::size_t>((i * p.output.width + j) * out + o)];
-            // Of a product's way through both transforms, 12 roundings besides its channels' sum.
-            const double limit =
-                2.0 * static_cast<double>(in + 12) * 0x1p-24 * magnitude(p, transforms, o, i, j);
-            EXPECT_NEAR(static_cast<double>(got), exact(p, o, i, j), limit) << p.taps();
-          }
+      expect_within_bound({size, height, width, in, out, pad, random});
+    }
+  }
+}
+
+TEST_P(WinogradTest, TilesOfDilatedWindowsLieWithinEachOther) {
+  std::mt19937 random(5);
+  for (const WinogradSize size : kSizes) {
+    for (const Size2d dilation : {Size2d(2), Size2d(3, 1), Size2d(1, 2), Size2d(4, 5)}) {
+      expect_within_bound({size, 21, 23, 17, 24, 3, random, dilation});
+      expect_within_bound({size, 17, 21, 5, 9, 0, random, dilation});
     }
   }
 }
@@ -160,8 +181,9 @@ TEST_P(WinogradTest, StaysWithinItsBound) {
 TEST_P(WinogradTest, BitsDoNotDependOnHowRowsAreSplit) {
   std::mt19937 random(2);
   for (const WinogradSize size : kSizes) {
-    for (std::int64_t pad : {0, 1, 2}) {
-      const Problem p(size, 11, 9, 20, 24, pad, random);
+    for (const std::int64_t pad : {0, 1, 2, 4}) {
+      const Size2d dilation = pad == 4 ? Size2d(2, 3) : Size2d(1);
+      const Problem p(size, 11, 9, 20, 24, pad, random, dilation);
       for (const bool before : {false, true}) {
         Epilogue e;
         e.lo = 0;
@@ -178,15 +200,17 @@ TEST_P(WinogradTest, BitsDoNotDependOnHowRowsAreSplit) {
 TEST_P(WinogradTest, BitsDoNotDependOnHowChannelsAreShared) {
   std::mt19937 random(4);
   for (const WinogradSize size : kSizes) {
-    const Problem p(size, 9, 7, 24, 112, 1, random);
-    for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kSilu}) {
-      for (const bool before : {false, true}) {
-        Epilogue e{Activation(kind)};
-        e.residual_first = before;
-        const WinogradRows op = p.op(e);
-        EXPECT_GT(op.shares(), 2);
-        EXPECT_EQ(testing::run_pieces(op, p.x, &p.residual, 9, true),
-                  testing::run_pieces(op, p.x, &p.residual, 9));
+    for (const Size2d dilation : {Size2d(1), Size2d(2)}) {
+      const Problem p(size, 9, 11, 24, 112, dilation.width, random, dilation);
+      for (const ActivationKind kind : {ActivationKind::kRelu, ActivationKind::kSilu}) {
+        for (const bool before : {false, true}) {
+          Epilogue e{Activation(kind)};
+          e.residual_first = before;
+          const WinogradRows op = p.op(e);
+          EXPECT_GT(op.shares(), 2);
+          EXPECT_EQ(testing::run_pieces(op, p.x, &p.residual, 9, true),
+                    testing::run_pieces(op, p.x, &p.residual, 9));
+        }
       }
     }
   }
@@ -195,20 +219,22 @@ TEST_P(WinogradTest, BitsDoNotDependOnHowChannelsAreShared) {
 TEST_P(WinogradTest, FinishesLikeTheDirectKernel) {
   std::mt19937 random(3);
   for (const WinogradSize size : kSizes) {
-    const Problem p(size, 7, 10, 40, 36, 1, random);
-    for (const ActivationKind kind : {ActivationKind::kNone, ActivationKind::kRelu6,
-                                      ActivationKind::kSilu, ActivationKind::kGelu}) {
-      for (const bool before : {false, true}) {
-        Epilogue e{Activation(kind)};
-        e.residual_first = before;
-        const ConvRows direct(p.input, p.output, p.window, 1,
-                              LayerWeights(p.weight.data(), p.bias.data()), e,
-                              ErrorBound::kElement);
-        const auto ours = testing::run_pieces(p.op(e), p.x, &p.residual, 4);
-        const auto expected = testing::run_pieces(direct, p.x, &p.residual, 4);
-        for (std::size_t i = 0; i < ours.size(); ++i) {
-          // No activation's slope is above 1.13; sums of up to 1000 products of size-1 values.
-          EXPECT_NEAR(ours[i], expected[i], 1e-3F) << i;
+    for (const Size2d dilation : {Size2d(1), Size2d(2, 3)}) {
+      const Problem p(size, 7, 10, 40, 36, dilation.width, random, dilation);
+      for (const ActivationKind kind : {ActivationKind::kNone, ActivationKind::kRelu6,
+                                        ActivationKind::kSilu, ActivationKind::kGelu}) {
+        for (const bool before : {false, true}) {
+          Epilogue e{Activation(kind)};
+          e.residual_first = before;
+          const ConvRows direct(p.input, p.output, p.window, 1,
+                                LayerWeights(p.weight.data(), p.bias.data()), e,
+                                ErrorBound::kElement);
+          const auto ours = testing::run_pieces(p.op(e), p.x, &p.residual, 4);
+          const auto expected = testing::run_pieces(direct, p.x, &p.residual, 4);
+          for (std::size_t i = 0; i < ours.size(); ++i) {
+            // No activation's slope is above 1.13; sums of up to 1000 products of size-1 values.
+            EXPECT_NEAR(ours[i], expected[i], 1e-3F) << i;
+          }
         }
       }
     }
@@ -235,7 +261,9 @@ TEST(Winograd, TakesTheSizeThatSavesMost) {
   EXPECT_EQ(best(4, 512, 512, {3, 1, 1, 1}), 0);
   EXPECT_EQ(best(56, 64, 64, {7, 1, 1, 3}), 0);
   EXPECT_EQ(best(14, 256, 256, {3, 2, 1, 1}), 0);
-  EXPECT_EQ(best(14, 256, 256, {3, 1, 2, 2}), 0);
+  EXPECT_EQ(best(28, 256, 256, {3, 1, 2, 2}), 4);
+  EXPECT_EQ(best(28, 256, 256, {3, 1, 6, 6}), 2);    // 28 are three blocks of 12, or two of 24
+  EXPECT_EQ(best(28, 256, 256, {3, 1, 12, 12}), 0);  // most taps are in the padding
   EXPECT_EQ(best(14, 256, 256, {3, 1, 1, 1}, 32), 0);
   EXPECT_EQ(best(112, 3, 32, {3, 1, 1, 1}), 0);
 }
