@@ -49,11 +49,15 @@ std::pair<View, Constant> mapped(GraphBuilder& net, View x, const OnnxConstant& 
 
 std::pair<View, View> alike(GraphBuilder& net, const View& x, const View& y) {
   const Dims sizes = broadcast(x.sizes(), y.sizes());
-  if (x.sizes() == sizes) {
+  const bool whole = x.sizes() == sizes, other_whole = y.sizes() == sizes;
+  // What follows is cheaper for an image than for parts of one or pixels taken apart.
+  const bool other_lies_better =
+      other_whole && is_image(y, net.shape(y)) && !is_image(x, net.shape(x));
+  if (whole && !other_lies_better) {
     const View like = net.real(x);
     return {like, net.laid_out_as(y, like)};
   }
-  const View like = net.real(y.sizes() == sizes ? y : net.expanded(y, sizes));
+  const View like = net.real(other_whole ? y : net.expanded(y, sizes));
   return {net.laid_out_as(x, like), like};
 }
 
