@@ -65,6 +65,8 @@ Handler handler_of(const std::string& type) {
       {"Relu", import_activation},
       {"Reshape", import_reshape},
       {"Resize", import_resize},
+      {"ScatterElements", import_scatter_elements},
+      {"ScatterND", import_scatter_nd},
       {"Selu", import_activation},
       {"Shape", import_shape},
       {"Sigmoid", import_activation},

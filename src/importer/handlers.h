@@ -86,6 +86,9 @@ Values import_split(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_slice(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_gather(GraphBuilder& net, const OnnxNode& node, const Values& in);
 Values import_gather_nd(GraphBuilder& net, const OnnxNode& node, const Values& in);
+// assigned.cc
+Values import_scatter_nd(GraphBuilder& net, const OnnxNode& node, const Values& in);
+Values import_scatter_elements(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // concat.cc
 Values import_concat(GraphBuilder& net, const OnnxNode& node, const Values& in);
 // attention.cc

@@ -82,11 +82,12 @@ Values import_conv(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   x.padding = before;
   n.options.padding =
       net.padding_of(node, x, {w->dims[2], w->dims[3]}, n.options.stride, n.options.dilation);
-  if (net.shape(x).rank() == 4) return {net.add_view(node.name, std::move(n), {x.id})};
-  if (w->dims[2] != 1 || w->dims[3] != 1 || n.groups != 1 || n.options.padding != Padding(0)) {
-    throw Unsupported("of a vector");
+  const bool vector = net.shape(x).rank() != 4;
+  if (vector && w->dims[2] * w->dims[3] == 1 && n.groups == 1 && n.options.padding == Padding(0)) {
+    return {linear(net, node.name, x.id, weights, w->dims[0], n.bias, 4)};
   }
-  return {linear(net, node.name, x.id, weights, w->dims[0], n.bias, 4)};
+  const ValueId image = vector ? net.add(node.name + ".input", ArrangeNode{x.dims}, {x.id}) : x.id;
+  return {net.add_view(node.name, std::move(n), {image})};
 }
 
 namespace {

@@ -211,7 +211,11 @@ Values import_gemm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   const ValueId id = vector ? net.as_vector(x, node.name) : x.id;
   const View of = vector ? whole_view(id, net.shapes[id]) : x;
   const View y = times(net, node.name, of, made({{out, k}, false, weights, {}}), true);
-  return {bias ? net.affine(node.name, y, Floats(to_size(out), 1), *bias) : y};
+  if (!bias) return {y};
+  if (is_axis(y, 1, 1, net.shape(y))) {
+    return {net.affine(node.name, y, Floats(to_size(out), 1), *bias)};
+  }
+  return apply(import_add, net, node, {y, made({{out}, false, *bias, {}})});
 }
 
 namespace {

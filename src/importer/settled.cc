@@ -117,9 +117,9 @@ std::optional<Values> tried(Handler handler, GraphBuilder& net, const OnnxNode& 
 
 // Operators all of whose inputs may be values.
 bool takes_values(const std::string& type) {
-  static const std::set<std::string> types = {"Add",    "Attention", "Concat", "Div",
-                                              "Einsum", "MatMul",    "Max",    "Min",
-                                              "Mul",    "Sub",       "Sum",    "Where"};
+  static const std::set<std::string> types = {
+      "Add", "Attention", "Concat",          "Div",       "Einsum", "MatMul", "Max",
+      "Min", "Mul",       "ScatterElements", "ScatterND", "Sub",    "Sum",    "Where"};
   return types.contains(type);
 }
 

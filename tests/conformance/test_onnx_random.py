@@ -423,11 +423,39 @@ def matrices(g, x, _):
     return g.node("MatMul", [constant, x], [*shape[:-2], out, shape[-1]])
 
 
+def assigned(g, x, i):
+    """To a range of one dimension."""
+    shape = g.shape[x]
+    begin = int(g.rng.integers(shape[i]))
+    end = int(g.rng.integers(begin + 1, shape[i] + 1))
+    part = [*shape[:i], end - begin, *shape[i + 1 :]]
+    updates = g.normal(*part)
+    along = np.arange(begin, end).reshape([-1 if j == i else 1 for j in range(len(shape))])
+    if g.chance(0.7):
+        bounds = [g.constant(np.array([v], np.int64)) for v in (begin, end, i)]
+        updates = g.activation(g.node("Slice", [x, *bounds], part))
+    if g.chance(0.3):
+        places = g.constant(np.broadcast_to(along, part).astype(np.int64))
+        return g.node("ScatterElements", [x, places, updates], shape, axis=i)
+    box = [range(s) for s in shape[:i]] + [range(begin, end)]
+    places = np.stack(np.meshgrid(*box, indexing="ij"), -1).astype(np.int64)
+    return g.node("ScatterND", [x, g.constant(places), updates], shape)
+
+
+def linear(g, x, _):
+    """Gemm, whose bias may be one number."""
+    rows, k = math.prod(g.shape[x][:-1]), g.shape[x][-1]
+    x, out, turned = g.reshape(x, [rows, k]), int(g.rng.integers(1, 7)), g.one_of(0, 1)
+    weight = g.normal(out, k) if turned else g.normal(k, out)
+    bias = [g.normal(g.one_of(1, out))] if g.chance(0.8) else []
+    return g.node("Gemm", [x, weight, *bias], [rows, out], transB=turned)
+
+
 STEPS = [split, join, shuffle, part, product, activation, with_constant, softmax, branches, mean,
          instance_norm, shuffle, split, conv, batch_norm, layer_norm, element, parts,
          expanded, reduction, repeated, divided, normalized, product_of_values, padded, blocks,
          product_from_the_left, lines, function, joined_with_constant, tiled, windows,
-         root_mean_square, einsum, matrices, picked, chosen]  # fmt: skip
+         root_mean_square, einsum, matrices, picked, chosen, assigned, linear]  # fmt: skip
 
 
 def layers(seed):

@@ -234,6 +234,20 @@ def boxes_of_pixels(m, x):
     return torch.cat([y.flatten(2) for y in maps], 2).transpose(1, 2)
 
 
+def assigned(m, x):
+    y = m.a(x).clone()
+    y[:, 2:5] = m.b(y[:, 2:5])
+    y[:, -1] = 0.5
+    return y
+
+
+def assigned_rows(m, x):
+    y = m.a(x).clone()
+    y[:, :, : H - 1] = m.b(x)[:, :, 1:]
+    y[:, :, :, 3] = 0.25
+    return y
+
+
 PARTS = {
     "boxes_of_anchors": Module(boxes_of_anchors, a=conv(12), b=conv(12), c=conv(12)),
     "boxes_by_anchor": Module(boxes_by_anchor, a=conv(12), b=conv(12)),
@@ -320,6 +334,31 @@ PARTS = {
     ),
     "repeated": Module(
         lambda m, x: m.a(x) * m.b(x.mean((2, 3), True)).repeat(1, 1, H, W), a=conv(9), b=conv(9)
+    ),
+    "assigned": Module(assigned, a=conv(9), b=torch.nn.Conv2d(3, 3, 3, padding=1)),
+    "assigned_rows": Module(assigned_rows, a=conv(9), b=conv(9)),
+    "position_network": Module(  # of constants, one number for each place
+        lambda m, x: m.fc(tokens(x)) + m.out(m.norm(m.p @ m.w)).T.reshape(T, 3).repeat(1, 3),
+        fc=linear(9),
+        p=(T, 2),
+        w=(2, 1),
+        norm=torch.nn.LayerNorm(1),
+        out=torch.nn.Linear(1, 3),
+    ),
+    "groups_of_a_vector": Module(
+        lambda m, x: m.a(m.g(m.a(x).mean((2, 3), True))),
+        a=conv(C),
+        g=torch.nn.Conv2d(C, C, 1, groups=2),
+    ),
+    "shuffled_pixels_and_a_map": Module(
+        lambda m, x: m.norm(
+            (F.pixel_shuffle(m.a(x), 2) + m.b(F.interpolate(x, scale_factor=2.0))).permute(
+                0, 2, 3, 1
+            )
+        ),
+        a=conv(4 * 7),
+        b=conv(7),
+        norm=torch.nn.LayerNorm(7),
     ),
     "squares": Module(
         lambda m, x: m.b(0.8 * F.relu(m.a(x)) ** 2 - 0.3), a=conv(9), b=torch.nn.Conv2d(9, 5, 3)
