@@ -417,11 +417,12 @@ NB_MODULE(_core, m) {
   nb::class_<Model>(m, "Model")
       .def(
           "__init__",
-          [](Model* model, const std::string& name, const std::string& weights) {
+          [](Model* model, const std::string& name, const std::string& weights,
+             const std::vector<std::string>& outputs) {
             const nb::gil_scoped_release release;
-            new (model) Model(models::load(name, weights));
+            new (model) Model(models::load(name, weights, outputs));
           },
-          "name"_a, "weights"_a)
+          "name"_a, "weights"_a, "outputs"_a)
       .def_prop_ro("input_size", [](const Model& model) { return model.info.preprocessing.size; })
       .def_prop_ro("input_shape", [](const Model& model) { return dims(model.input); })
       .def(

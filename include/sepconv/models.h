@@ -86,7 +86,8 @@ struct Loaded {
 bool is_onnx(const std::string& name);
 /// A network by its name and weight file (seeded random values where that is ""), or from an ONNX
 /// file, which has its own weights; pictures are then prepared as for ImageNet networks of its
-/// input's size.
-Loaded load(const std::string& name, const std::string& weights = "");
+/// input's size. `outputs`: of an ONNX file, as OnnxModel takes them.
+Loaded load(const std::string& name, const std::string& weights = "",
+            const std::vector<std::string>& outputs = {});
 
 }  // namespace sepconv::models

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -21,10 +22,15 @@ _MOST_SHAPES = 32
 class Network:
     """A network with its weights; call it with images, or give it a picture's path to classify."""
 
-    def __init__(self, name: Path, weights: Path | None = None) -> None:
+    def __init__(
+        self, name: Path, weights: Path | None = None, outputs: Sequence[str] = ()
+    ) -> None:
         """Loads the model; see load()."""
         self.name = os.fspath(name)
-        self._model = _core.Model(self.name, "" if weights is None else os.fspath(weights))
+        file = "" if weights is None else os.fspath(weights)
+        if isinstance(outputs, str) or not all(isinstance(o, str) for o in outputs):
+            raise TypeError(f"outputs: got {outputs!r}, expected a list of names")
+        self._model = _core.Model(self.name, file, list(outputs))
         self._lock = threading.Lock()
         self._networks: dict[tuple[str, tuple[int, ...]], _core.Network] = {}
 
@@ -119,7 +125,7 @@ class Network:
         return steps
 
 
-def load(name: Path, weights: Path | None = None) -> Network:
+def load(name: Path, weights: Path | None = None, outputs: Sequence[str] = ()) -> Network:
     """Loads a network by its name in timm or torchvision (see models()), or from an ONNX file.
 
     weights: a safetensors file with that source's tensor names; without one the network has
@@ -130,5 +136,9 @@ def load(name: Path, weights: Path | None = None) -> Network:
     [N, C, H, W]; sizes that the file leaves open may be any. Raises ValueError for
     a file that is damaged and, when it is first called with a shape, with a list of everything in
     it that is not supported.
+
+    outputs: names of values in an ONNX file that the network is to end with, instead of the file's
+    own outputs. What none of them needs may be of any kind: a detector's last steps, an ArgMax.
+    Raises ValueError for a name that the file does not have.
     """
-    return Network(name, weights)
+    return Network(name, weights, outputs)

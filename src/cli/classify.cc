@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::vector<std::string> images;
   std::string model, weights;
+  std::vector<std::string> outputs;
   int top = 5;
   int threads = 1;
   bool json = false;
@@ -99,7 +100,7 @@ class Classifier {
   static models::Loaded load(const Options& o) {
     check(!o.weights.empty() || models::is_onnx(o.model),
           "weights: none given, expected {}'s safetensors file", o.model);
-    return models::load(o.model, o.weights);
+    return models::load(o.model, o.weights, o.outputs);
   }
   Shape input_shape() const {
     const std::int64_t size = model_.info.preprocessing.size;
@@ -173,6 +174,12 @@ void add_classify(CLI::App& app) {
   command->add_option("--top", o->top, "how many classes to name")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  command
+      ->add_option(
+          "--outputs", o->outputs,
+          "values of an ONNX file, separated by commas, to end with instead of its outputs")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("--threads", o->threads, "how many threads to use")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();

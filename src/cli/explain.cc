@@ -14,6 +14,7 @@ namespace {
 
 struct Options {
   std::string model, weights, html;
+  std::vector<std::string> outputs;
   std::vector<std::int64_t> size;
   std::int64_t batch = 0;  ///< the model's own
   int threads = 1;
@@ -34,7 +35,7 @@ std::vector<ExplainReport::Roof> roofs(int threads) {
 }
 
 void explain(const Options& o) {
-  const models::Loaded model = models::load(o.model, o.weights);
+  const models::Loaded model = models::load(o.model, o.weights, o.outputs);
   const models::ModelInfo& info = model.info;
   const std::int64_t height = o.size.empty() ? model.input[2] : o.size.front();
   const std::int64_t width = o.size.empty() ? model.input[3] : o.size.back();
@@ -93,6 +94,12 @@ void add_explain(CLI::App& app) {
       ->check(CLI::Range(1, 8192));
   command->add_option("--batch", o->batch, "images at once; the model's own number if not given")
       ->check(CLI::Range(1, 1024));
+  command
+      ->add_option(
+          "--outputs", o->outputs,
+          "values of an ONNX file, separated by commas, to end with instead of its outputs")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("--threads", o->threads, "how many threads to use")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();

@@ -14,6 +14,7 @@
 #include "importer/computed.h"
 #include "importer/fold.h"
 #include "importer/handlers.h"
+#include "importer/needed.h"
 
 namespace sepconv {
 
@@ -47,8 +48,8 @@ class Importer {
       if (!problems_.empty() && std::holds_alternative<std::monostate>(result)) continue;
       guarded("output", name, [&] { outputs.push_back(finish(name, result, outputs)); });
     }
-    check<FileError>(problems_.empty(), "{}: not supported: {}", file_.path,
-                     fmt::join(problems_, "; "));
+    check<FileError>(problems_.empty(), "{}: not supported: {}{}", file_.path,
+                     fmt::join(problems_, "; "), problems_.empty() ? "" : advice());
     net_.graph.outputs = std::move(outputs);
     return std::move(net_.graph);
   }
@@ -118,6 +119,52 @@ class Importer {
     }
   }
 
+  bool is_known(const std::string& name) const {
+    const auto found = values_.find(name);
+    return found != values_.end() && name != file_.input &&
+           !std::holds_alternative<std::monostate>(found->second) &&
+           !std::holds_alternative<OnnxConstant>(found->second);
+  }
+
+  // The values that are known among those that nodes without a result read, and then the outputs
+  // that are; where these are many, what the first such node reads.
+  std::vector<std::string> values_before() const {
+    constexpr std::size_t kMost = 8;
+    std::vector<std::string> names, first;
+    const auto add = [&](const std::vector<std::string>& some) {
+      for (const std::string& name : some) {
+        const bool again = std::find(names.begin(), names.end(), name) != names.end();
+        if (is_known(name) && !again) names.push_back(name);
+      }
+    };
+    for (const OnnxNode& node : file_.nodes) {
+      if (node.outputs.empty() || is_known(node.outputs[0])) continue;
+      const auto result = values_.find(node.outputs[0]);
+      const bool unknown = std::holds_alternative<std::monostate>(result->second);
+      if (unknown) add(node.inputs);
+      if (first.empty()) first = names;
+    }
+    add(file_.outputs);
+    return names.size() > kMost ? first : names;
+  }
+
+  // What the file could be asked for instead; nothing where that could not be given either.
+  std::string advice() {
+    const std::vector<std::string> names = values_before();
+    std::vector<ValueId> outputs;
+    try {
+      for (const std::string& name : names) {
+        outputs.push_back(finish(name, values_[name], outputs));
+      }
+    } catch (const Unsupported&) {
+      return "";
+    } catch (const ArgumentError&) {
+      return "";
+    }
+    if (names.empty()) return "";
+    return fmt::format("; outputs '{}' need none of it", fmt::join(names, "', '"));
+  }
+
   // Operators that padding may become part of: others look at values that have it.
   static bool takes_padding(const std::string& type) {
     return type == "Conv" || type == "MaxPool" || type == "AveragePool" || type == "Identity";
@@ -173,8 +220,11 @@ class Importer {
 }  // namespace
 }  // namespace importer
 
-OnnxModel::OnnxModel(const std::string& path)
-    : file_(std::make_shared<const io::OnnxFile>(io::read_onnx(path))) {
+OnnxModel::OnnxModel(const std::string& path, const std::vector<std::string>& outputs) {
+  auto file = std::make_shared<io::OnnxFile>(io::read_onnx(path));
+  if (!outputs.empty()) importer::choose_outputs(*file, outputs);
+  importer::keep_needed(*file);
+  file_ = std::move(file);
   check<FileError>(file_->input_dims.size() == 4, "{}: its input {} has {} dimensions, expected 4",
                    path, file_->input, file_->input_dims.size());
 }

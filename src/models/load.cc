@@ -6,8 +6,8 @@ namespace sepconv::models {
 
 namespace {
 
-Loaded load_onnx(const std::string& path) {
-  const OnnxModel model(path);
+Loaded load_onnx(const std::string& path, const std::vector<std::string>& outputs) {
+  const OnnxModel model(path, outputs);
   Loaded loaded;
   loaded.info.name = path;
   loaded.info.family = "ONNX";
@@ -22,11 +22,13 @@ Loaded load_onnx(const std::string& path) {
 
 bool is_onnx(const std::string& name) { return name.ends_with(".onnx"); }
 
-Loaded load(const std::string& name, const std::string& weights) {
+Loaded load(const std::string& name, const std::string& weights,
+            const std::vector<std::string>& outputs) {
   if (is_onnx(name)) {
     check(weights.empty(), "weights: got {}, but {} has its own", weights, name);
-    return load_onnx(name);
+    return load_onnx(name, outputs);
   }
+  check(outputs.empty(), "outputs: got {} name(s), but {} is no ONNX file", outputs.size(), name);
   Loaded loaded{find(name), {}, {}};
   Graph graph;
   std::shared_ptr<const io::SafeTensors> file;

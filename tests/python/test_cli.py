@@ -221,6 +221,14 @@ def test_onnx_files(tmp_path):
     ours = sepconv.load(path).classify(tmp_path / "p.png")
     assert [t["label"] for t in json.loads(result.stdout)[0]["top"]] == [name for name, _ in ours]
     assert "last" in run("explain", "--model", path).stdout
+    short = run("explain", "--model", path, "--outputs", "p,c").stdout
+    assert "first" in short
+    assert "last" not in short
+    wrong = run("classify", tmp_path / "p.png", "--model", path, "--outputs", "pp")
+    assert wrong.returncode == 2
+    assert "outputs: got 'pp'" in wrong.stderr
+    named = run("classify", "--outputs", "y", tmp_path / "p.png", "--model", path, "--json")
+    assert json.loads(named.stdout)[0]["top"] == json.loads(result.stdout)[0]["top"]
     wide = run("explain", "--model", "mobilenetv2_035", "--size", 64, 96).stdout
     assert "input [1, 3, 64, 96]" in wide
     steps = sepconv.load("mobilenetv2_035").explain((64, 96), runs=0)

@@ -100,7 +100,38 @@ def test_everything_that_is_not_supported_is_listed_at_once(tmp_path):
     ]
     message = refusal(network(nodes), tmp_path)
     einsum = "Einsum (sum): of other than matrices"
-    assert message.endswith(f"not supported: Hardmax (hardest); {einsum}")
+    assert message.endswith(
+        f"not supported: Hardmax (hardest); {einsum}; outputs 'c' need none of it"
+    )
+
+
+def test_values_of_a_file_as_outputs(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("Relu", ["c"], ["r"], name="second"),
+        helper.make_node("ArgMax", ["r"], ["a"], name="last", axis=1),
+        helper.make_node("Add", ["r", "nothing"], ["y"], name="wrong"),
+    ]
+    path = save(network(nodes, output="a"), tmp_path / "m.onnx")
+    x = np.random.default_rng(4).standard_normal((1, 3, 16, 16)).astype(np.float32)
+    with pytest.raises(ValueError, match=r"ArgMax \(last\); outputs 'r' need none of it$"):
+        sepconv.load(path)(x)
+    r, c = sepconv.load(path, outputs=["r", "c"])(x)
+    assert r.shape == c.shape == (1, 8, 14, 14)
+    np.testing.assert_array_equal(r, np.maximum(c, 0))
+    np.testing.assert_array_equal(r, sepconv.load(path, outputs=("r",))(x))
+
+
+def test_outputs_that_a_file_does_not_have(tmp_path):
+    path = save(network(), tmp_path / "m.onnx")
+    for name in ("cc", "", "w", "x"):
+        with pytest.raises(ValueError, match=f"outputs: got '{name}', expected values that nodes"):
+            sepconv.load(path, outputs=[name])
+    for outputs in ("c", [3], [None]):
+        with pytest.raises(TypeError, match="outputs: got .*, expected a list of names"):
+            sepconv.load(path, outputs=outputs)
+    with pytest.raises(ValueError, match="outputs: got 1 name.*mobilenetv2_100 is no ONNX file"):
+        sepconv.load("mobilenetv2_100", outputs=["c"])
 
 
 def test_operators_of_another_domain(tmp_path):
