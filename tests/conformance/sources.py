@@ -12,8 +12,8 @@ def create(name, any_size=True):
         return torchvision.models.mobilenet_v2(weights=None)
     if name == "googlenet":
         return torchvision.models.googlenet(weights=None, init_weights=False)
-    if name.startswith(("vit_", "deit_")):
-        return timm.create_model(name, pretrained=False, dynamic_img_size=any_size)
+    if any_size and name.startswith(("vit_", "deit_")):
+        return timm.create_model(name, pretrained=False, dynamic_img_size=True)
     return timm.create_model(name, pretrained=False)
 
 
