@@ -173,9 +173,10 @@ struct ChooseNode {
   Constant map;
 };
 
-/// Rows of x in any order, [N,C,H,W] → [N,C,rows,W].
+/// Rows of x in any order, [N,C,H,W] → [N,C,order,W], or channels, [N,C,H,W] → [N,order,H,W].
 struct PickNode {
-  std::vector<std::int64_t> rows;
+  std::vector<std::int64_t> order;
+  bool channels = false;
 };
 
 /// A number of matrices of each image, one below the other: a [N,K,matrices·M,1] times

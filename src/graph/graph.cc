@@ -116,11 +116,13 @@ struct ShapeOf {
     return in();
   }
   Shape operator()(const PickNode& n) const {
-    for (const std::int64_t row : n.rows) {
-      check(in().rank() == 4 && row >= 0 && row < in()[2], "picks row {} of {}", row,
-            to_string(in()));
+    const int axis = n.channels ? 1 : 2;
+    for (const std::int64_t i : n.order) {
+      check(in().rank() == 4 && i >= 0 && i < in()[axis], "picks {} {} of {}",
+            n.channels ? "channel" : "row", i, to_string(in()));
     }
-    return {in()[0], in()[1], static_cast<std::int64_t>(n.rows.size()), in()[3]};
+    const auto count = static_cast<std::int64_t>(n.order.size());
+    return {in()[0], n.channels ? count : in()[1], n.channels ? in()[2] : count, in()[3]};
   }
   Shape operator()(const AddMapNode& n) const {
     check(is_map(n.map), "adds {} to images of {}", to_string(n.map->shape()), to_string(in()));

@@ -183,7 +183,8 @@ struct RowOpOf {
     return std::make_shared<ChooseRows>(image(in), n.map->data());
   }
   std::shared_ptr<RowOp> operator()(const PickNode& n) const {
-    return std::make_shared<PickedRows>(image(in), n.rows);
+    if (n.channels) return std::make_shared<PickedChannels>(image(in), n.order);
+    return std::make_shared<PickedRows>(image(in), n.order);
   }
   std::shared_ptr<RowOp> operator()(const AddMapNode& n) const {
     return std::make_shared<MapRows>(image(in), n.map->data(), false);

@@ -10,12 +10,26 @@
 
 namespace sepconv::importer {
 
+// Shuffled channels are those of the value in another order.
 Values import_batch_norm(GraphBuilder& net, const OnnxNode& node, const Values& in) {
   if (integer_of(node, "training_mode", 0) != 0) throw Unsupported("in training mode");
   View x = net.real(in[0]);
-  if (!is_axis(x, 1, 1, net.shape(x))) x = net.matrices(x, 1);
-  BatchNormNode n{vector_of(floats(in, 1, "scale")), vector_of(floats(in, 2, "bias")),
-                  vector_of(floats(in, 3, "mean")), vector_of(floats(in, 4, "variance")),
+  const std::int64_t groups = shuffled_groups(x, net.shape(x));
+  if (groups == 1 && !is_axis(x, 1, 1, net.shape(x))) {
+    x = x.dims.size() == 4 ? net.image(x) : net.matrices(x, 1);
+  }
+  const auto by_channel = [&](std::size_t i, const char* name) {
+    const Floats& given = floats(in, i, name);
+    if (groups == 1) return vector_of(given);
+    const std::size_t each = given.size() / to_size(groups);
+    Floats values(given.size());
+    for (std::size_t c = 0; c < values.size(); ++c) {
+      values[c] = given[c % each * to_size(groups) + c / each];
+    }
+    return vector_of(values);
+  };
+  BatchNormNode n{by_channel(1, "scale"), by_channel(2, "bias"), by_channel(3, "mean"),
+                  by_channel(4, "variance"),
                   static_cast<double>(number_of(node, "epsilon", 1e-5F))};
   return {net.add_same(node.name, std::move(n), x)};
 }

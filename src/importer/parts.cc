@@ -178,14 +178,15 @@ std::optional<Steps> steps_of(const OnnxTensor& index, std::int64_t size) {
 // These elements of a dimension, as channels of a copy.
 View picked(GraphBuilder& net, const View& x, std::size_t axis, const OnnxTensor& index,
             const Steps& steps) {
-  View all = net.matrices(x, axis);
+  const bool image = axis == 1 && x.dims.size() == 4 && is_image(x, net.shape(x));
+  View all = image ? net.real(x) : net.matrices(x, axis);
   all.dims[axis].clear();
   for (std::size_t d = 0; d < index.dims.size(); ++d) {
     if (index.dims[d] > 1) all.dims[axis].push_back({1, index.dims[d], steps.by[d]});
   }
   all.partial = true;
   all.first = steps.first;
-  return net.matrices(all, axis);
+  return image ? net.four_dimensions(all) : net.matrices(all, axis);
 }
 
 }  // namespace
@@ -196,13 +197,20 @@ namespace {
 View in_any_order(GraphBuilder& net, const std::string& name, View x, std::size_t axis,
                   const Dims& order) {
   x = net.real(x);
+  const auto count = static_cast<std::int64_t>(order.size());
+  if (net.shape(x).rank() == 4 && !x.partial && !x.dims[axis].empty() &&
+      is_axis(x, axis, 1, net.shape(x))) {
+    x.id = net.add(name, PickNode{order, true}, {x.id});
+    x.dims[axis] = single_axis(1, count);
+    return x;
+  }
   if (net.shape(x).rank() != 4 || x.dims[axis].empty() || !is_axis(x, axis, 2, net.shape(x))) {
     std::vector<int> places(x.dims.size(), 1);
     places[axis] = 2;
     x = net.placed(x, places, axis > 0);
   }
   x.id = net.add(name, PickNode{order}, {x.id});
-  x.dims[axis] = single_axis(2, static_cast<std::int64_t>(order.size()));
+  x.dims[axis] = single_axis(2, count);
   return x;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "base/sizes.h"
 
@@ -11,6 +12,9 @@ namespace {
 
 // Pixels whose channels are all moved before the next pixels', and channels at once.
 constexpr std::size_t kPixels = 256, kRows = 64;
+// Blocks one after the other, and how long one is that is copied element by element: others are
+// copied by functions, of which a call takes as long as some hundred elements.
+constexpr std::int64_t kBlocks = 64, kShort = 256;
 
 }  // namespace
 
@@ -42,11 +46,30 @@ Arrangement::Arrangement(const Shape& of, std::span<const AxisFactor> order,
     rows_ = *adjacent;
     all.erase(adjacent);
   }
+  if (!all.empty()) {
+    along_ = all.back();
+    all.pop_back();
+  }
   outer_ = std::move(all);
+  find_places();
+}
+
+// Of rows and runs that make one piece of the copy.
+void Arrangement::find_places() {
+  const std::int64_t size = rows_.size * run_.size;
+  if (run_.step == 1 || size > kShort || rows_.size > static_cast<std::int64_t>(kRows)) return;
+  if (rows_.size > 1 && rows_.to != run_.size) return;
+  for (std::int64_t r = 0; r < rows_.size; ++r) {
+    for (std::int64_t i = 0; i < run_.size; ++i) {
+      const std::int64_t place = r + i * run_.step;
+      if (place > std::numeric_limits<std::int32_t>::max()) return places_.clear();
+      places_.push_back(static_cast<std::int32_t>(place));
+    }
+  }
 }
 
 std::int64_t Arrangement::elements() const {
-  std::int64_t all = rows_.size * run_.size;
+  std::int64_t all = along_.size * rows_.size * run_.size;
   for (const Factor& f : outer_) all *= f.size;
   return all;
 }
@@ -54,7 +77,9 @@ std::int64_t Arrangement::elements() const {
 // Runs of `run_` for `rows` of `rows_`, which are adjacent in the value.
 void Arrangement::copy_block(const float* x, std::size_t rows, float* y) const {
   const std::size_t size = to_size(run_.size), to = to_size(rows_.to), lanes = kernels_->lanes;
-  if (run_.step == 1) {
+  if (!places_.empty()) {
+    for (std::size_t i = 0; i < places_.size(); ++i) y[i] = x[places_[i]];
+  } else if (run_.step == 1) {
     std::copy_n(x, size, y);
   } else if (rows == 1) {
     for (std::int64_t i = 0; i < run_.size; ++i) y[i] = x[i * run_.step];
@@ -75,19 +100,24 @@ void Arrangement::copy_block(const float* x, std::size_t rows, float* y) const {
 
 void Arrangement::copy(const float* x, float* y, std::size_t part, std::size_t parts) const {
   const std::size_t rows = to_size(rows_.size), groups = divide_up(rows, kRows);
-  std::size_t blocks = groups;
-  for (const Factor& f : outer_) blocks *= to_size(f.size);
-  for (std::size_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
+  const std::size_t pieces = to_size(divide_up(along_.size, kBlocks));
+  std::size_t all = groups * pieces;
+  for (const Factor& f : outer_) all *= to_size(f.size);
+  for (std::size_t i = all * part / parts; i < all * (part + 1) / parts; ++i) {
     const std::size_t row = i % groups * kRows;
-    std::int64_t from = first_ + static_cast<std::int64_t>(row);
-    std::int64_t to = static_cast<std::int64_t>(row) * rows_.to;
-    auto rest = static_cast<std::int64_t>(i / groups);
+    const auto first = static_cast<std::int64_t>(i / groups % pieces) * kBlocks;
+    std::int64_t from = first_ + static_cast<std::int64_t>(row) + first * along_.step;
+    std::int64_t to = static_cast<std::int64_t>(row) * rows_.to + first * along_.to;
+    auto rest = static_cast<std::int64_t>(i / groups / pieces);
     for (std::size_t f = outer_.size(); f-- > 0; rest /= outer_[f].size) {
       const std::int64_t at = rest % outer_[f].size;
       from += at * outer_[f].step;
       to += at * outer_[f].to;
     }
-    copy_block(x + from, std::min(kRows, rows - row), y + to);
+    const std::int64_t blocks = std::min(kBlocks, along_.size - first);
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      copy_block(x + from + b * along_.step, std::min(kRows, rows - row), y + to + b * along_.to);
+    }
   }
 }
 

@@ -29,11 +29,14 @@ class Arrangement {
     std::int64_t size, step, to;
   };
   void copy_block(const float* x, std::size_t rows, float* y) const;
+  void find_places();
 
   std::vector<Factor> outer_;            ///< loops over blocks
+  Factor along_{1, 0, 0};                ///< the innermost of these loops
   Factor rows_{1, 0, 0}, run_{1, 1, 1};  ///< of a block: the copy's runs, and what is adjacent in
                                          ///< the value, where that is not the same
   std::int64_t first_ = 0;
+  std::vector<std::int32_t> places_;  ///< where a short block's elements come from
   const TransposeKernels* kernels_ = &transpose_kernels();
 };
 

@@ -76,6 +76,27 @@ class PickedRows final : public RowOp {
   std::vector<std::int64_t> rows_;
 };
 
+/// Channels in any order.
+class PickedChannels final : public RowWise {
+ public:
+  PickedChannels(const ImageShape& input, const std::vector<std::int64_t>& channels)
+      : RowWise(input, {input.height, input.width, static_cast<std::int64_t>(channels.size())}),
+        from_(channels.begin(), channels.end()) {}
+
+  std::string describe() const override { return "picked channels"; }
+
+ private:
+  void run_row(const float* x, const float*, float* y) const override {
+    const std::size_t count = from_.size();
+    for (std::size_t p = 0; p < pixels(); ++p, x += channels(), y += count) {
+      for (std::size_t c = 0; c < count; ++c) y[c] = x[from_[c]];
+    }
+  }
+  double flops_each() const override { return 0; }
+
+  std::vector<std::uint32_t> from_;
+};
+
 /// All rows but the first, each a pixel of the result: patches, where rows are tokens.
 class OtherRows final : public RowOp {
  public:

@@ -75,7 +75,21 @@ TEST_P(ArithmeticNodesTest, PicksRowsInAnyOrder) {
   const Tensor y = run(graph, x);
   ASSERT_EQ(y.shape(), Shape({2, 19, 7, 3}));
   each(y.shape(), [&](auto n, auto c, auto h, auto w) {
-    const float from = testing::at(x.view(), n, c, pick.rows[std::size_t(h)], w);
+    const float from = testing::at(x.view(), n, c, pick.order[std::size_t(h)], w);
+    EXPECT_EQ(testing::at(y.view(), n, c, h, w), std::max(from, 0.0F));
+  });
+}
+
+TEST_P(ArithmeticNodesTest, PicksChannelsInAnyOrder) {
+  const Tensor x = input({2, 19, 6, 3});
+  const PickNode pick{{18, 0, 0, 3, 17, 5, 1}, true};
+  Graph graph;
+  const ValueId gate = graph.add("relu", ActivationNode{ActivationKind::kRelu}, {0});
+  graph.add("pick", pick, {gate});
+  const Tensor y = run(graph, x);
+  ASSERT_EQ(y.shape(), Shape({2, 7, 6, 3}));
+  each(y.shape(), [&](auto n, auto c, auto h, auto w) {
+    const float from = testing::at(x.view(), n, pick.order[std::size_t(c)], h, w);
     EXPECT_EQ(testing::at(y.view(), n, c, h, w), std::max(from, 0.0F));
   });
 }
