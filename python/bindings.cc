@@ -30,8 +30,8 @@ using ConstArray = nb::ndarray<nb::ro, nb::device::cpu>;
 template <class AnyArray>
 TensorView view_of(const char* name, const AnyArray& array) {
   check<TypeError>(array.dtype() == nb::dtype<float>(), "{}: dtype is not float32", name);
-  check(array.ndim() <= Shape::kMaxRank, "{}: has {} dimensions, expected at most 4", name,
-        array.ndim());
+  check(array.ndim() <= Shape::kMaxRank, "{}: has {} dimensions, expected at most {}", name,
+        array.ndim(), Shape::kMaxRank);
   std::array<std::int64_t, Shape::kMaxRank> dims{}, strides{};
   for (std::size_t i = 0; i < array.ndim(); ++i) {
     dims[i] = static_cast<std::int64_t>(array.shape(i));

@@ -24,13 +24,13 @@ enum class Layout {
 
 std::string to_string(Layout layout);
 
-/// Up to four dimensions, e.g. [N, C, H, W]. Sizes are ≥ 0; a zero makes the tensor empty.
+/// Up to eight dimensions, mostly [N, C, H, W]. Sizes are ≥ 0; a zero makes the tensor empty.
 class Shape {
  public:
-  static constexpr int kMaxRank = 4;
+  static constexpr int kMaxRank = 8;
 
   Shape() = default;
-  /// Throws ArgumentError on a negative size, rank > 4, or an element count over 2^47.
+  /// Throws ArgumentError on a negative size, rank > 8, or an element count over 2^47.
   Shape(std::initializer_list<std::int64_t> dims);
   Shape(const std::int64_t* dims, int rank);
 

@@ -137,6 +137,21 @@ void Tensor::Free::operator()(float* p) const {
   if (!owner) AlignedFree{}(p);
 }
 
+namespace {
+
+// Element i of the first dimension.
+TensorView element(const TensorView& of, std::int64_t i) {
+  std::array<std::int64_t, Shape::kMaxRank> dims{}, strides{};
+  for (int d = 1; d < of.shape().rank(); ++d) {
+    dims[static_cast<std::size_t>(d - 1)] = of.shape()[d];
+    strides[static_cast<std::size_t>(d - 1)] = of.stride(d);
+  }
+  return {of.floats() + i * of.stride(0), Shape(dims.data(), of.shape().rank() - 1), strides,
+          of.dtype()};
+}
+
+}  // namespace
+
 void copy(const TensorView& from, const TensorView& to) {
   check(from.shape() == to.shape(), "copy: shapes {} and {} differ", to_string(from.shape()),
         to_string(to.shape()));
@@ -146,6 +161,10 @@ void copy(const TensorView& from, const TensorView& to) {
   for (const Layout layout : {Layout::kNCHW, Layout::kNHWC}) {
     if (!from.is_dense(layout) || !to.is_dense(layout)) continue;
     std::copy_n(source, s.elements(), target);
+    return;
+  }
+  if (s.rank() > 4) {
+    for (std::int64_t i = 0; i < s[0]; ++i) copy(element(from, i), element(to, i));
     return;
   }
   std::array<std::int64_t, 4> n{1, 1, 1, 1}, a{}, b{};

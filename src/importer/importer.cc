@@ -179,7 +179,7 @@ class Importer {
       const ValueId id = rank == 2 ? net_.as_vector(v, name) : v.id;
       if (id != 0 && std::find(before.begin(), before.end(), id) == before.end()) return id;
     }
-    if (rank > to_size(Shape::kMaxRank)) throw Unsupported("of more than four dimensions");
+    if (rank > to_size(Shape::kMaxRank)) throw Unsupported("of more than eight dimensions");
     return net_.add(name, ArrangeNode{v.dims}, {v.id});
   }
 

@@ -44,6 +44,20 @@ TEST(TensorView, CopiesBetweenLayouts) {
   for (int i = 0; i < 120; ++i) EXPECT_EQ(c.data()[i], static_cast<float>(i));
 }
 
+TEST(TensorView, CopiesMoreThanFourDimensions) {
+  const Shape shape{2, 3, 2, 2, 3, 2};
+  Tensor a(shape), c(shape);
+  for (int i = 0; i < 144; ++i) a.data()[i] = static_cast<float>(i);
+  std::vector<float> b(144);  // the first dimension innermost
+  const TensorView turned(b.data(), shape, {1, 48, 24, 12, 4, 2}, DType::kFloat32);
+  copy(a.view(), turned);
+  EXPECT_EQ(b[1], 72.0F);
+  EXPECT_EQ(b[2], 1.0F);
+  copy(turned, c.view());
+  for (int i = 0; i < 144; ++i) EXPECT_EQ(c.data()[i], static_cast<float>(i));
+  EXPECT_THROW(Shape({1, 1, 1, 1, 1, 1, 1, 1, 1}), ArgumentError);
+}
+
 TEST(ThreadPool, RunsEveryTaskOnce) {
   for (int threads : {1, 2, 5}) {
     const ThreadPool pool(threads);

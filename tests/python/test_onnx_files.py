@@ -243,7 +243,8 @@ def test_more_than_one_input_or_no_output(tmp_path):
 
 
 def test_outputs_of_all_kinds(tmp_path):
-    """In the file's order and layout: an image, its transpose, tokens, the input, one twice."""
+    """In the file's order and layout: an image, its transpose, tokens, a detector's head of five
+    dimensions, the input, one twice."""
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
         helper.make_node("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1]),
@@ -251,10 +252,16 @@ def test_outputs_of_all_kinds(tmp_path):
         helper.make_node("Softmax", ["c"], ["d"], axis=-1),
         helper.make_node("GlobalAveragePool", ["a"], ["e"]),
         helper.make_node("Flatten", ["e"], ["f"]),
+        helper.make_node("Reshape", ["a", "anchors"], ["g"]),
+        helper.make_node("Transpose", ["g"], ["h"], perm=[0, 1, 3, 4, 2]),
     ]
-    model = network(nodes, {**WEIGHTS, "shape": np.array([0, -1, 8], np.int64)})
+    shapes = {
+        "shape": np.array([0, -1, 8], np.int64),
+        "anchors": np.array([0, 2, 4, 16, 16], np.int64),
+    }
+    model = network(nodes, WEIGHTS | shapes)
     del model.graph.output[:]
-    names = ["a", "b", "c", "d", "e", "f", "x", "b"]
+    names = ["a", "b", "c", "d", "e", "f", "g", "h", "x", "b"]
     for name in names:
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     path = save(model, tmp_path / "m.onnx")
