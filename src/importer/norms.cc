@@ -20,7 +20,7 @@ Values import_batch_norm(GraphBuilder& net, const OnnxNode& node, const Values& 
   }
   const auto by_channel = [&](std::size_t i, const char* name) {
     const Floats& given = floats(in, i, name);
-    if (groups == 1) return vector_of(given);
+    if (groups == 1 || given.size() != to_size(net.channels(x))) return vector_of(given);
     const std::size_t each = given.size() / to_size(groups);
     Floats values(given.size());
     for (std::size_t c = 0; c < values.size(); ++c) {

@@ -13,8 +13,9 @@ namespace {
 // Pixels whose channels are all moved before the next pixels', and channels at once.
 constexpr std::size_t kPixels = 256, kRows = 64;
 // Blocks one after the other, and how long one is that is copied element by element: others are
-// copied by functions, of which a call takes as long as some hundred elements.
-constexpr std::int64_t kBlocks = 64, kShort = 256;
+// copied by functions, of which a call takes as long as some
+// dozens of elements.
+constexpr std::int64_t kBlocks = 64, kShort = 64;
 
 }  // namespace
 

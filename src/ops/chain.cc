@@ -29,10 +29,10 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
   const std::int64_t height = std::max<std::int64_t>(output().height, 1);
   cost_ = std::numeric_limits<double>::infinity();
   // Bands of fewer rows than the ops compute at once took up to twice as long: only where no other
-  // fits L2.
+  // fits L2, and of whole tiles.
   std::int64_t step = band_step();
   size_rings(std::min(step, height));
-  if (ring_bytes() > l2_cache_bytes()) step = 1;
+  if (ring_bytes() > l2_cache_bytes()) step = stages_.back().op->row_tile();
   std::int64_t best = 1, last = 0;
   for (std::int64_t bands = 1; bands <= height; ++bands) {
     const std::int64_t even = (height + bands - 1) / bands;
@@ -66,9 +66,10 @@ Chain::Chain(std::vector<Stage> stages) : stages_(std::move(stages)) {
 
 // The least band that gives every op whole multiples of the rows that it computes at once.
 std::int64_t Chain::band_step() const {
-  constexpr std::int64_t kLongest = 12;
+  std::int64_t longest = 12;
+  for (const Stage& s : stages_) longest = std::max(longest, s.op->row_multiple());
   std::vector<RowRange> before, after;
-  for (std::int64_t band = 1; band < kLongest; ++band) {
+  for (std::int64_t band = 1; band < longest; ++band) {
     const std::int64_t middle = output().height / 2;
     needs({0, middle}, before);
     needs({0, middle + band}, after);
@@ -79,7 +80,7 @@ std::int64_t Chain::band_step() const {
     }
     if (all) return band;
   }
-  return kLongest;
+  return longest;
 }
 
 // Which rows of every stage some rows of the output need, and what else is made with these.

@@ -312,6 +312,17 @@ TEST_P(ChainTest, SharesWorkOutAmongManyThreads) {
 INSTANTIATE_TEST_SUITE_P(Targets, ChainTest, ::testing::ValuesIn(testing::built_targets()),
                          testing::target_name);
 
+TEST(Chain, HasBandsOfWholeTiles) {
+  std::mt19937 random(11);
+  for (const std::int64_t dilation : {1, 2, 4, 8}) {
+    for (const WinogradSize form : {WinogradSize{2, 3}, WinogradSize{4, 3}}) {
+      const Chain chain({{winograd(form, 96, 64, 64, random, dilation), Chain::kInput}});
+      const std::int64_t tile = static_cast<std::int64_t>(form.outputs) * dilation;
+      EXPECT_EQ(chain.band() % tile, 0) << chain.band() << " of " << tile;
+    }
+  }
+}
+
 TEST(Chain, KeepsItsRingsSmall) {
   std::mt19937 random(6);
   const Shape image{1, 24, 112, 112}, wide{1, 144, 112, 112};

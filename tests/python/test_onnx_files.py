@@ -400,3 +400,45 @@ def test_what_would_give_other_values_is_refused(nodes, message, tmp_path):
         "yes": np.array(True),
     }
     assert message in refusal(network(nodes, weights), tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 7, 9, 12])
+def test_norms_of_shuffled_channels_of_another_number(count, tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["c", "apart"], ["d"]),
+        helper.make_node("Transpose", ["d"], ["e"], perm=[0, 2, 1, 3, 4]),
+        helper.make_node("Reshape", ["e", "joined"], ["f"]),
+        helper.make_node("BatchNormalization", ["f", "n", "n", "n", "n"], ["y"], "norm"),
+    ]
+    weights = {
+        **WEIGHTS,
+        "apart": np.array([1, 2, 4, 16, 16], np.int64),
+        "joined": np.array([1, 8, 16, 16], np.int64),
+        "n": np.ones(count, np.float32),
+    }
+    assert "BatchNormalization (norm): " in refusal(network(nodes, weights), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("places", "updates"),
+    [
+        ([[[0, 1], [0, 2]]], (1, 2, 16, 15)),
+        ([[[0, 1], [0, 2]]], (1, 3, 16, 16)),
+        ([[[0, 1], [0, 3]]], (1, 2, 16, 16)),
+        ([[[0, 2], [0, 1]]], (1, 2, 16, 16)),
+        ([[[0, 0], [0, 2]]], (1, 2, 16, 16)),
+        ([[[0, 0, 3], [0, 0, 4]]], (1, 2, 16)),
+        (np.zeros((0, 2)), (0, 16, 16)),
+        (np.zeros((2, 0)), (2, 3, 16, 16)),
+        ([0], (1, 3, 16)),
+    ],
+)
+def test_assignments_that_do_not_fit(places, updates, tmp_path):
+    weights = {"p": np.array(places, np.int64), "u": np.ones(updates, np.float32)}
+    node = helper.make_node("ScatterND", ["x", "p", "u"], ["y"], "set")
+    assert "ScatterND (set): " in refusal(network([node], weights), tmp_path)
+    along = np.full((1, 2, 16, 16), 2, np.int64)
+    weights = {"p": along, "u": np.ones((1, 2, 16, 16), np.float32)}
+    node = helper.make_node("ScatterElements", ["x", "p", "u"], ["y"], "set", axis=1)
+    assert "ScatterElements (set): " in refusal(network([node], weights), tmp_path)
