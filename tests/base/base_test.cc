@@ -15,7 +15,7 @@ TEST(Shape, CountsElementsAndRefusesWhatCannotBe) {
   EXPECT_EQ(Shape({2, 0, 4}).elements(), 0);
   EXPECT_EQ(Shape().elements(), 1);
   EXPECT_THROW(Shape({-1}), ArgumentError);
-  EXPECT_THROW(Shape({1, 1, 1, 1, 1}), ArgumentError);
+  EXPECT_THROW(Shape({1, 1, 1, 1, 1, 1, 1, 1, 1}), ArgumentError);
   EXPECT_THROW(Shape({std::int64_t{1} << 40, std::int64_t{1} << 40}), ArgumentError);
 }
 
@@ -55,7 +55,6 @@ TEST(TensorView, CopiesMoreThanFourDimensions) {
   EXPECT_EQ(b[2], 1.0F);
   copy(turned, c.view());
   for (int i = 0; i < 144; ++i) EXPECT_EQ(c.data()[i], static_cast<float>(i));
-  EXPECT_THROW(Shape({1, 1, 1, 1, 1, 1, 1, 1, 1}), ArgumentError);
 }
 
 TEST(ThreadPool, RunsEveryTaskOnce) {
