@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Union
 
 import numpy as np
@@ -23,14 +23,12 @@ class Network:
     """A network with its weights; call it with images, or give it a picture's path to classify."""
 
     def __init__(
-        self, name: Path, weights: Path | None = None, outputs: Sequence[str] = ()
+        self, name: Path, weights: Path | None = None, outputs: Iterable[str] | None = None
     ) -> None:
         """Loads the model; see load()."""
         self.name = os.fspath(name)
         file = "" if weights is None else os.fspath(weights)
-        if isinstance(outputs, str) or not all(isinstance(o, str) for o in outputs):
-            raise TypeError(f"outputs: got {outputs!r}, expected a list of names")
-        self._model = _core.Model(self.name, file, list(outputs))
+        self._model = _core.Model(self.name, file, _names(outputs))
         self._lock = threading.Lock()
         self._networks: dict[tuple[str, tuple[int, ...]], _core.Network] = {}
 
@@ -125,7 +123,18 @@ class Network:
         return steps
 
 
-def load(name: Path, weights: Path | None = None, outputs: Sequence[str] = ()) -> Network:
+def _names(outputs: Iterable[str] | None) -> list[str]:
+    """A list of strings, or TypeError: a single string would be its letters."""
+    if outputs is None:
+        return []
+    if isinstance(outputs, Iterable) and not isinstance(outputs, str):
+        names = list(outputs)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise TypeError(f"outputs: got {outputs!r}, expected a list of names")
+
+
+def load(name: Path, weights: Path | None = None, outputs: Iterable[str] | None = None) -> Network:
     """Loads a network by its name in timm or torchvision (see models()), or from an ONNX file.
 
     weights: a safetensors file with that source's tensor names; without one the network has

@@ -32,6 +32,7 @@ void keep_needed(io::OnnxFile& file) {
                                   [&](const std::string& name) { return needed.contains(name); });
     if (!used) continue;
     needed.insert(node->inputs.begin(), node->inputs.end());
+    needed.erase("");  // an input that is not given
     kept.push_back(std::move(*node));
   }
   std::reverse(kept.begin(), kept.end());

@@ -120,6 +120,8 @@ def test_values_of_a_file_as_outputs(tmp_path):
     assert r.shape == c.shape == (1, 8, 14, 14)
     np.testing.assert_array_equal(r, np.maximum(c, 0))
     np.testing.assert_array_equal(r, sepconv.load(path, outputs=("r",))(x))
+    with pytest.raises(ValueError, match="ArgMax"):
+        sepconv.load(path, outputs=None)(x)
 
 
 def test_outputs_that_a_file_does_not_have(tmp_path):
@@ -127,7 +129,7 @@ def test_outputs_that_a_file_does_not_have(tmp_path):
     for name in ("cc", "", "w", "x"):
         with pytest.raises(ValueError, match=f"outputs: got '{name}', expected values that nodes"):
             sepconv.load(path, outputs=[name])
-    for outputs in ("c", [3], [None]):
+    for outputs in ("c", 3, [3], [None], b"c"):
         with pytest.raises(TypeError, match="outputs: got .*, expected a list of names"):
             sepconv.load(path, outputs=outputs)
     with pytest.raises(ValueError, match="outputs: got 1 name.*mobilenetv2_100 is no ONNX file"):
