@@ -422,7 +422,7 @@ NB_MODULE(_core, m) {
             const nb::gil_scoped_release release;
             new (model) Model(models::load(name, weights, outputs));
           },
-          "name"_a, "weights"_a, "outputs"_a)
+          "name"_a, "weights"_a, "outputs"_a = std::vector<std::string>())
       .def_prop_ro("input_size", [](const Model& model) { return model.info.preprocessing.size; })
       .def_prop_ro("input_shape", [](const Model& model) { return dims(model.input); })
       .def(

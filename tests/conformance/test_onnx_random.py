@@ -1,11 +1,13 @@
 """Random graphs of layers and attention on tensors taken apart: refused, or as ONNX Runtime."""
 
+import copy
 import math
 
 import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import sepconv
 
@@ -548,6 +550,18 @@ def attention_operator(seed):
     return g.model(y)
 
 
+def exact(model, x):
+    """The same in float64, by the ONNX project's own reference."""
+    wide = copy.deepcopy(model)
+    for c in wide.graph.initializer:
+        value = numpy_helper.to_array(c)
+        if value.dtype == np.float32:
+            c.CopyFrom(numpy_helper.from_array(value.astype(np.float64), c.name))
+    for value in [*wide.graph.input, *wide.graph.output]:
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return ReferenceEvaluator(wide).run(None, {"x": x.astype(np.float64)})[0]
+
+
 @pytest.mark.parametrize(
     ("make", "count", "least"),
     [(layers, 6000, 3500), (attention, 2000, 300), (attention_operator, 300, 300)],
@@ -569,6 +583,9 @@ def test_random_graphs_are_refused_or_right(make, count, least, tmp_path):
         assert got.shape == expected.shape, seed
         # Of layers with weights of size 1 whose results may be small beside what they add up.
         bound = 1e-4 * max(1.0, float(np.abs(expected).max()))
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=bound, err_msg=str(seed))
+        if not np.allclose(got, expected, rtol=1e-4, atol=bound, equal_nan=True):
+            # What cancels out leaves rounding errors of any size: as near as ONNX Runtime, then.
+            y = exact(model, x)
+            assert np.abs(got - y).max() <= np.abs(expected - y).max() + bound, seed
         right += 1
     assert right >= least
