@@ -68,8 +68,10 @@ class Spread {
   decltype(hn::IndicesFromVec(D(), hn::Zero(DI()))) from_;
 };
 
-// R output rows of a K×K window with stride S. kBorder: some input rows are missing (null).
-template <int K, int S, int R, bool kBorder, bool kGrouped>
+// R output rows of a K×K window with stride S. kBorder: some input rows are missing (null). kTurns:
+// sums stay in their registers for kPending outputs, by turns the next to be complete, instead of
+// all moving down after each output, as copies of registers are not free on every processor.
+template <int K, int S, int R, bool kBorder, bool kGrouped, bool kTurns>
 struct Slide {
   static constexpr int kInputRows = (R - 1) * S + K;
   static constexpr int kPending = (K - 1) / S + 1;
@@ -99,8 +101,16 @@ struct Slide {
     return hn::Load(D(), w + static_cast<size_t>(tap) * hn::Lanes(D()));
   }
 
+  // x · w into the sum of output row o that is the q-th to be complete, kTurn outputs further on.
+  // kAnew: the window's first product begins a sum, which is then not cleared.
+  template <int kTurn, bool kAnew>
+  HWY_INLINE void add_product(int o, int q, int ky, int kx, V x, V weight) {
+    V& to = sum[o][(q + kTurn) % kPending];
+    to = kAnew && ky == 0 && kx == 0 ? hn::Mul(x, weight) : hn::MulAdd(x, weight, to);
+  }
+
   // Adds input element v, row i and column C of output 0's window, into the sums it belongs to.
-  template <int C>
+  template <int C, int kTurn, bool kAnew>
   HWY_INLINE void add(V v, int i, const float* HWY_RESTRICT w) {
 #pragma GCC unroll 8
     for (int o = 0; o < R; ++o) {
@@ -112,13 +122,13 @@ struct Slide {
         if (kx < 0) continue;
         const int tap = ky * K + kx;
         const V weight = kHoldsWeights ? kept[tap] : load_weight(w, tap);
-        sum[o][q] = hn::MulAdd(v, weight, sum[o][q]);
+        add_product<kTurn, kAnew>(o, q, ky, kx, v, weight);
       }
     }
   }
 
   // The same for a whole column in registers.
-  template <int C>
+  template <int C, int kTurn, bool kAnew>
   HWY_INLINE void add_column(const V (&x)[kInputRows], const float* HWY_RESTRICT w) {
 #pragma GCC unroll 8
     for (int ky = 0; ky < K; ++ky) {
@@ -128,13 +138,15 @@ struct Slide {
         if (kx < 0) continue;
         const V weight = in_register(load_weight(w, ky * K + kx));
 #pragma GCC unroll 8
-        for (int o = 0; o < R; ++o) sum[o][q] = hn::MulAdd(x[o * S + ky], weight, sum[o][q]);
+        for (int o = 0; o < R; ++o) {
+          add_product<kTurn, kAnew>(o, q, ky, kx, x[o * S + ky], weight);
+        }
       }
     }
   }
 
   // A whole column at float offset `at` of every row.
-  template <int C>
+  template <int C, int kTurn, bool kAnew>
   HWY_INLINE void column(const float* const (&in)[kInputRows], size_t at, size_t group,
                          const float* HWY_RESTRICT w) {
     const D d;
@@ -146,7 +158,7 @@ struct Slide {
         for (int i = 0; i < kInputRows; ++i) {
           x[i] = !kBorder || in[i] ? spread(hn::LoadU(d, in[i] + at)) : hn::Zero(d);
         }
-        add_column<C>(x, w);
+        add_column<C, kTurn, kAnew>(x, w);
       }
     } else if constexpr (kHoldsColumn) {
       V x[kInputRows];
@@ -154,37 +166,44 @@ struct Slide {
       for (int i = 0; i < kInputRows; ++i) {
         x[i] = !kBorder || in[i] ? hn::LoadU(d, in[i] + at) : hn::Zero(d);
       }
-      add_column<C>(x, w);
+      add_column<C, kTurn, kAnew>(x, w);
     } else {
 #pragma GCC unroll 16
       for (int i = 0; i < kInputRows; ++i) {
         if (!kBorder || in[i]) {
-          add<C>(in_register(hn::LoadU(d, in[i] + at)), i, w);
+          add<C, kTurn, kAnew>(in_register(hn::LoadU(d, in[i] + at)), i, w);
         } else if (kZeroRows) {
-          add<C>(hn::Zero(d), i, w);
+          add<C, kTurn, kAnew>(hn::Zero(d), i, w);
         }
       }
     }
   }
 
   // The columns [kFirst, kFirst + kCount) of the window whose column 0 is input column x.
-  template <int kFirst, int kCount, bool kInside>
+  template <int kFirst, int kCount, bool kInside, int kTurn = 0, bool kAnew = false>
   HWY_INLINE void columns(const float* const (&in)[kInputRows], int64_t x, const DepthwiseRows& a,
                           const float* HWY_RESTRICT w) {
     if constexpr (kCount > 0) {
       const int64_t at = x + kFirst;
       if (kInside || (at >= 0 && at < a.in_width)) {
-        column<kFirst>(in, static_cast<size_t>(at) * a.in_pixel, a.group, w);
+        column<kFirst, kTurn, kAnew>(in, static_cast<size_t>(at) * a.in_pixel, a.group, w);
       }
-      columns<kFirst + 1, kCount - 1, kInside>(in, x, a, w);
+      columns<kFirst + 1, kCount - 1, kInside, kTurn, kAnew>(in, x, a, w);
     }
   }
 
-  HWY_INLINE void finish(const DepthwiseRows& a, float* const (&out)[R], int64_t j, V bias, V lo,
-                         V hi) {
+  struct Finish {
+    V bias, lo, hi;
+    bool clamps;
+  };
+
+  template <int kTurn>
+  HWY_INLINE void finish(const DepthwiseRows& a, float* const (&out)[R], int64_t j,
+                         const Finish& f) {
     for (int o = 0; o < R; ++o) {
-      store(a, clamp(hn::Add(sum[o][0], bias), lo, hi),
-            out[o] + static_cast<size_t>(j) * a.out_pixel);
+      V v = hn::Add(sum[o][kTurn], f.bias);
+      if (f.clamps) v = clamp(v, f.lo, f.hi);
+      store(a, v, out[o] + static_cast<size_t>(j) * a.out_pixel);
     }
   }
 
@@ -195,16 +214,36 @@ struct Slide {
     }
   }
 
+  // Outputs j … j + kPending - 1, after which every sum is where it was.
+  template <int kTurn>
+  HWY_INLINE void turn(const float* const (&in)[kInputRows], float* const (&out)[R], int64_t j,
+                       const DepthwiseRows& a, const float* HWY_RESTRICT w, const Finish& f,
+                       Ahead<kLines>& ahead) {
+    if constexpr (kTurn < kPending) {
+      constexpr bool kAnew = !kGrouped && (!kBorder || kZeroRows);
+      ahead.fetch();
+      columns<K - S, S, true, kTurn, kAnew>(in, j * S - a.columns.pad, a, w);
+      finish<kTurn>(a, out, j, f);
+      for (int o = 0; o < R && !kAnew; ++o) sum[o][kTurn] = hn::Zero(D());
+      turn<kTurn + 1>(in, out, j + 1, a, w, f, ahead);
+    }
+  }
+
   template <bool kInside>
   static HWY_INLINE void outputs(Slide& slide, const float* const (&in)[kInputRows],
                                  float* const (&out)[R], int64_t begin, int64_t end,
                                  const DepthwiseRows& a, const float* HWY_RESTRICT w, V bias,
                                  Ahead<kLines>& ahead) {
-    const V lo = broadcast(&a.epilogue.lo), hi = broadcast(&a.epilogue.hi);
-    for (int64_t j = begin; j < end; ++j) {
+    const Finish f{bias, broadcast(&a.epilogue.lo), broadcast(&a.epilogue.hi), a.epilogue.clamps()};
+    int64_t j = begin;
+    if constexpr (kTurns && kInside) {
+      for (; end - j >= kPending; j += kPending) slide.template turn<0>(in, out, j, a, w, f, ahead);
+      for (int o = 0; o < R; ++o) slide.sum[o][kPending - 1] = hn::Zero(D());
+    }
+    for (; j < end; ++j) {
       ahead.fetch();
       slide.template columns<K - S, S, kInside>(in, j * S - a.columns.pad, a, w);
-      slide.finish(a, out, j, bias, lo, hi);
+      slide.template finish<0>(a, out, j, f);
       slide.advance();
     }
   }
@@ -232,23 +271,24 @@ struct Slide {
   }
 };
 
-template <int K, int S, int R, bool kBorder, bool kGrouped>
+template <int K, int S, int R, bool kBorder, bool kGrouped, bool kTurns>
 HWY_NOINLINE void slide_blocks(const DepthwiseRows& args) {
   const DepthwiseRows a = args;  // the stores below might change what args refers to
   const D d;
   const size_t lanes = hn::Lanes(d);
   for (size_t b = a.first_block; b < a.end_block; ++b) {
-    Slide<K, S, R, kBorder, kGrouped>::block(a, b);
+    Slide<K, S, R, kBorder, kGrouped, kTurns>::block(a, b);
     activate_block(a, block_channel(b, a.channels, lanes), R, lanes);
   }
   if (a.streams) hwy::FlushStream();
 }
 
-template <int K, int S, int R, bool kGrouped>
+template <int K, int S, int R, bool kGrouped, bool kTurns>
 void slide_rows(const DepthwiseRows& a) {
   const auto missing = [](const float* row) { return row == nullptr; };
   const bool border = std::any_of(a.in, a.in + (R - 1) * S + K, missing);
-  border ? slide_blocks<K, S, R, true, kGrouped>(a) : slide_blocks<K, S, R, false, kGrouped>(a);
+  border ? slide_blocks<K, S, R, true, kGrouped, kTurns>(a)
+         : slide_blocks<K, S, R, false, kGrouped, kTurns>(a);
 }
 
 // Any window, R output rows of J pixels at a time of one vector of channels: an element of input is
@@ -409,15 +449,15 @@ void general_rows(const DepthwiseRows& a) {
   }
 }
 
-template <int K, int S, bool kGrouped, int... I>
+template <int K, int S, bool kGrouped, bool kTurns, int... I>
 DepthwiseScheme scheme(std::integer_sequence<int, I...>) {
-  return {"slide", true, sizeof...(I), {slide_rows<K, S, I + 1, kGrouped>...}};
+  return {"slide", true, sizeof...(I), {slide_rows<K, S, I + 1, kGrouped, kTurns>...}};
 }
 
-template <int K, int kStride1, int kStride2, bool kGrouped = false>
+template <int K, int kStride1, int kStride2, bool kGrouped = false, bool kTurns = false>
 std::array<DepthwiseScheme, 2> schemes() {
-  return {scheme<K, 1, kGrouped>(std::make_integer_sequence<int, kStride1>()),
-          scheme<K, 2, kGrouped>(std::make_integer_sequence<int, kStride2>())};
+  return {scheme<K, 1, kGrouped, kTurns>(std::make_integer_sequence<int, kStride1>()),
+          scheme<K, 2, kGrouped, kTurns>(std::make_integer_sequence<int, kStride2>())};
 }
 
 template <int... I>
@@ -425,14 +465,21 @@ DepthwiseScheme general_scheme(std::integer_sequence<int, I...>) {
   return {"general", false, sizeof...(I), {general_rows<I + 1>...}};
 }
 
-const DepthwiseNhwcKernels& kernels() {
+template <bool kTurns>
+const DepthwiseNhwcKernels& kernels_with() {
   static const DepthwiseNhwcKernels table = {
       hn::Lanes(D()),
       general_scheme(std::make_integer_sequence<int, kBand>()),
-      {schemes<3, kBand3, kBand3Stride2>(), schemes<5, kBand5, kBand5Stride2>(),
+      {schemes<3, kBand3, kBand3Stride2, false, kTurns>(), schemes<5, kBand5, kBand5Stride2>(),
        schemes<7, kBand7, 2>()},
       schemes<3, kBand3, kBand3Stride2, true>()};
   return table;
+}
+
+// Turns cost more than they bring with fewer registers, and for windows of 5×5 and more.
+const DepthwiseNhwcKernels& kernels(bool adds_beside) {
+  constexpr bool kTurns = HWY_TARGET == HWY_AVX3;
+  return adds_beside ? kernels_with<false>() : kernels_with<kTurns>();
 }
 
 }  // namespace
@@ -446,7 +493,7 @@ HWY_AFTER_NAMESPACE();
 namespace sepconv {
 HWY_EXPORT(kernels);
 const DepthwiseNhwcKernels& depthwise_nhwc_kernels() {
-  return dispatched(HWY_DISPATCH_TABLE(kernels))();
+  return dispatched(HWY_DISPATCH_TABLE(kernels))(adders() != Adders::kNone);
 }
 }  // namespace sepconv
 #endif

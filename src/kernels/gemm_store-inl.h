@@ -59,6 +59,7 @@ class RowStore {
         residual_(t.residual),
         c_(t.c),
         last_(t.columns - (NV - 1) * hn::Lanes(D())),
+        clamps_(t.epilogue.clamps()),
         lo_(kEarly ? hn::Zero(D()) : lo()),
         hi_(kEarly ? hn::Zero(D()) : hi()) {
 #pragma GCC unroll 2
@@ -80,7 +81,7 @@ class RowStore {
         add = whole ? hn::LoadU(d, residual_ + at) : load_first(d, last_, residual_ + at);
       }
       if (kResidual == Residual::kFirst) v = hn::Add(v, add);
-      v = kEarly ? clamp(v, lo(), hi()) : clamp(v, lo_, hi_);
+      if (clamps_) v = kEarly ? clamp(v, lo(), hi()) : clamp(v, lo_, hi_);
       if (kResidual == Residual::kLast) v = hn::Add(v, add);
       if (kStream) {
         hn::Stream(v, d, c_ + at);
@@ -109,6 +110,7 @@ class RowStore {
   const float *row_bias_, *residual_;
   float* c_;
   size_t last_;
+  bool clamps_;  ///< or else there would be two operations too many, where FMA has no unit to spare
   V lo_, hi_, bias_[NV];
 };
 
