@@ -80,10 +80,15 @@ double PanelProduct::preparation() const {
   return pairs_ ? pairs_->preparation(shape_.in_pairs()) : 0;
 }
 
-// What is split for AMX is to stay in half of L2.
+// What is split for AMX, or what every panel reads again, is to stay in half of L2.
 std::size_t PanelProduct::pixels_at_once() const {
   if (amx_) return l2_cache_bytes() / 2 / AmxSet::split_bytes(1, shape_.products());
-  return pairs_ ? pairs_->rows_at_once(shape_.in_pairs()) : shape_.pixels;
+  if (pairs_) return pairs_->rows_at_once(shape_.in_pairs());
+  if (panels() == 1) return shape_.pixels;
+  const std::size_t channels = shape_.channels() * shape_.groups;
+  const std::size_t room =
+      l2_cache_bytes() / 2 / sizeof(float) / std::max<std::size_t>(1, channels);
+  return std::min(shape_.pixels, std::max(room, kernels_->rows));
 }
 
 // Of one panel, between its parts.
