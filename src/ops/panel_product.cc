@@ -211,13 +211,20 @@ void PanelProduct::multiply_singly(RowRange panels, const PixelBatch& batch,
   }
 }
 
+// Whether its tiles add up in an order of their own: see GemmKernels::halves.
+bool PanelProduct::is_half(std::size_t panel) const {
+  const bool halves = kernels_->halves && shape_.products() <= kGemmPart;
+  return halves && columns_of(panel) <= kernels_->lanes + kernels_->lanes / 2;
+}
+
 // Those panels that are two vectors wide, some at once, each time nearly as many; returns the first
 // one that is left.
 std::size_t PanelProduct::multiply_pixel(RowRange panels, const PixelBatch& batch) const {
   const PixelRun& run = batch.runs.front();
   const std::size_t width = kernels_->columns, columns = shape_.columns;
-  const std::size_t whole =
+  std::size_t whole =
       std::min(to_size(panels.end), (columns + width - kernels_->lanes - 1) / width);
+  if (whole > 0 && is_half(whole - 1)) --whole;
   std::size_t first = to_size(panels.begin);
   for (std::size_t count; first < whole; first += count) {
     const std::size_t left = whole - first;

@@ -95,6 +95,7 @@ class PanelProduct {
   std::size_t tiles(const PixelBatch& batch) const;
   void look_ahead(GemmTile& tile, std::size_t panel, RowRange panels, std::size_t tiles,
                   std::span<const float> behind) const;
+  bool is_half(std::size_t panel) const;
   std::size_t multiply_pixel(RowRange panels, const PixelBatch& batch) const;
   void multiply_in_pairs(RowRange panels, const PixelBatch& batch, std::byte* workspace) const;
   void multiply_group(RowRange own, RowRange panels, const PixelBatch& batch,

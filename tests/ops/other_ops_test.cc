@@ -46,6 +46,26 @@ TEST_P(OpsTest, LinearIsAMatrixProduct) {
   }
 }
 
+// Panels that end within a vector, by other kernels for one row than for several.
+TEST_P(OpsTest, LinearGivesARowTheBitsThatItHasAmongOthers) {
+  std::mt19937 random(8);
+  for (const std::int64_t in : {30, 31, 256, 300}) {
+    for (const std::int64_t out : {8, 24, 28, 40, 56, 84, 100}) {
+      constexpr std::int64_t kRows = 13;
+      const Tensor x = testing::random_tensor({kRows, in}, random);
+      const Tensor w = testing::random_tensor({out, in}, random);
+      const Tensor all = Linear(x.shape(), w.view())(x.view());
+      const Linear one({1, in}, w.view());
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        const Tensor y = one(TensorView(const_cast<float*>(x.data()) + row * in, {1, in}));
+        for (std::int64_t i = 0; i < out; ++i) {
+          ASSERT_EQ(y.data()[i], all.data()[row * out + i]) << in << " -> " << out << ", " << i;
+        }
+      }
+    }
+  }
+}
+
 // An image of `count` equal pixels.
 Tensor repeated(const Tensor& pixel, std::int64_t count) {
   const std::int64_t channels = pixel.shape()[1];
