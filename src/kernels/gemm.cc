@@ -45,9 +45,11 @@ constexpr int kNarrowRows = 12;
 template <int MR>
 constexpr size_t kAhead = MR <= 2 ? 128 : 32;
 
-// What shares the vector of half a vector's columns: two rows, or two products of a row.
+// What shares a vector where half of one would do for the columns: two rows, or two products of a
+// row.
 enum class Halves { kOfRows, kOfProducts };
-using GemmFunctionOfTile = void (*)(GemmTile&);
+// Computes a tile and moves on to the next one.
+using OneTile = void (*)(GemmTile&);
 
 // MR rows `step` floats apart, walked together. Three rows to a pointer, the others at once and
 // twice the step: a pointer for each would not fit into the registers.
@@ -246,8 +248,8 @@ HWY_INLINE V broadcast_one(const float* p) {
   return V{_mm512_maskz_broadcastss_ps(0x5555, _mm_load_ss(p))};
 }
 
-// Stores rows of one and a half vectors, or of what there is of the half: finished[i], and the half
-// of rows 2i and 2i + 1 in one vector, rest[i].
+// Stores rows of one and a half vectors, or of the half alone: whole[i], if there are such, and the
+// halves of rows 2i and 2i + 1, side by side in rest[i].
 template <int MR, bool kWhole>
 HWY_INLINE void store_halves(GemmTile& t, V (&whole)[kWhole ? MR : 1], V (&rest)[(MR + 1) / 2]) {
   const D d;
@@ -382,12 +384,12 @@ HWY_NOINLINE void half_of_products_tile(GemmTile& t) {
                           V{_mm512_permutex2var_ps(first.raw, odd.raw, second.raw)});
   }
   store_halves<MR, kWhole>(t, acc, rest);
-  move_on<MR, 2>(t);
+  move_on<MR, kWhole ? 2 : 1>(t);
 }
 
 // The function for a panel that ends with half a vector or less, or null.
 template <int MR, int NV, Halves kHalves>
-GemmFunctionOfTile half_function(const GemmTile& t) {
+OneTile half_function(const GemmTile& t) {
   const size_t lanes = hn::Lanes(D()), begin = NV == 2 ? lanes : 0;
   if (t.columns <= begin || t.columns > begin + lanes / 2) return nullptr;
   if constexpr (kHalves == Halves::kOfProducts) return half_of_products_tile<MR, NV == 2>;
@@ -396,7 +398,7 @@ GemmFunctionOfTile half_function(const GemmTile& t) {
 }
 #else
 template <int MR, int NV, Halves>
-GemmFunctionOfTile half_function(const GemmTile&) {
+OneTile half_function(const GemmTile&) {
   return nullptr;
 }
 #endif
