@@ -242,8 +242,8 @@ void expect_cells_give_the_whole(const RowOp& op, bool residual, std::mt19937& r
   const std::vector<float>* second = residual ? &add : nullptr;
   const RowRange rows{0, out.height};
   const std::vector<float> expected = run_cells(op, Grid(op, rows, 1, 1), x, second);
-  for (const std::int64_t runs : {2, 3, 5, 11, 1000}) {
-    for (const std::int64_t shares : {1, 2, 3}) {
+  for (const std::int64_t runs : {2, 5, 11, 1000}) {
+    for (const std::int64_t shares : {1, 3}) {
       EXPECT_EQ(run_cells(op, Grid(op, rows, runs, shares), x, second), expected)
           << op.describe() << " in " << runs << " by " << shares;
     }

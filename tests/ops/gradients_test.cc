@@ -165,15 +165,14 @@ class GradientTest : public testing::EachTarget {};
 
 TEST_P(GradientTest, StaysInsideItsTensorsAndTheBound) {
   std::mt19937 random(1);
-  for (int i = 0; i < 300 && !HasFatalFailure(); ++i) {
+  for (int i = 0; i < 120 && !HasFatalFailure(); ++i) {
     check(draw_case(random, i % 3 > 0), i % 2, random);
   }
 }
 
 TEST_P(GradientTest, SquareWindowsOfEitherLayout) {
   std::mt19937 random(4);
-  for (int i = 0; i < 200 && !HasFatalFailure(); ++i)
-    check(draw_square_case(random), i % 2, random);
+  for (int i = 0; i < 80 && !HasFatalFailure(); ++i) check(draw_square_case(random), i % 2, random);
 }
 
 // One kernel computes both, a vector of channels at a time.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "kernels/amx-inl.h"
@@ -47,19 +48,20 @@ struct EmulatedTiles {
     }
   }
   // TDPBF16PS: even and odd values add up apart, then join, then are added to C. Denormals are
-  // taken as zero and made zero; products of bf16 numbers are exact.
+  // taken as zero and made zero. Products of bf16 numbers are exact, so that one multiplied, then
+  // added, is the manual's fused operation (but for products that are denormal).
   template <int kC, int kA, int kB>
   static void multiply_add() {
     Tile& c = configured(kC);
     const Tile &a = configured(kA), &b = configured(kB);
     if (a.row_bytes / 4 != b.rows || a.rows != c.rows) throw std::logic_error("tiles do not fit");
+    const Values left = values(a), right = values(b);
     for (std::size_t m = 0; m < c.rows; ++m) {
       float even[16] = {}, odd[16] = {};
       for (std::size_t k = 0; k < b.rows; ++k) {
-        const float a0 = bf16(a, m, 2 * k), a1 = bf16(a, m, 2 * k + 1);
         for (std::size_t n = 0; n < 16; ++n) {
-          even[n] = flushed(std::fma(a0, bf16(b, k, 2 * n), even[n]));
-          odd[n] = flushed(std::fma(a1, bf16(b, k, 2 * n + 1), odd[n]));
+          even[n] = flushed(left.even[m][k] * right.even[k][n] + even[n]);
+          odd[n] = flushed(left.odd[m][k] * right.odd[k][n] + odd[n]);
         }
       }
       std::array<float, 16> sums{};
@@ -82,12 +84,23 @@ struct EmulatedTiles {
     return tile(i);
   }
   static float flushed(float v) {
-    return std::fpclassify(v) == FP_SUBNORMAL ? std::copysign(0.0F, v) : v;
+    return std::abs(v) < std::numeric_limits<float>::min() ? std::copysign(0.0F, v) : v;
   }
-  static float bf16(const Tile& t, std::size_t row, std::size_t at) {
-    std::uint16_t bits = 0;
-    std::memcpy(&bits, t.row[row].data() + 2 * at, sizeof(bits));
-    return flushed(std::bit_cast<float>(std::uint32_t{bits} << 16));
+  // A tile's bf16 numbers, those in even and in odd places.
+  struct Values {
+    float even[16][16], odd[16][16];
+  };
+  static Values values(const Tile& t) {
+    Values v;
+    for (std::size_t i = 0; i < 16; ++i) {
+      for (std::size_t k = 0; k < 16; ++k) {
+        std::uint32_t pair = 0;
+        std::memcpy(&pair, t.row[i].data() + 4 * k, sizeof(pair));
+        v.even[i][k] = flushed(std::bit_cast<float>(pair << 16));
+        v.odd[i][k] = flushed(std::bit_cast<float>(pair & 0xFFFF0000));
+      }
+    }
+    return v;
   }
 };
 
