@@ -27,12 +27,12 @@ def run(*arguments, **options):
 
 
 def test_digits_are_learnt_resumed_and_classified_without_pytorch(tmp_path):
-    script = [sys.executable, EXAMPLES / "train_digits.py", "--out", tmp_path, "--threads", 2]
+    script = [sys.executable, EXAMPLES / "train_digits.py", "--out", tmp_path, "--threads", 1]
     run(*script, "--epochs", 1)
     assert torch.load(tmp_path / "checkpoint.pt")["epoch"] == 0
-    score = run(*script, "--epochs", 20)
-    assert float(score.split()[-1].rstrip("%")) >= 98
-    assert run(*script, "--epochs", 20, "--resume") == score  # nothing is left to train
+    score = run(*script, "--epochs", 10)
+    assert float(score.split()[-1].rstrip("%")) >= 97
+    assert run(*script, "--epochs", 10, "--resume") == score  # nothing is left to train
     cli = os.environ.get("SEPCONV_CLI", "sepconv")
     picture, model = tmp_path / "digit_7.png", tmp_path / "model.onnx"
     assert "class 7" in run(cli, "classify", picture, "--model", model, "--top", 1)
