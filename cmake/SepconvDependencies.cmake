@@ -16,7 +16,8 @@ target_include_directories(sepconv_pthreadpool INTERFACE ${PTHREADPOOL_INCLUDE_D
 target_link_libraries(sepconv_pthreadpool INTERFACE ${PTHREADPOOL_LIBRARY})
 
 # ONNX's own CMake file wants protoc and its other libraries, of which reading files needs none.
-find_path(ONNX_INCLUDE_DIR onnx/onnx_pb.h REQUIRED)
+# By the header that protoc made for the library: Python's onnx package has the others too.
+find_path(ONNX_INCLUDE_DIR onnx/onnx-ml.pb.h REQUIRED)
 find_library(ONNX_PROTO_LIBRARY onnx_proto REQUIRED)
 add_library(sepconv_onnx INTERFACE)
 target_include_directories(sepconv_onnx INTERFACE ${ONNX_INCLUDE_DIR})
