@@ -19,9 +19,7 @@ struct Exact {
 
 inline float& at(const TensorView& t, std::int64_t n, std::int64_t c, std::int64_t h,
                  std::int64_t w) {
-  const std::int64_t i = n * t.stride(0) + c * t.stride(1) + h * t.stride(2) + w * t.stride(3);
-  return static_cast<float*>(
-      t.data())[i];  // without floats()'s check: most of a test's time is here
+  return t.floats()[n * t.stride(0) + c * t.stride(1) + h * t.stride(2) + w * t.stride(3)];
 }
 
 /// The definition as nested loops in double; results in NCHW order.
