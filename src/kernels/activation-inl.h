@@ -110,9 +110,11 @@ HWY_INLINE V sigmoid(D d, V x) { return keep_nan(x, times_sigmoid(d, hn::Set(d, 
 
 HWY_INLINE V silu(D d, V x) { return times_sigmoid(d, x, x); }
 
+// One rounding for every x in the middle. (x + 3) · ⅙ would have two, and all of the second on one
+// side: ⅙ is half a unit too large in float32.
 HWY_INLINE V hardsigmoid(D d, V x) {
-  const V shifted = hn::Add(x, hn::Set(d, 3.0f));
-  return hn::Mul(clamp(shifted, hn::Zero(d), hn::Set(d, 6.0f)), hn::Set(d, 1.0f / 6));
+  const V line = hn::MulAdd(x, hn::Set(d, 1.0f / 6), hn::Set(d, 0.5f));
+  return clamp(line, hn::Zero(d), hn::Set(d, 1.0f));
 }
 
 // erf(u/√2) for u ≥ 0; exactly 1 from 6 on.

@@ -222,7 +222,8 @@ TEST_P(OpsTest, ActivationsAreAccurateOverTheWholeRange) {
   Tensor x(shape, Layout::kNHWC), one(Shape{1, 1});
   one.data()[0] = 1;
   for (std::int64_t i = 0; i < n; ++i) x.data()[i] = static_cast<float>(i - 10000) * 0.002F;
-  // gelu loses digits where 1 + erf cancels: its bound is in units of x there.
+  // gelu loses digits where 1 + erf cancels, and hardswish where x / 6 and ½ do: their bound is in
+  // units of x there.
   const auto check = [&](ActivationKind kind, double (*f)(double), double ulps, bool cancels) {
     Conv2dOptions o;
     o.activation = kind;
@@ -246,6 +247,12 @@ TEST_P(OpsTest, ActivationsAreAccurateOverTheWholeRange) {
         return v / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
       },
       12, true);
+  check(
+      ActivationKind::kHardSigmoid, [](double v) { return std::clamp(v / 6 + 0.5, 0.0, 1.0); }, 3,
+      true);
+  check(
+      ActivationKind::kHardSwish, [](double v) { return v * std::clamp(v / 6 + 0.5, 0.0, 1.0); }, 8,
+      true);
   check(
       ActivationKind::kTanh, [](double v) { return std::tanh(v); }, 4, false);
   check(
