@@ -110,8 +110,8 @@ HWY_INLINE V sigmoid(D d, V x) { return keep_nan(x, times_sigmoid(d, hn::Set(d, 
 
 HWY_INLINE V silu(D d, V x) { return times_sigmoid(d, x, x); }
 
-// One rounding for every x in the middle. (x + 3) · ⅙ would have two, and all of the second on one
-// side: ⅙ is half a unit too large in float32.
+// One rounding for every x in the middle. (x + 3) · ⅙ would have two, and be too large on average,
+// as ⅙ is in float32, by 2⁻²⁵ of it; so only x / 6 is, away from 0.
 HWY_INLINE V hardsigmoid(D d, V x) {
   const V line = hn::MulAdd(x, hn::Set(d, 1.0f / 6), hn::Set(d, 0.5f));
   return clamp(line, hn::Zero(d), hn::Set(d, 1.0f));
